@@ -1,0 +1,1 @@
+"""FER+ facial emotion recognition, compiled with Apache TVM."""

@@ -1,0 +1,106 @@
+"""The errors that this package raises on purpose.
+
+Every message is one sentence that says what went wrong, what was found, what was expected,
+and what to do next::
+
+    FerplusError
+    ├── MissingExtraError          an optional part is not installed (message: the pip command)
+    ├── DownloadError              a model file could not be fetched, or is not the promised one
+    ├── ModelError                 the ONNX model cannot be compiled
+    │   ├── ModelFileError         the bytes are not a whole ONNX model
+    │   ├── ModelShapeError        an ONNX model, but not 64x64 grey in and eight scores out
+    │   └── UnsupportedModelError  an operator, attribute or precision that is not supported
+    ├── TargetError                a target that does not exist or cannot be built for here
+    ├── CompileError               the compiler could not produce a library
+    │   ├── LinkerError            no C or C++ compiler was found, or linking failed
+    │   └── VerificationError      the library runs, but its scores are off the reference
+    ├── ArtifactError              a compiled library cannot be used
+    │   ├── ArtifactFormatError    not a library of ours, stripped, or of a future format
+    │   ├── ArtifactDamagedError   truncated or altered
+    │   ├── CpuFeatureError        this CPU lacks something that the library needs
+    │   └── RuntimeLibraryError    libtvm_runtime is missing, or is another version
+    ├── EngineClosedError          the engine was closed before the call
+    └── InputError                 a picture or an array that cannot be used
+
+A wrong argument that is a programming mistake (a misspelt option, a negative count) raises
+``ValueError`` or ``TypeError`` as usual.
+"""
+
+from __future__ import annotations
+
+
+class FerplusError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class MissingExtraError(FerplusError, ImportError):
+    """An optional part of the package is not installed."""
+
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingExtraError:
+        """Say that ``what`` needs ``extra``, with the exact pip command."""
+        return cls(f"{what} needs an optional part: pip install 'ferplus_tvm[{extra}]'")
+
+
+class DownloadError(FerplusError):
+    """A model file could not be fetched, or is not the file that was promised."""
+
+
+class ModelError(FerplusError):
+    """The ONNX model cannot be compiled."""
+
+
+class ModelFileError(ModelError):
+    """The bytes are not a whole ONNX model."""
+
+
+class ModelShapeError(ModelError):
+    """An ONNX model, but not one that takes 64x64 grey faces and gives eight scores."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model holds an operator, an attribute or a precision that is not supported."""
+
+
+class TargetError(FerplusError):
+    """A target that does not exist, or that cannot be built for on this machine."""
+
+
+class CompileError(FerplusError):
+    """The compiler could not produce a library."""
+
+
+class LinkerError(CompileError):
+    """No C or C++ compiler was found, or linking failed."""
+
+
+class VerificationError(CompileError):
+    """The library runs, but its scores are too far from the reference."""
+
+
+class ArtifactError(FerplusError):
+    """A compiled library cannot be used."""
+
+
+class ArtifactFormatError(ArtifactError):
+    """The file is not a library of ours, was stripped, or has a future format."""
+
+
+class ArtifactDamagedError(ArtifactError):
+    """The file is a library of ours, but it is truncated or altered."""
+
+
+class CpuFeatureError(ArtifactError):
+    """This CPU lacks a feature, or is of another kind than the library was compiled for."""
+
+
+class RuntimeLibraryError(ArtifactError):
+    """``libtvm_runtime`` is missing, or is not the version that the library needs."""
+
+
+class EngineClosedError(FerplusError):
+    """The engine was closed before the call."""
+
+
+class InputError(FerplusError):
+    """A picture or an array that cannot be used."""

@@ -1,0 +1,14 @@
+"""The eight emotions of FER+, in the order of the model's scores."""
+
+from __future__ import annotations
+
+EMOTIONS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+)
