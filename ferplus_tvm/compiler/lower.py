@@ -1,0 +1,41 @@
+"""From a Relax module of kernel calls to native code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ferplus_tvm.targets import ResolvedTarget
+
+
+def build(module: Any, target: ResolvedTarget) -> Any:
+    """Return the ``VMExecutable`` of a module whose every call is a scheduled kernel.
+
+    The passes are those that TVM's own pipeline ends with; nothing is legalised or fused here,
+    since the rewrite has chosen every kernel.
+    """
+    import tvm
+    from tvm import relax
+
+    passes = relax.transform
+    pipeline = tvm.transform.Sequential(
+        [
+            # views in place of copies
+            passes.RewriteDataflowReshape(),
+            # functional graph -> calls that write into buffers
+            passes.ToNonDataflow(),
+            passes.RemovePurityChecking(),
+            passes.CallTIRRewrite(),
+            # buffers that are free again are used again
+            passes.StaticPlanBlockMemory(),
+            passes.LowerAllocTensor(),
+            passes.KillAfterLastUse(),
+            # to instructions of the virtual machine
+            passes.LowerRuntimeBuiltin(),
+            passes.ComputePrimValue(),
+            passes.VMShapeLower(),
+            passes.AttachGlobalSymbol(),
+        ]
+    )
+    tvm_target = target.tvm_target()
+    with tvm_target:
+        return relax.build(module, tvm_target, relax_pipeline=pipeline)

@@ -1,0 +1,174 @@
+"""What this CPU can do, and how much of it this process may use.
+
+Features carry LLVM's names (``avx512f``, ``sse4.2``, ``neon``), so that a target's features and
+the machine's can be compared.  Standard library only, except on Windows (see `features`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+# Linux's names in /proc/cpuinfo -> LLVM's, where they differ.
+_LINUX_X86 = {
+    "pni": "sse3",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "abm": "lzcnt",
+    "bmi1": "bmi",
+    "avx_vnni": "avxvnni",
+    "avx512_vnni": "avx512vnni",
+    "avx512_bf16": "avx512bf16",
+    "avx512_fp16": "avx512fp16",
+    "avx512_vbmi2": "avx512vbmi2",
+    "avx512_bitalg": "avx512bitalg",
+    "avx512_vpopcntdq": "avx512vpopcntdq",
+}
+_LINUX_ARM = {
+    "asimd": "neon",
+    "asimddp": "dotprod",
+    "asimdhp": "fullfp16",
+    "atomics": "lse",
+    "crc32": "crc",
+}
+_NUMPY = {
+    "SSE41": "sse4.1",
+    "SSE42": "sse4.2",
+    "FMA3": "fma",
+    "ASIMD": "neon",
+    "ASIMDDP": "dotprod",
+    "ASIMDHP": "fullfp16",
+    "AVX512_ICL": "avx512vnni",
+}
+
+X86_FEATURES = frozenset(
+    "sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx "
+    "avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni "
+    "avx512bitalg avx512vpopcntdq avx512bf16 avx512fp16 avxvnni gfni vaes vpclmulqdq".split()
+)
+"""The x86 features whose instructions a compiler may place in a kernel by itself."""
+
+ARM_FEATURES = frozenset("neon dotprod fullfp16 lse crc sve sve2 bf16 i8mm".split())
+"""The same for aarch64."""
+
+
+def architecture() -> str:
+    """Return this machine's architecture in LLVM's spelling: ``x86_64``, ``aarch64``, ..."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def known_features(arch: str) -> frozenset[str]:
+    """Return the features of ``arch`` that this module can tell apart."""
+    return {"x86_64": X86_FEATURES, "aarch64": ARM_FEATURES}.get(arch, frozenset())
+
+
+@functools.cache
+def features() -> frozenset[str]:
+    """Return the features of this CPU that a compiled kernel may need, by LLVM's names.
+
+    Linux reports them in ``/proc/cpuinfo``, macOS through ``sysctl``; elsewhere (Windows) numpy's
+    own detection is asked.
+    """
+    if sys.platform == "linux":
+        found = _linux_features()
+    elif sys.platform == "darwin":
+        found = _macos_features()
+    else:
+        found = _numpy_features()
+    return frozenset(found) & known_features(architecture())
+
+
+def _linux_features() -> set[str]:
+    renamed = _LINUX_X86 if architecture() == "x86_64" else _LINUX_ARM
+    for line in _read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip().lower() in ("flags", "features"):
+            return {renamed.get(word, word) for word in value.split()}
+    return set()
+
+
+def _macos_features() -> set[str]:
+    # Every Apple M1 and later has these; sysctl spells them out, one by one.
+    found = {"neon", "crc", "lse"} if architecture() == "aarch64" else set()
+    names = {"FEAT_DotProd": "dotprod", "FEAT_FP16": "fullfp16", "FEAT_BF16": "bf16"}
+    names |= {"FEAT_I8MM": "i8mm"}
+    for name, feature in names.items():
+        query = ["sysctl", "-n", f"hw.optional.arm.{name}"]
+        answer = subprocess.run(query, capture_output=True, text=True, check=False)
+        if answer.stdout.strip() == "1":
+            found.add(feature)
+    return found
+
+
+def _numpy_features() -> set[str]:
+    from numpy._core import _multiarray_umath
+
+    detected: dict[str, bool] = getattr(_multiarray_umath, "__cpu_features__", {})
+    return {_NUMPY.get(name, name.lower()) for name, present in detected.items() if present}
+
+
+def name() -> str:
+    """Return the CPU's marketing name, or its architecture where the system does not say."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or architecture()
+
+
+def allowed() -> list[int]:
+    """Return the numbers of the CPUs that this process may run on (its affinity)."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def default_threads() -> int:
+    """Return how many threads keep busy what this process may use: affinity and cgroup quota.
+
+    A quota of 2.5 CPUs gives 2: a third thread would be throttled in the middle of a face.
+    """
+    quota = cgroup_quota()
+    count = len(allowed())
+    return max(1, min(count, int(quota)) if quota is not None else count)
+
+
+def cgroup_quota() -> float | None:
+    """Return the CPU time that the cgroup grants, in CPUs, or None where it sets no limit.
+
+    Reads cgroup v2's ``cpu.max`` in every group from this process's up to the root (a limit of a
+    parent binds too), or version 1's ``cpu.cfs_quota_us``.
+    """
+    limits = []
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            for folder in _upwards(Path("/sys/fs/cgroup"), path):
+                fields = _read(folder / "cpu.max").split()
+                if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit():
+                    limits.append(int(fields[0]) / int(fields[1]))
+        elif "cpu" in controllers.split(","):
+            for folder in _upwards(Path("/sys/fs/cgroup") / controllers, path):
+                quota = _read(folder / "cpu.cfs_quota_us").strip()
+                period = _read(folder / "cpu.cfs_period_us").strip()
+                if quota.isdigit() and period.isdigit():
+                    limits.append(int(quota) / int(period))
+    return min(limits, default=None)
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    """Return ``root / path`` and its parents up to ``root``."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return [root.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,260 @@
+"""Choose a kernel for every layer, lay out its weights, and write the new Relax module.
+
+One function per batch size, ``main_batch{N}(x, weights...)``, all over one list of weights: two
+functions that want the same layout of a weight share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.errors import ModelShapeError
+from ferplus_tvm.kernels import conv2d, dense, max_pool, padded
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer
+from ferplus_tvm.targets import VectorUnit
+
+Schedule = Callable[[Any], Any]
+"""Takes an unscheduled IRModule; returns a tuned ``Schedule`` of it, or None."""
+
+
+@dataclass(frozen=True)
+class KernelChoice:
+    """What was chosen for a layer at one batch size.
+
+    ``tiling`` is the kernel's configuration, or "tuning record" where a record replaced it.
+    """
+
+    layer: str
+    batch: int
+    kernel: str
+    algorithm: str
+    tiling: str
+    tuned: bool
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The rewritten model: a module of kernel calls, the weights it takes, and what was chosen."""
+
+    module: Any
+    weights: dict[str, NDArray[np.float32]]
+    functions: dict[int, str]
+    arguments: dict[int, tuple[str, ...]]
+    choices: tuple[KernelChoice, ...]
+
+
+@dataclass
+class _Emitter:
+    """The state of writing one function: where the activations are and what shape they have."""
+
+    unit: VectorUnit
+    tuned: Schedule
+    builder: Any
+    batch: int
+    weights: dict[str, NDArray[np.float32]]
+    names: list[str]
+    calls: list[tuple[Any, tuple[str, ...], tuple[int, ...]]] = field(default_factory=list)
+    choices: list[KernelChoice] = field(default_factory=list)
+    # (height, width, model's channels) of a map, or (features,) of a vector
+    shape: tuple[int, ...] = (64, 64, 1)
+    stored: int = 1
+
+    def weight(self, name: str, make: Callable[[], NDArray[np.float32]]) -> str:
+        """Add a weight under a name that tells its layout, unless it is there already."""
+        if name not in self.weights:
+            self.weights[name] = make()
+        self.names.append(name)
+        return name
+
+    def call(
+        self,
+        layer: Layer,
+        kernel: ModuleType,
+        workload: Any,
+        config: Any,
+        arguments: tuple[str, ...],
+        out_shape: tuple[int, ...],
+        algorithm: str,
+    ) -> None:
+        """Schedule a kernel, by its tuning record or its preset, and call it."""
+        from tvm import IRModule, s_tir
+
+        definition = kernel.define(workload, config)
+        sch = self.tuned(IRModule({"main": definition}))
+        tuned = sch is not None
+        if sch is None:
+            sch = s_tir.Schedule(definition)
+            kernel.schedule(sch, config)
+        function = sch.mod["main"].with_attr("global_symbol", workload.name)
+        self.calls.append(
+            (self.builder.add_func(function, workload.name), arguments, (self.batch, *out_shape))
+        )
+        tiling = "tuning record" if tuned else _spell(config)
+        self.choices.append(
+            KernelChoice(layer.name, self.batch, workload.name, algorithm, tiling, tuned)
+        )
+
+
+def place(
+    layers: Sequence[Layer], batch_sizes: Sequence[int], unit: VectorUnit, tuned: Schedule
+) -> Placed:
+    """Write one function per batch size; ``tuned`` looks a kernel's tuning record up.
+
+    Raises
+    ------
+    ModelShapeError
+        Where a layer's weight does not fit the map that reaches it.
+    """
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    weights: dict[str, NDArray[np.float32]] = {}
+    functions: dict[int, str] = {}
+    arguments: dict[int, tuple[str, ...]] = {}
+    choices: list[KernelChoice] = []
+    for batch in batch_sizes:
+        emitter = _Emitter(unit, tuned, builder, batch, weights, [])
+        for position, layer in enumerate(layers):
+            if isinstance(layer, ConvLayer):
+                _emit_conv(emitter, layer)
+            elif isinstance(layer, DenseLayer):
+                _emit_dense(emitter, layer, last=position == len(layers) - 1)
+            else:
+                _emit_pool(emitter, layer)
+        functions[batch] = f"main_batch{batch}"
+        arguments[batch] = tuple(emitter.names)
+        choices += emitter.choices
+        _write(emitter, functions[batch])
+    return Placed(builder.get(), weights, functions, arguments, tuple(choices))
+
+
+def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
+    out_channels, in_channels, *kernel = layer.weight.shape
+    _expect(layer.name, in_channels, e.shape)
+    stored = padded(out_channels, e.unit.lanes)
+    workload = conv2d.Workload(
+        batch=e.batch,
+        height=e.shape[0],
+        width=e.shape[1],
+        in_channels=e.stored,
+        out_channels=stored,
+        kernel=(kernel[0], kernel[1]),
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        relu=layer.relu,
+        affine=layer.affine,
+    )
+    if workload.out_height < 1 or workload.out_width < 1:
+        raise ModelShapeError(
+            f"the convolution {layer.name!r} has a {kernel[0]}x{kernel[1]} window that does not "
+            f"fit the {e.shape[0]}x{e.shape[1]} map that reaches it: expected a map of 64x64 at "
+            "the input and windows that fit"
+        )
+    config = conv2d.Config.preset(workload, e.unit)
+    grow = ((0, stored - out_channels), (0, e.stored - in_channels), (0, 0), (0, 0))
+    weight = e.weight(
+        f"{layer.name}.weight.direct{config.tile}",
+        lambda: conv2d.pack_weight(np.pad(layer.weight, grow), config),
+    )
+    bias = e.weight(f"{layer.name}.bias", lambda: np.pad(layer.bias, grow[0]))
+    e.shape, e.stored = (workload.out_height, workload.out_width, out_channels), stored
+    out_shape = (*e.shape[:2], stored)
+    e.call(layer, conv2d, workload, config, (weight, bias), out_shape, "direct convolution")
+
+
+def _emit_pool(e: _Emitter, layer: Any) -> None:
+    workload = max_pool.Workload(
+        batch=e.batch,
+        height=e.shape[0],
+        width=e.shape[1],
+        channels=e.stored,
+        kernel=layer.kernel,
+        stride=layer.stride,
+        padding=layer.padding,
+    )
+    config = max_pool.Config.preset(workload, e.unit)
+    e.shape = (workload.out_height, workload.out_width, e.shape[2])
+    e.call(layer, max_pool, workload, config, (), (*e.shape[:2], e.stored), "max pool")
+
+
+def _emit_dense(e: _Emitter, layer: DenseLayer, last: bool) -> None:
+    in_features, out_features = layer.weight.shape
+    _expect(layer.name, in_features, e.shape, flat=True)
+    stored = padded(out_features, e.unit.lanes)
+    stored_in = e.stored * int(np.prod(e.shape[:-1]))
+    workload = dense.Workload(
+        batch=e.batch,
+        in_features=stored_in,
+        out_features=stored,
+        # The scores are handed out as they are; what only the next kernel reads stays padded.
+        outputs=out_features if last else stored,
+        relu=layer.relu,
+    )
+    config = dense.Config.preset(workload, e.unit)
+    shape, channels = e.shape, e.stored
+
+    def lay_out() -> NDArray[np.float32]:
+        weight = layer.weight
+        if len(shape) == 3:
+            weight = _channels_last(weight, shape, channels)
+        grow = ((0, stored_in - weight.shape[0]), (0, stored - out_features))
+        return dense.pack_weight(np.pad(weight, grow), config)
+
+    weight = e.weight(f"{layer.name}.weight.dense{config.tile}", lay_out)
+    bias = e.weight(
+        f"{layer.name}.bias", lambda: np.pad(layer.bias, (0, stored - out_features))
+    )
+    e.shape, e.stored = (out_features,), stored
+    e.call(layer, dense, workload, config, (weight, bias), (workload.outputs,), "dense")
+
+
+def _channels_last(
+    weight: NDArray[np.float32], shape: tuple[int, ...], stored: int
+) -> NDArray[np.float32]:
+    """Reorder rows from channels first to channels last, with zero rows for padded channels."""
+    height, width, channels = shape
+    rows = weight.reshape(channels, height, width, -1).transpose(1, 2, 0, 3)
+    rows = np.pad(rows, ((0, 0), (0, 0), (0, stored - channels), (0, 0)))
+    return rows.reshape(height * width * stored, -1)
+
+
+def _expect(layer: str, wanted: int, shape: tuple[int, ...], flat: bool = False) -> None:
+    found = int(np.prod(shape)) if flat else shape[-1]
+    if found != wanted or (not flat and len(shape) != 3):
+        raise ModelShapeError(
+            f"the layer {layer!r} takes {wanted} {'features' if flat else 'channels'}, but "
+            f"{found} reach it from a 64x64 input: expected a model for 64x64 faces"
+        )
+
+
+def _spell(config: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in vars(config).items())
+
+
+def _write(e: _Emitter, name: str) -> None:
+    """Write the calls as a Relax function; a reshape between map and vector is only a view."""
+    from tvm import relax
+
+    x = relax.Var("x", relax.TensorType((e.batch, 1, 64, 64), "float32"))
+    parameters = {
+        weight: relax.Var(f"weight{position}", relax.TensorType(e.weights[weight].shape, "float32"))
+        for position, weight in enumerate(e.names)
+    }
+    with e.builder.function(name, [x, *parameters.values()]):
+        with e.builder.dataflow():
+            current = e.builder.emit(relax.op.reshape(x, (e.batch, 64, 64, 1)))
+            for position, (kernel, arguments, shape) in enumerate(e.calls):
+                if len(shape) == 2 and current.ty.ndim == 4:
+                    current = e.builder.emit(relax.op.reshape(current, (e.batch, -1)))
+                operands = [current, *(parameters[argument] for argument in arguments)]
+                call = relax.call_tir(kernel, operands, relax.TensorType(shape, "float32"))
+                last = position == len(e.calls) - 1
+                current = e.builder.emit_output(call) if last else e.builder.emit(call)
+        e.builder.emit_func_output(current)

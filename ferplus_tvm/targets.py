@@ -1,0 +1,227 @@
+"""Named targets: what to compile for, and the vector unit that its kernels are shaped by."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ferplus_tvm import cpu
+from ferplus_tvm.errors import TargetError
+
+
+@dataclass(frozen=True)
+class NamedTarget:
+    """A target that can be asked for by name."""
+
+    name: str
+    arch: str
+    llvm_cpu: str
+    hardware: str
+    system: str = "linux-gnu"
+
+    @property
+    def triple(self) -> str:
+        """The LLVM target triple."""
+        vendor = "apple" if self.system.startswith("darwin") else "unknown"
+        arch = "arm64" if vendor == "apple" else self.arch
+        return f"{arch}-{vendor}-{self.system}"
+
+
+NAMED = {
+    target.name: target
+    for target in (
+        NamedTarget("x86-64-v2", "x86_64", "x86-64-v2", "any x86-64 since about 2009 (SSE4.2)"),
+        NamedTarget("x86-64-v3", "x86_64", "x86-64-v3", "AVX2: Intel Haswell, AMD Zen, and later"),
+        NamedTarget("x86-64-v4", "x86_64", "x86-64-v4", "AVX-512: Intel Skylake-SP, AMD Zen 4"),
+        NamedTarget("skylake-avx512", "x86_64", "skylake-avx512", "Intel Xeon Scalable, 1st gen"),
+        NamedTarget("icelake-server", "x86_64", "icelake-server", "Intel Xeon Scalable, 3rd gen"),
+        NamedTarget("sapphirerapids", "x86_64", "sapphirerapids", "Intel Xeon Scalable, 4th gen"),
+        NamedTarget("znver3", "x86_64", "znver3", "AMD Zen 3: EPYC 7003, Ryzen 5000"),
+        NamedTarget("znver4", "x86_64", "znver4", "AMD Zen 4: EPYC 9004, Ryzen 7000"),
+        NamedTarget("znver5", "x86_64", "znver5", "AMD Zen 5: EPYC 9005, Ryzen 9000"),
+        NamedTarget("aarch64", "aarch64", "generic", "any 64-bit Arm Linux machine (NEON)"),
+        NamedTarget("neoverse-n1", "aarch64", "neoverse-n1", "AWS Graviton 2, Ampere Altra"),
+        NamedTarget("neoverse-v1", "aarch64", "neoverse-v1", "AWS Graviton 3"),
+        NamedTarget("neoverse-v2", "aarch64", "neoverse-v2", "AWS Graviton 4, NVIDIA Grace"),
+        NamedTarget("cortex-a72", "aarch64", "cortex-a72", "Raspberry Pi 4"),
+        NamedTarget("cortex-a76", "aarch64", "cortex-a76", "Raspberry Pi 5"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """The registers that a kernel's tiles have to fit.
+
+    lanes
+        float32 values in one register.
+    registers
+        how many of them the instruction set names.
+    """
+
+    lanes: int
+    registers: int
+
+
+# The widest one that the features allow; first match wins.
+_VECTOR_UNITS = (
+    ("avx512f", VectorUnit(lanes=16, registers=32)),
+    ("avx2", VectorUnit(lanes=8, registers=16)),
+    ("avx", VectorUnit(lanes=8, registers=16)),
+    ("neon", VectorUnit(lanes=4, registers=32)),
+)
+_PLAIN = VectorUnit(lanes=4, registers=16)
+
+
+@dataclass(frozen=True)
+class ResolvedTarget:
+    """A target, worked out: ready to compile for.
+
+    name
+        what was asked for, or for ``native`` this CPU's name in LLVM.
+    config
+        the dictionary that TVM's ``Target`` is made from.
+    triple
+        the LLVM target triple, for example ``x86_64-unknown-linux-gnu``.
+    features
+        what the CPU must offer, by LLVM's names, as far as `ferplus_tvm.cpu` can tell them apart.
+    """
+
+    name: str
+    config: dict[str, Any]
+    triple: str
+    features: frozenset[str]
+
+    @property
+    def arch(self) -> str:
+        """The architecture, as `ferplus_tvm.cpu.architecture` spells it."""
+        return arch_of(self.triple)
+
+    @property
+    def vector_unit(self) -> VectorUnit:
+        """The vector unit that kernels are shaped for."""
+        return next((unit for feature, unit in _VECTOR_UNITS if feature in self.features), _PLAIN)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run what is compiled for the target."""
+        return (
+            self.arch == cpu.architecture()
+            and system_of(self.triple) == system_of(_host_triple())
+            and self.features <= cpu.features()
+        )
+
+    def tvm_target(self) -> Any:
+        """Return the ``tvm.target.Target``."""
+        from tvm.target import Target
+
+        return Target(self.config)
+
+
+def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
+    """Work out a target from ``native``, a name of `NAMED`, or TVM's JSON (text or dictionary).
+
+    Raises
+    ------
+    TargetError
+        For an unknown name, JSON that is not a target, a CPU that LLVM does not know, or a kind
+        of device that is not supported.
+    """
+    if isinstance(target, dict):
+        return _from_config("custom", target)
+    text = target.strip()
+    if text.startswith("{"):
+        try:
+            config = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise TargetError(
+                f"the target {text!r} is not valid JSON ({error}): expected for example "
+                '\'{"kind": "llvm", "mcpu": "znver4"}\''
+            ) from None
+        return _from_config("custom", config)
+    if text == "native":
+        return _native()
+    if text in NAMED:
+        named = NAMED[text]
+        return _from_config(
+            named.name, {"kind": "llvm", "mcpu": named.llvm_cpu, "mtriple": named.triple}
+        )
+    close = difflib.get_close_matches(text, ["native", *NAMED], n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise TargetError(
+        f"there is no target named {text!r}: {hint}'ferplus-tvm targets' lists the names, and "
+        'TVM\'s JSON works too, as in \'{"kind": "llvm", "mcpu": "znver4"}\''
+    )
+
+
+def _native() -> ResolvedTarget:
+    from tvm.target import codegen
+
+    llvm_cpu = str(codegen.llvm_get_system_cpu())
+    config = {"kind": "llvm", "mcpu": llvm_cpu, "mtriple": _host_triple()}
+    # A virtual machine may hide features that the CPU's name promises: switch those off.
+    promised = _from_config(llvm_cpu, config).features
+    hidden = sorted(promised - cpu.features())
+    if hidden:
+        config["mattr"] = [f"-{feature}" for feature in hidden]
+    return _from_config(llvm_cpu, config)
+
+
+def _from_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
+    from tvm.target import Target, codegen
+
+    kind = config.get("kind")
+    if kind != "llvm":
+        raise TargetError(
+            f"targets of kind {kind!r} are not supported: expected kind 'llvm' (a CPU)"
+        )
+    config = {"mtriple": _host_triple(), **config}
+    triple = str(config["mtriple"])
+    try:
+        known = {str(arch) for arch in codegen.llvm_get_targets()}
+        arch = arch_of(triple)
+        if arch not in known:
+            raise TargetError(
+                f"LLVM here cannot generate code for {arch!r} (triple {triple!r}): "
+                f"expected one of {', '.join(sorted(known))}"
+            )
+        llvm_cpu = str(config.get("mcpu", "generic"))
+        # Asked of the bare triple: with an unknown CPU in the target, LLVM complains on stderr.
+        bare = Target({"kind": "llvm", "mtriple": triple})
+        if llvm_cpu not in codegen.llvm_get_cpu_archlist(bare):
+            raise TargetError(
+                f"LLVM does not know the CPU {llvm_cpu!r} for {arch}: "
+                "'ferplus-tvm targets' lists names that work"
+            )
+        target = Target(config)
+        offered = {str(feature) for feature in codegen.llvm_get_cpu_features(target)}
+    except TargetError:
+        raise
+    except Exception as error:  # TVM raises several kinds for a malformed dictionary
+        raise TargetError(
+            f"TVM does not accept the target {json.dumps(config)}: {str(error).splitlines()[-1]}"
+        ) from error
+    needed = frozenset(offered) & cpu.known_features(arch)
+    return ResolvedTarget(name, config, triple, needed)
+
+
+def _host_triple() -> str:
+    from tvm.target import codegen
+
+    return str(codegen.llvm_get_system_triple())
+
+
+def arch_of(triple: str) -> str:
+    """Return the architecture of a triple, as `ferplus_tvm.cpu.architecture` spells it."""
+    arch = triple.split("-", 1)[0]
+    return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
+
+
+def system_of(triple: str) -> str:
+    """Return the operating system of a triple: ``linux``, ``darwin`` or ``windows``."""
+    for system in ("linux", "darwin", "windows"):
+        if system in triple or (system == "darwin" and "macos" in triple):
+            return system
+    return triple.split("-")[-1]
