@@ -1,1 +1,98 @@
-"""FER+ facial emotion recognition, compiled with Apache TVM."""
+"""FER+ facial emotion recognition, compiled ahead of time with Apache TVM.
+
+Run a compiled library (needs numpy, Pillow and apache-tvm-ffi)::
+
+    import ferplus_tvm as fer
+
+    with fer.load("ferplus.so") as engine:
+        print(engine.predict("face.jpg").label)
+
+Compile one (needs the extra ``compile``)::
+
+    fer.compile("bundled", target="native", output="ferplus.so")
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ferplus_tvm import errors
+from ferplus_tvm.errors import FerplusError, MissingExtraError
+from ferplus_tvm.labels import EMOTIONS
+from ferplus_tvm.manifest import VerifyLevel
+from ferplus_tvm.postprocess import Prediction, postprocess
+from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from ferplus_tvm.compiler.pipeline import compile as compile  # noqa: A004
+    from ferplus_tvm.compiler.verify import verify as verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EMOTIONS",
+    "Engine",
+    "FerplusError",
+    "Prediction",
+    "__version__",
+    "compile",
+    "errors",
+    "load",
+    "postprocess",
+    "preprocess",
+    "verify",
+]
+
+_COMPILER = {"compile": "ferplus_tvm.compiler.pipeline", "verify": "ferplus_tvm.compiler.verify"}
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    verify: VerifyLevel = "full",
+) -> Engine:
+    """Check a compiled library and open it.
+
+    Parameters
+    ----------
+    path
+        A library made by `compile` or ``ferplus-tvm compile``.  A library is code: load only what
+        you trust; its checksums find accidents, not attackers.
+    threads
+        CPU threads for one call; by default as many CPUs as this process may use (affinity and
+        cgroup quota).
+    device
+        ``"cpu"``.
+    verify
+        ``"full"`` checks every byte before the file is opened, at some 10 to 30 ms for 35 MB;
+        ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not a whole library of ours, or this machine cannot run it; its subclasses
+        tell apart why.
+    ValueError
+        For an argument out of its range.
+    """
+    return Engine(path, threads=threads, device=device, verify=verify)
+
+
+def __getattr__(name: str) -> Any:
+    # The compiler half is imported only when it is asked for, and may not be installed.
+    if name in _COMPILER:
+        import importlib
+
+        try:
+            return getattr(importlib.import_module(_COMPILER[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("ferplus_tvm"):
+                raise
+            raise MissingExtraError.of(
+                f"ferplus_tvm.{name} (no module {error.name})", "compile"
+            ) from None
+    raise AttributeError(f"module 'ferplus_tvm' has no attribute {name!r}")

@@ -62,6 +62,11 @@ def architecture() -> str:
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
+def system() -> str:
+    """Return this machine's operating system: ``linux``, ``darwin`` or ``windows``."""
+    return {"win32": "windows"}.get(sys.platform, sys.platform)
+
+
 def known_features(arch: str) -> frozenset[str]:
     """Return the features of ``arch`` that this module can tell apart."""
     return {"x86_64": X86_FEATURES, "aarch64": ARM_FEATURES}.get(arch, frozenset())

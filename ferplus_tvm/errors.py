@@ -10,6 +10,7 @@ and what to do next::
     │   ├── ModelFileError         the bytes are not a whole ONNX model
     │   ├── ModelShapeError        an ONNX model, but not 64x64 grey in and eight scores out
     │   └── UnsupportedModelError  an operator, attribute or precision that is not supported
+    ├── TuningLogError             tuning logs that are missing or damaged
     ├── TargetError                a target that does not exist or cannot be built for here
     ├── CompileError               the compiler could not produce a library
     │   ├── LinkerError            no C or C++ compiler was found, or linking failed
@@ -60,6 +61,10 @@ class ModelShapeError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """The model holds an operator, an attribute or a precision that is not supported."""
+
+
+class TuningLogError(FerplusError):
+    """Tuning logs that are missing or damaged."""
 
 
 class TargetError(FerplusError):

@@ -109,7 +109,7 @@ class ResolvedTarget:
         """Whether this machine can run what is compiled for the target."""
         return (
             self.arch == cpu.architecture()
-            and system_of(self.triple) == system_of(_host_triple())
+            and system_of(self.triple) == cpu.system()
             and self.features <= cpu.features()
         )
 

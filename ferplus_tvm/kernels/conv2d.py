@@ -93,7 +93,8 @@ def reference(
             rows = slice(ky * w.dilation[0], None, w.stride[0])
             columns = slice(kx * w.dilation[1], None, w.stride[1])
             window = p[:, rows, columns][:, : w.out_height, : w.out_width]
-            y += window @ weight[:, :, ky, kx].T.astype(np.float64)
+            taps = weight[:, :, ky, kx].T.astype(np.float64)
+            y += (window.reshape(-1, window.shape[-1]) @ taps).reshape(y.shape)
     return np.maximum(y, 0) if w.relu else y
 
 
@@ -156,9 +157,7 @@ def define(w: Workload, config: Config) -> Any:
     bias = te.placeholder((w.out_channels,), "float32", "bias")
 
     def value(n: Any, row: Any, column: Any, c: Any) -> Any:
-        inside = tirx.all(
-            row >= top, row < w.height + top, column >= left, column < w.width + left
-        )
+        inside = tirx.all(row >= top, row < w.height + top, column >= left, column < w.width + left)
         taken = x[n, row - top, column - left, c]
         if w.affine is not None:
             taken = (taken - tirx.const(w.affine[0], "float32")) * tirx.const(

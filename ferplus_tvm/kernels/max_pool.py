@@ -92,9 +92,7 @@ def define(w: Workload, config: Config) -> Any:
         taken = x[n, row - top, column - left, c]
         if not any(w.padding):
             return taken
-        inside = tirx.all(
-            row >= top, row < w.height + top, column >= left, column < w.width + left
-        )
+        inside = tirx.all(row >= top, row < w.height + top, column >= left, column < w.width + left)
         return tirx.if_then_else(inside, taken, tirx.min_value("float32"))
 
     pool = te.compute(

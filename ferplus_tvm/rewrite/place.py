@@ -208,9 +208,7 @@ def _emit_dense(e: _Emitter, layer: DenseLayer, last: bool) -> None:
         return dense.pack_weight(np.pad(weight, grow), config)
 
     weight = e.weight(f"{layer.name}.weight.dense{config.tile}", lay_out)
-    bias = e.weight(
-        f"{layer.name}.bias", lambda: np.pad(layer.bias, (0, stored - out_features))
-    )
+    bias = e.weight(f"{layer.name}.bias", lambda: np.pad(layer.bias, (0, stored - out_features)))
     e.shape, e.stored = (out_features,), stored
     e.call(layer, dense, workload, config, (weight, bias), (workload.outputs,), "dense")
 

@@ -1,0 +1,259 @@
+"""The file format of a compiled library, version 1: writing, reading, checking.
+
+A library is one file::
+
+    native image     what the dynamic loader maps (ELF); it ignores all that follows
+    padding          zeros up to a multiple of 4096 bytes
+    weights          float arrays as the kernels want them, each at a multiple of 64 bytes
+    manifest         UTF-8 JSON (`ferplus_tvm.manifest.Manifest`)
+    footer           112 bytes, little endian:
+                       0  u64  length of native image and padding
+                       8  u64  length of the weights
+                      16  u64  length of the manifest
+                      24  u64  length of the file
+                      32  32s  sha256 of the manifest
+                      64  32s  sha256 of the footer's first 64 bytes
+                      96  12s  magic "FERPLUS-TVM\\n"
+                     108  u32  format version
+
+The last 16 bytes, magic and version, keep their place and meaning in every future version.  A
+reader MUST refuse a file whose magic, version, lengths or checksums are off before it hands the
+file to the dynamic loader, and MAY leave the weights' checksums out where the caller says that
+they have been verified before.  The checksums find accidents; whoever can write the file can also
+write its checksums.  Version 1 is the only one so far.
+
+A file is mapped while an engine uses it: replace it by renaming another over it, as `write` does,
+never by writing into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from ferplus_tvm import cpu
+from ferplus_tvm.errors import ArtifactDamagedError, ArtifactError, ArtifactFormatError
+from ferplus_tvm.manifest import Manifest, VerifyLevel
+
+FORMAT = 1
+PAGE = 4096
+ALIGNMENT = 64
+CHUNK = 1 << 22
+_FOOTER = struct.Struct("<4Q32s32s12sI")
+_SIGNED = 64
+_MAGIC = b"FERPLUS-TVM\n"
+
+
+class Artifact:
+    """A library file, mapped and checked.
+
+    manifest
+        what it says of itself.
+    weights
+        a writable, private (copy on write) view of the weights in the mapped file; processes
+        share its pages as long as nobody writes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], verify: VerifyLevel = "full") -> None:
+        """Map the file and check it.
+
+        Raises
+        ------
+        ArtifactError
+            `ArtifactFormatError` or `ArtifactDamagedError` for a file that is not a whole library
+            of ours, `ArtifactError` itself for one that cannot be read at all.
+        """
+        if verify not in ("full", "manifest"):
+            raise ValueError(f"verify is {verify!r}: expected 'full' or 'manifest'")
+        self.path = Path(os.path.abspath(path))
+        self._map = _map(self.path)
+        self._view = memoryview(self._map)
+        try:
+            image, weights, manifest = _check_footer(self.path, self._view)
+            self.manifest = Manifest.from_json(bytes(self._view[image + weights :][:manifest]))
+            _compare(self.path, "code", self._view[:image], self.manifest.image_sha256)
+            self.weights = self._view[image : image + weights]
+            _check_pieces(self.path, self.manifest, weights)
+            if verify == "full":
+                _check_weights(self.path, self.manifest, self.weights)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the map; arrays over it must be gone."""
+        with suppress(BufferError):  # somebody still holds an array: the last one frees the map
+            if hasattr(self, "weights"):
+                self.weights.release()
+            self._view.release()
+            self._map.close()
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Return the manifest of a library, checked together with its code but not its weights.
+
+    Raises
+    ------
+    ArtifactError
+        As for `Artifact`.
+    """
+    artifact = Artifact(path, verify="manifest")
+    manifest = artifact.manifest
+    artifact.close()
+    return manifest
+
+
+def write(file: BinaryIO, image: bytes, weights: bytes | bytearray, manifest: Manifest) -> None:
+    """Write a library; the manifest's checksums and lengths are filled in here."""
+    image += b"\0" * (-len(image) % PAGE)
+    chunks = [weights[at : at + CHUNK] for at in range(0, len(weights), CHUNK)]
+    text = replace(
+        manifest,
+        image_sha256=hashlib.sha256(image).hexdigest(),
+        weights_bytes=len(weights),
+        chunk_bytes=CHUNK,
+        weights_sha256=tuple(hashlib.sha256(chunk).hexdigest() for chunk in chunks),
+    ).to_json()
+    length = len(image) + len(weights) + len(text) + _FOOTER.size
+    lengths = struct.pack("<4Q", len(image), len(weights), len(text), length)
+    signed = lengths + hashlib.sha256(text).digest()
+    for part in (image, weights, text, signed, hashlib.sha256(signed).digest(), _MAGIC):
+        file.write(part)
+    file.write(struct.pack("<I", FORMAT))
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ArtifactFormatError(
+                    f"{path} is empty: expected a compiled library; compile it again"
+                )
+            # Copy on write, since an array over read-only memory cannot be handed to TVM.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(
+            f"{path} cannot be read ({reason}): expected a library made by 'ferplus-tvm compile'"
+        ) from error
+
+
+def _check_footer(path: Path, view: memoryview) -> tuple[int, int, int]:
+    """Return the lengths of image, weights and manifest, all verified but for the weights."""
+    magic, version = struct.unpack("<12sI", bytes(view[-16:])) if len(view) >= 16 else (b"", 0)
+    if magic != _MAGIC:
+        raise _without_footer(path, view)
+    if version > FORMAT:
+        raise ArtifactFormatError(
+            f"{path} has format {version}, but this version of ferplus_tvm reads formats up to "
+            f"{FORMAT}: upgrade ferplus_tvm"
+        )
+    if version != FORMAT or len(view) < _FOOTER.size:
+        raise _damaged(path, "its footer is wrong")
+    footer = bytes(view[-_FOOTER.size :])
+    image, weights, manifest, length, digest, signature, _, _ = _FOOTER.unpack(footer)
+    if hashlib.sha256(footer[:_SIGNED]).digest() != signature:
+        raise _damaged(path, "its footer does not match its checksum")
+    if length != len(view) or image + weights + manifest + _FOOTER.size != length:
+        raise _damaged(path, f"it has {len(view)} bytes where {length} were written")
+    if hashlib.sha256(view[image + weights :][:manifest]).digest() != digest:
+        raise _damaged(path, "its manifest does not match its checksum")
+    return image, weights, manifest
+
+
+def _without_footer(path: Path, view: memoryview) -> ArtifactError:
+    """Say what a file without our footer is."""
+    head = bytes(view[:256])
+    end = _elf_end(view)
+    if end is not None and len(view) < end:
+        return _damaged(path, f"it has {len(view)} bytes and its code alone needs {end}")
+    if end is not None and len(view) < end + PAGE:
+        return ArtifactFormatError(
+            f"{path} is a shared library without a manifest: it was stripped of what follows its "
+            "code (the tool 'strip' does that), or is not a library of ours; use the file as "
+            "'ferplus-tvm compile' wrote it"
+        )
+    if end is not None:
+        return _damaged(path, "its end is missing")
+    kind = "no library"
+    lower = head.lower().lstrip()
+    if lower.startswith((b"<!doctype", b"<html", b"<?xml")):
+        kind = "a web page"
+    elif head.startswith(b"version https://git-lfs"):
+        kind = "a Git LFS pointer"
+    elif path.suffix == ".onnx":
+        kind = "a model, which has to be compiled first"
+    return ArtifactFormatError(
+        f"{path} is {kind}: expected a library made by 'ferplus-tvm compile'"
+    )
+
+
+def _elf_end(view: memoryview) -> int | None:
+    """Return where a 64-bit ELF image ends (its section headers come last), or None."""
+    if len(view) < 64 or bytes(view[:5]) != b"\x7fELF\x02":
+        return None
+    order = "<" if view[5] == 1 else ">"
+    (table,) = struct.unpack_from(f"{order}Q", view, 0x28)
+    size, count = struct.unpack_from(f"{order}HH", view, 0x3A)
+    return int(table + size * count)
+
+
+def _check_pieces(path: Path, manifest: Manifest, length: int) -> None:
+    if manifest.weights_bytes != length or manifest.chunk_bytes < 1:
+        raise _damaged(path, "its manifest and its footer disagree")
+    for piece in manifest.pieces:
+        size = 4
+        for extent in piece.shape:
+            size *= extent
+        fits = 0 <= piece.offset and piece.offset + size <= length
+        if piece.offset % ALIGNMENT or piece.dtype != "float32" or not fits:
+            raise _damaged(path, f"its weight {piece.name!r} lies outside of the file")
+
+
+def _check_weights(path: Path, manifest: Manifest, weights: memoryview) -> None:
+    """Compare the chunks' digests on all CPUs allowed; hashing releases the interpreter lock."""
+    starts = range(0, len(weights), manifest.chunk_bytes)
+    if len(starts) != len(manifest.weights_sha256):
+        raise _damaged(path, "its weights have another length than their checksums")
+
+    def check(start: int, digest: str) -> None:
+        with weights[start : start + manifest.chunk_bytes] as chunk:
+            _compare(path, "weights", chunk, digest)
+
+    with ThreadPoolExecutor(cpu.default_threads()) as pool:
+        list(pool.map(check, starts, manifest.weights_sha256))
+
+
+def _compare(path: Path, what: str, content: memoryview, digest: str) -> None:
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise _damaged(path, f"its {what} does not match the checksum")
+
+
+def _damaged(path: Path, what: str) -> ArtifactDamagedError:
+    return ArtifactDamagedError(
+        f"{path} is truncated or altered ({what}): copy it again from where it was compiled, or "
+        "compile it again"
+    )
+
+
+def reason_not_to_run(manifest: Manifest) -> str | None:
+    """Return why this machine cannot run a library, in one sentence, or None if it can."""
+    if (manifest.arch, manifest.system) != (cpu.architecture(), cpu.system()):
+        return (
+            f"it is compiled for {manifest.arch} {manifest.system}, and this machine is "
+            f"{cpu.architecture()} {cpu.system()}: compile it for this machine"
+        )
+    missing = sorted(set(manifest.cpu_features) - cpu.features())
+    if missing:
+        return (
+            f"it needs {', '.join(missing)}, which this CPU ({cpu.name()}) does not have: compile "
+            "it for this machine, or for a lesser target such as x86-64-v2"
+        )
+    return None

@@ -1,0 +1,31 @@
+"""The fixed inputs that a library is checked with, at compile time and on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def inputs(seed: int, faces: int) -> NDArray[np.float32]:
+    """Return ``faces`` pictures as float32 (faces, 1, 64, 64) of whole numbers in 0..255.
+
+    Every other one is noise; the rest are blobs, whose score patterns differ more, as a face's do.
+    numpy promises that ``RandomState`` gives the same numbers in every version.
+    """
+    random = np.random.RandomState(seed)
+    noise = random.randint(0, 256, (faces, 64, 64))
+    coarse = random.randint(0, 256, (faces, 8, 8))
+    blobs = np.kron(coarse, np.ones((8, 8), dtype=np.int64))
+    odd = np.arange(faces)[:, None, None] % 2 == 1
+    return np.where(odd, blobs, noise).astype(np.float32)[:, None]
+
+
+def relative_error(scores: NDArray[np.float32], reference: NDArray[np.float64]) -> float:
+    """Return the largest difference of a score, relative to the largest score of the reference.
+
+    Not-a-number anywhere gives infinity.
+    """
+    difference = np.max(np.abs(scores - reference))
+    largest = np.max(np.abs(reference))
+    error = float(difference / largest) if largest else float(difference)
+    return error if np.isfinite(error) else float("inf")

@@ -1,0 +1,181 @@
+"""``ferplus-tvm models``: list, fetch, verify and find the models of the zoo."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ferplus_tvm.errors import FerplusError
+
+if TYPE_CHECKING:
+    from ferplus_tvm.zoo import ZooModel
+
+app = typer.Typer(help="List, fetch, verify and find the known models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `models list` shows.")]
+Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `models list` shows.")]
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Show the known models, and which of them are on this machine.
+
+    A model counts as fetched if its file is there and has the right size; `models verify`
+    reads the content too.
+    """
+    from ferplus_tvm.zoo import MODELS
+
+    entries = [_describe(model) for model in MODELS]
+    if as_json:
+        typer.echo(json.dumps(entries, indent=2))
+        return
+    header = ("name", "size", "opset", "fetched", "terms")
+    rows = [
+        (
+            entry["name"],
+            _megabytes(entry["bytes"]),
+            str(entry["opset"]),
+            "yes" if entry["fetched"] else "no",
+            entry["terms"],
+        )
+        for entry in entries
+    ]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table()
+        for title in header:
+            # A name is there to be copied: only the terms give way on a narrow terminal.
+            table.add_column(title, no_wrap=title != "terms", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in [header, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+
+
+@app.command()
+def fetch(names: Names) -> None:
+    """Download models into the cache folder, each once, and verify them.
+
+    An interrupted download is continued by the next call. The cache folder is the user's usual
+    one, or the one that the environment variable FERPLUS_TVM_CACHE names.
+    """
+    from ferplus_tvm.zoo import lookup
+    from ferplus_tvm.zoo.fetch import fetch as fetch_model
+
+    for model in [lookup(name) for name in names]:
+        with _progress(model.name) as progress:
+            path = fetch_model(model, progress=progress)
+        typer.echo(f"{model.name}: {path}")
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Names; all that are on this machine if none."),
+    ] = None,
+) -> None:
+    """Hash model files again; exit with status 1 if one is not what was promised."""
+    from ferplus_tvm.zoo import MODELS, lookup
+    from ferplus_tvm.zoo import verify as verify_model
+    from ferplus_tvm.zoo.registry import local_path
+
+    chosen = [lookup(name) for name in names or ()]
+    wrong = False
+    for model in chosen or [model for model in MODELS if local_path(model).exists()]:
+        try:
+            verify_model(model)
+        except FerplusError as error:
+            wrong = True
+            typer.echo(f"{model.name}: {error}", err=True)
+        else:
+            typer.echo(f"{model.name}: ok")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def path(name: Name) -> None:
+    """Print the path of a model's file, verified, and nothing else."""
+    from ferplus_tvm.zoo import lookup
+    from ferplus_tvm.zoo import verify as verify_model
+
+    typer.echo(verify_model(lookup(name)))
+
+
+def _describe(model: ZooModel) -> dict[str, Any]:
+    """Return what `models list --json` says of one model."""
+    from ferplus_tvm.zoo.registry import local_path
+
+    file = local_path(model)
+    return {
+        "name": model.name,
+        "file": model.file_name,
+        "bytes": model.size,
+        "sha256": model.sha256,
+        "opset": model.opset,
+        "description": model.description,
+        "terms": model.terms,
+        "addresses": model.addresses,
+        "path": str(file),
+        "fetched": _has_size(file, model.size),
+    }
+
+
+def _has_size(file: Path, size: int) -> bool:
+    return file.is_file() and file.stat().st_size == size
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a callback that draws a bar on a terminal, and prints every tenth otherwise."""
+    if not sys.stderr.isatty():
+        yield _PlainProgress(name)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _PlainProgress:
+    """Print a line on stderr whenever another tenth of the file is here."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tenths = -1
+
+    def __call__(self, done: int, total: int) -> None:
+        tenths = 10 * done // total
+        if tenths != self._tenths:
+            self._tenths = tenths
+            typer.echo(
+                f"{self._name}: {10 * tenths} % of {_megabytes(total)}",
+                err=True,
+            )

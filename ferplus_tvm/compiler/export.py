@@ -1,0 +1,181 @@
+"""From an executable and weights to the library file: link, lay out, describe, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import ferplus_tvm
+from ferplus_tvm import artifact, cpu
+from ferplus_tvm.compiler.link import link
+from ferplus_tvm.compiler.options import CompileOptions
+from ferplus_tvm.errors import CompileError
+from ferplus_tvm.importer import ImportedModel
+from ferplus_tvm.labels import EMOTIONS
+from ferplus_tvm.manifest import Check, Function, Kernel, Manifest, Piece
+from ferplus_tvm.rewrite.place import Placed
+from ferplus_tvm.runtime import library
+from ferplus_tvm.targets import ResolvedTarget, system_of
+
+
+def link_image(executable: Any, target: ResolvedTarget) -> bytes:
+    """Return the native image of an executable, linked for ``target``."""
+    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
+        image = Path(folder) / "image.so"
+
+        def run_linker(output: str, objects: Sequence[str]) -> None:
+            link(target, Path(output), objects)
+
+        executable.export_library(str(image), fcompile=run_linker, workspace_dir=folder)
+        return image.read_bytes()
+
+
+def lay_out(placed: Placed) -> bytearray:
+    """Return all weights as one block, each at a multiple of 64 bytes."""
+    block = bytearray()
+    for piece, weight in zip(pieces(placed), placed.weights.values(), strict=True):
+        block += b"\0" * (piece.offset - len(block))
+        block += weight.tobytes()
+    return block
+
+
+def pieces(placed: Placed) -> tuple[Piece, ...]:
+    """Return where each weight lies."""
+    found = []
+    offset = 0
+    for name, weight in placed.weights.items():
+        found.append(Piece(name, offset, weight.shape, str(weight.dtype)))
+        offset += -(-weight.nbytes // artifact.ALIGNMENT) * artifact.ALIGNMENT
+    return tuple(found)
+
+
+def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> Check:
+    """Return the model's acceptance test, not yet run."""
+    rows = tuple(tuple(float(score) for score in row) for row in reference)
+    return Check(seed, len(rows), rows, tolerance, error=None)
+
+
+def describe(
+    options: CompileOptions, imported: ImportedModel, placed: Placed, check: Check
+) -> Manifest:
+    """Return the manifest, but for what is known only when the file is written."""
+    target = options.target
+    index = {name: position for position, name in enumerate(placed.weights)}
+    own_runtime = library.installed() if _is_here(target) else None
+    return Manifest(
+        model_name=imported.name,
+        model_sha256=imported.sha256,
+        created_with=f"ferplus_tvm {ferplus_tvm.__version__}",
+        target=target.name,
+        target_config=target.config,
+        triple=target.triple,
+        arch=target.arch,
+        system=system_of(target.triple),
+        cpu_features=tuple(sorted(target.features)),
+        tvm_version=importlib.metadata.version("apache-tvm"),
+        tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
+        runtime_id=library.identity(own_runtime) if own_runtime else "",
+        precision="float32",
+        input_shape=("N", 1, 64, 64),
+        output_shape=("N", 8),
+        value_range=(0.0, 255.0),
+        labels=EMOTIONS,
+        functions={
+            batch: Function(name, tuple(index[weight] for weight in placed.arguments[batch]))
+            for batch, name in placed.functions.items()
+        },
+        kernels=tuple(Kernel(**vars(choice)) for choice in placed.choices),
+        tuning_logs=target.name if any(choice.tuned for choice in placed.choices) else "",
+        check=check,
+        options=options.describe(),
+        image_sha256="",
+        weights_bytes=0,
+        chunk_bytes=artifact.CHUNK,
+        weights_sha256=(),
+        pieces=pieces(placed),
+    )
+
+
+@contextmanager
+def temporary(output: Path) -> Iterator[Path]:
+    """Give a name beside ``output`` to write under; what is left under it at the end is removed.
+
+    Raises
+    ------
+    CompileError
+        If the folder cannot be written to.
+    """
+    try:
+        handle, name = tempfile.mkstemp(
+            dir=output.parent, prefix=f".{output.stem}.", suffix=output.suffix
+        )
+        os.close(handle)
+    except OSError as error:
+        raise CompileError(
+            f"the folder {output.parent} cannot be written to ({error.strerror}): give another "
+            "output"
+        ) from error
+    path = Path(name)
+    try:
+        yield path
+    except OSError as error:
+        raise CompileError(
+            f"{output} cannot be written ({error.strerror or error}): make room or give another "
+            "output"
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write(path: Path, image: bytes, weights: bytearray, manifest: Manifest) -> None:
+    """Write the library file and see it on the disk, with the permissions of any new file."""
+    with path.open("wb") as file:
+        artifact.write(file, image, weights, manifest)
+        file.flush()
+        os.fsync(file.fileno())
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o777 & ~mask)
+
+
+def find_runtime(options: CompileOptions) -> Path:
+    """Return the ``libtvm_runtime`` of the target.
+
+    Raises
+    ------
+    CompileError
+        For a foreign target whose own is not at hand.
+    """
+    own = library.installed()
+    if own is not None and _is_here(options.target):
+        return own
+    name = library.file_name(system_of(options.target.triple))
+    raise CompileError(
+        f"the {name} for {options.target.triple} is not on this machine: take it out of the "
+        f"apache-tvm {importlib.metadata.version('apache-tvm')} wheel for that platform ('pip "
+        "download --no-deps --only-binary :all: --platform ...', folder tvm/lib) and put it "
+        "beside the library, and compile without --with-runtime"
+    )
+
+
+def copy_runtime(runtime: Path, folder: Path) -> Path:
+    """Copy the runtime library into ``folder``, under a temporary name first."""
+    with temporary(folder / runtime.name) as unfinished:
+        shutil.copyfile(runtime, unfinished)
+        unfinished.chmod(0o755)
+        os.replace(unfinished, folder / runtime.name)
+    return folder / runtime.name
+
+
+def _is_here(target: ResolvedTarget) -> bool:
+    """Whether the installed runtime library is one for the target, whatever its CPU features."""
+    return (target.arch, system_of(target.triple)) == (cpu.architecture(), cpu.system())

@@ -1,0 +1,94 @@
+"""Find a linker for a target and link object files into a shared library."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ferplus_tvm import cpu
+from ferplus_tvm.errors import LinkerError
+from ferplus_tvm.targets import ResolvedTarget, arch_of, system_of
+
+# A C driver is enough: kernels use nothing of C++.
+_DRIVERS = ("cc", "gcc", "clang", "c++", "g++", "clang++")
+
+
+def find_linker(triple: str) -> list[str] | None:
+    """Return the command of a C or C++ compiler that can link for ``triple``, or None.
+
+    For this machine: what ``CC`` or ``CXX`` name, then the usual names.  For another: the usual
+    names behind the triple's prefix (``aarch64-linux-gnu-gcc``).  Last, for either, ``zig cc`` of
+    the ``ziglang`` package.
+    """
+    return next(_candidates(triple), None)
+
+
+def _candidates(triple: str) -> Iterator[list[str]]:
+    native = (arch_of(triple), system_of(triple)) == (cpu.architecture(), cpu.system())
+    if native:
+        for variable in ("CC", "CXX"):
+            command = shlex.split(os.environ.get(variable, ""))
+            if command and shutil.which(command[0]):
+                yield command
+    prefix = "" if native else f"{arch_of(triple)}-{_gnu_system(triple)}-"
+    for driver in _DRIVERS:
+        path = shutil.which(prefix + driver)
+        if path:
+            yield [path]
+    if importlib.util.find_spec("ziglang"):
+        target = f"{arch_of(triple)}-{_zig_system(triple)}"
+        yield [sys.executable, "-m", "ziglang", "cc", "-target", target]
+
+
+def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
+    """Link ``objects`` into the shared library ``output``.
+
+    Raises
+    ------
+    LinkerError
+        If no compiler is found, or it fails (with the last line of what it said).
+    """
+    command = find_linker(target.triple)
+    if command is None:
+        prefix = f"for {arch_of(target.triple)} ({target.triple})"
+        raise LinkerError(
+            f"no C or C++ compiler that links {prefix} was found: install gcc or clang for it, or "
+            "pip install ziglang"
+        )
+    options = ["-shared", "-fPIC"]
+    if system_of(target.triple) == "darwin":
+        options += ["-undefined", "dynamic_lookup"]  # TVM's functions come from the process
+    try:
+        done = subprocess.run(
+            [*command, *options, "-o", str(output), *objects],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=300,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LinkerError(f"{shlex.join(command)} did not link the library: {error}") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
+        raise LinkerError(
+            f"{shlex.join(command)} failed with status {done.returncode} to link for "
+            f"{target.triple} ({said[-1]}): 'ferplus-tvm doctor' shows which compiler is used"
+        )
+
+
+def _gnu_system(triple: str) -> str:
+    """Return the system part of a triple as Debian's cross compilers spell it: ``linux-gnu``."""
+    parts = triple.split("-")
+    return "-".join(parts[2:]) if len(parts) > 3 else "-".join(parts[1:])
+
+
+def _zig_system(triple: str) -> str:
+    system = system_of(triple)
+    return {"darwin": "macos", "windows": "windows-gnu"}.get(system, "linux-gnu")

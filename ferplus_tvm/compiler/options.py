@@ -1,0 +1,77 @@
+"""What can be asked of the compiler, worked out before the work starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm.errors import CompileError
+from ferplus_tvm.targets import ResolvedTarget, resolve
+from ferplus_tvm.tuning import database
+
+_LARGEST_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """The options of one compilation, resolved.
+
+    batch_sizes
+        increasing, without repetition.
+    tuning_logs
+        the folder to look records up in.
+    with_runtime
+        whether to put a copy of ``libtvm_runtime`` beside the library.
+    """
+
+    model: str | os.PathLike[str]
+    target: ResolvedTarget
+    output: Path
+    batch_sizes: tuple[int, ...]
+    tuning_logs: Path
+    with_runtime: bool
+
+    @classmethod
+    def of(
+        cls,
+        model: str | os.PathLike[str],
+        target: str | dict[str, Any],
+        output: str | os.PathLike[str],
+        batch_sizes: Iterable[int],
+        tuning_logs: str | os.PathLike[str] | None,
+        with_runtime: bool,
+    ) -> CompileOptions:
+        """Work the options out.
+
+        Raises
+        ------
+        ValueError
+            For batch sizes that are none, or out of 1..4096.
+        TargetError
+            For a target that does not exist.
+        CompileError
+            If the output's folder is missing or the output is a folder.
+        """
+        sizes = tuple(sorted(set(batch_sizes)))
+        if not sizes or sizes[0] < 1 or sizes[-1] > _LARGEST_BATCH:
+            raise ValueError(
+                f"batch sizes are {list(sizes)}: expected one or more, each in 1..{_LARGEST_BATCH}"
+            )
+        path = Path(os.path.abspath(output))
+        if path.is_dir() or not path.parent.is_dir():
+            what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
+            raise CompileError(f"the output {path} {what}: expected a file name such as ferplus.so")
+        logs = Path(tuning_logs) if tuning_logs is not None else database.shipped()
+        return cls(model, resolve(target), path, sizes, logs, with_runtime)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is worth recording: no paths of the machine that compiled."""
+        return {
+            "model": os.path.basename(self.model),
+            "target": self.target.name,
+            "batch_sizes": list(self.batch_sizes),
+            "with_runtime": self.with_runtime,
+        }

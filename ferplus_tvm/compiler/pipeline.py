@@ -1,0 +1,134 @@
+"""The whole compiler on one page: from an ONNX model to a checked library."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm import check
+from ferplus_tvm.compiler import export, lower, reference
+from ferplus_tvm.compiler.options import CompileOptions
+from ferplus_tvm.compiler.verify import verify
+from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.manifest import Manifest
+from ferplus_tvm.rewrite.match import match
+from ferplus_tvm.rewrite.place import place
+from ferplus_tvm.tuning.database import TuningLog
+from ferplus_tvm.zoo import resolve as resolve_model
+
+STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
+"""What is reported as progress, in order."""
+
+_SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
+_FACES = 4
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """What a compilation made.
+
+    verified
+        False if this machine cannot run the library; ``verify`` does the check on the device.
+    seconds
+        the time it took, verification included.
+    """
+
+    path: Path
+    manifest: Manifest
+    verified: bool
+    seconds: float
+    runtime: Path | None
+
+
+def compile(  # noqa: A001 - the public name of the verb
+    model: str | os.PathLike[str] = "bundled",
+    target: str | dict[str, Any] = "native",
+    output: str | os.PathLike[str] = "ferplus.so",
+    batch_sizes: Iterable[int] = (1, 8, 32),
+    *,
+    tuning_logs: str | os.PathLike[str] | None = None,
+    with_runtime: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> CompileResult:
+    """Compile a FER+ model into a library for one target.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
+    target
+        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, or TVM's dictionary or JSON.
+    output
+        The library to write; it takes its final name once it is whole and verified.
+    batch_sizes
+        The batch sizes to compile for; an engine serves any number of faces with them.
+    tuning_logs
+        The folder of tuning logs; by default those that the package carries.
+    with_runtime
+        Put a copy of the target's ``libtvm_runtime`` beside the library.
+    progress
+        Called with the name of each stage of `STAGES` as it starts.
+
+    Raises
+    ------
+    ModelError, DownloadError
+        If the model cannot be had or compiled.
+    TargetError
+        If the target does not exist.
+    TuningLogError
+        If the tuning logs are missing or damaged.
+    CompileError
+        If linking fails, or the library's scores are off the reference.
+    """
+    start = time.perf_counter()
+    options = CompileOptions.of(model, target, output, batch_sizes, tuning_logs, with_runtime)
+
+    # ONNX -> tidy graph -> Relax -> layers
+    progress("import")
+    imported = load_model(resolve_model(options.model))
+    layers = match(to_relax(imported.proto))
+
+    # fixed faces and their scores in float64
+    progress("reference")
+    expected = reference.scores(imported.proto, check.inputs(_SEED, _FACES))
+
+    # layers -> scheduled kernels, weights as they want them
+    progress("place kernels")
+    log = TuningLog(options.tuning_logs, options.target.name)
+    tvm_target = options.target.tvm_target()
+    placed = place(
+        layers,
+        options.batch_sizes,
+        options.target.vector_unit,
+        lambda module: log.schedule(module, tvm_target),
+    )
+
+    # kernels -> native code -> library file under a temporary name
+    progress("compile")
+    executable = lower.build(placed.module, options.target)
+    progress("link")
+    image = export.link_image(executable, options.target)
+    acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
+    manifest = export.describe(options, imported, placed, acceptance)
+    weights = export.lay_out(placed)
+    runtime = export.find_runtime(options) if with_runtime else None
+    with export.temporary(options.output) as unfinished:
+        export.write(unfinished, image, weights, manifest)
+
+        # run it, record what was measured, and only then give it its name
+        progress("verify")
+        verified = options.target.runs_here
+        if verified:
+            error = verify(unfinished).error
+            manifest = replace(manifest, check=replace(manifest.check, error=error))
+            export.write(unfinished, image, weights, manifest)
+        copied = export.copy_runtime(runtime, options.output.parent) if runtime else None
+        os.replace(unfinished, options.output)
+    seconds = time.perf_counter() - start
+    return CompileResult(options.output, manifest, verified, seconds, copied)

@@ -1,0 +1,111 @@
+"""Run a library in a child process and compare it with the reference in its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ferplus_tvm import check
+from ferplus_tvm.artifact import read_manifest, reason_not_to_run
+from ferplus_tvm.errors import CpuFeatureError, VerificationError
+
+_TIMEOUT = 300
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the check measured: the largest relative error of each batch size."""
+
+    errors: dict[int, float]
+    tolerance: float
+
+    @property
+    def error(self) -> float:
+        """The largest error of all."""
+        return max(self.errors.values())
+
+
+def verify(path: str | os.PathLike[str]) -> Verification:
+    """Check that a library gives the reference scores on this machine.
+
+    The library runs in a process of its own, so that even a crash is only an error here.  Every
+    compiled batch size answers the same faces.
+
+    Raises
+    ------
+    ArtifactError
+        If the library cannot be used here at all.
+    VerificationError
+        If it crashes, hangs, or its scores are off the reference by more than the tolerance.
+    """
+    path = Path(os.path.abspath(path))
+    manifest = read_manifest(path)
+    reason = reason_not_to_run(manifest)
+    if reason:
+        raise CpuFeatureError(f"{path} cannot be verified here: {reason}")
+    command = [sys.executable, "-m", "ferplus_tvm.compiler.verify", str(path)]
+    package_parent = str(Path(__file__).parents[2])
+    search_path = os.pathsep.join(
+        entry for entry in (package_parent, os.environ.get("PYTHONPATH", "")) if entry
+    )
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+            env={**os.environ, "PYTHONPATH": search_path},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VerificationError(
+            f"{path} did not answer within {_TIMEOUT} seconds: expected some milliseconds a face"
+        ) from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        cause = said[-1]
+        if done.returncode < 0:
+            cause = f"ended by {signal.Signals(-done.returncode).name}"
+        raise VerificationError(
+            f"{path} could not be run to be checked ({cause}): compile it again for this machine"
+        )
+    errors = {int(batch): float(error) for batch, error in json.loads(done.stdout).items()}
+    result = Verification(errors, manifest.check.tolerance)
+    if result.error > result.tolerance:
+        worst = max(errors, key=lambda batch: errors[batch])
+        raise VerificationError(
+            f"{path} is off the float64 reference by {result.error:.1e} of the largest score at "
+            f"batch {worst}: expected at most {result.tolerance:.0e}; report this with the output "
+            "of 'ferplus-tvm doctor'"
+        )
+    return result
+
+
+def _measure(path: str) -> dict[int, float]:
+    """Return the error of every batch size; in the child."""
+    from ferplus_tvm.runtime.engine import Engine
+
+    with Engine(path) as engine:
+        expected = engine.manifest.check
+        faces = check.inputs(expected.seed, expected.faces)
+        reference = np.asarray(expected.reference)
+        errors = {}
+        for batch in engine.manifest.batch_sizes:
+            rows = np.arange(-(-expected.faces // batch) * batch) % expected.faces
+            scores = np.concatenate(
+                [engine.scores(faces[rows[at : at + batch]]) for at in range(0, len(rows), batch)]
+            )
+            errors[batch] = check.relative_error(scores, reference[rows])
+    return errors
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(sys.argv[1])))

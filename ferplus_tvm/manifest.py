@@ -1,0 +1,189 @@
+"""What a compiled library says of itself: a frozen dataclass and its JSON.
+
+Standard library only.  The manifest is read and checked before the dynamic loader sees the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from ferplus_tvm.errors import ArtifactDamagedError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One weight array, C order, at ``offset`` bytes into the weights (a multiple of 64)."""
+
+    name: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Function:
+    """The entry point for one batch size, and the weights that it takes after the input."""
+
+    name: str
+    weights: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What runs a layer at one batch size.
+
+    ``tuned`` says whether ``tiling`` came from a tuning record; a preset is used where none was
+    found.
+    """
+
+    layer: str
+    batch: int
+    kernel: str
+    algorithm: str
+    tiling: str
+    tuned: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """The model's own acceptance test, which `ferplus_tvm.verify` repeats on any device.
+
+    seed, faces
+        make the inputs (see `ferplus_tvm.check.inputs`).
+    reference
+        their scores, computed in float64.
+    tolerance
+        the largest difference allowed, relative to the largest score.
+    error
+        the difference measured when the library was compiled, or None if it could not run there.
+    """
+
+    seed: int
+    faces: int
+    reference: tuple[tuple[float, ...], ...]
+    tolerance: float
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is said of a library.
+
+    image_sha256
+        of the ELF image and the padding behind it.
+    weights_sha256
+        of the weights, one digest per ``chunk_bytes``.
+    cpu_features
+        what the CPU must offer, by LLVM's names.
+    runtime_id
+        the build id of the ``libtvm_runtime`` that it was compiled with, or "" if the target's
+        own was not at hand.
+    functions
+        by batch size.
+    value_range
+        of the input's pixels.
+    options
+        the compile options, resolved.
+    """
+
+    model_name: str
+    model_sha256: str
+    created_with: str
+    target: str
+    target_config: dict[str, Any]
+    triple: str
+    arch: str
+    system: str
+    cpu_features: tuple[str, ...]
+    tvm_version: str
+    tvm_ffi_version: str
+    runtime_id: str
+    precision: str
+    input_shape: tuple[int | str, ...]
+    output_shape: tuple[int | str, ...]
+    value_range: tuple[float, float]
+    labels: tuple[str, ...]
+    functions: dict[int, Function]
+    kernels: tuple[Kernel, ...]
+    tuning_logs: str
+    check: Check
+    options: dict[str, Any]
+    image_sha256: str
+    weights_bytes: int
+    chunk_bytes: int
+    weights_sha256: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The compiled batch sizes, in increasing order."""
+        return tuple(sorted(self.functions))
+
+    @property
+    def untuned(self) -> tuple[str, ...]:
+        """The kernels that had no tuning record."""
+        return tuple(kernel.kernel for kernel in self.kernels if not kernel.tuned)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def to_json(self) -> bytes:
+        """Return the manifest as UTF-8 JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Read a manifest whose checksum has been verified.
+
+        Raises
+        ------
+        ArtifactDamagedError
+            If it is not a manifest of this format all the same.
+        """
+        try:
+            values = json.loads(text)
+            names = {field.name for field in fields(cls)}
+            if not isinstance(values, dict) or set(values) != names:
+                raise ValueError("its fields are not those of the format")
+            for name, read in _READERS.items():
+                values[name] = read(values[name])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactDamagedError(
+                f"the library's manifest cannot be read ({error}): expected the fields of its "
+                "format; compile the library again"
+            ) from error
+
+
+def _function(value: dict[str, Any]) -> Function:
+    return Function(value["name"], tuple(value["weights"]))
+
+
+def _piece(value: dict[str, Any]) -> Piece:
+    return Piece(**{**value, "shape": tuple(value["shape"])})
+
+
+def _check(value: dict[str, Any]) -> Check:
+    return Check(**{**value, "reference": tuple(tuple(row) for row in value["reference"])})
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "cpu_features": tuple,
+    "input_shape": tuple,
+    "output_shape": tuple,
+    "value_range": tuple,
+    "labels": tuple,
+    "weights_sha256": tuple,
+    "functions": lambda value: {int(batch): _function(f) for batch, f in value.items()},
+    "kernels": lambda value: tuple(Kernel(**kernel) for kernel in value),
+    "pieces": lambda value: tuple(_piece(piece) for piece in value),
+    "check": _check,
+}
+
+VerifyLevel = Literal["full", "manifest"]
+"""``full`` checks every byte; ``manifest`` everything but the weights."""

@@ -1,0 +1,263 @@
+"""Decode one picture and turn it into grey levels, whatever its format and pixel mode.
+
+Everything that Pillow can raise while it opens or decodes a picture leaves as an
+:class:`~ferplus_tvm.errors.InputError` that names the source.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ferplus_tvm.errors import InputError
+
+# Drawings, not pixels: Pillow would start Ghostscript (EPS) or the Windows GDI (WMF, EMF) on
+# bytes that may come from strangers.
+_DRAWINGS = frozenset({"EPS", "WMF"})
+
+# EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the picture.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A picture file's path, its bytes, or a binary file."""
+
+
+def read_picture(source: Encoded, name: str) -> Image.Image:
+    """Open and decode a file or an encoded picture; of several frames, the first.
+
+    Parameters
+    ----------
+    source
+        Path of a file, the file's bytes, or a binary file, read from its current position.
+    name
+        What messages call the source.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The decoded picture, as stored: neither turned upright nor converted.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or is not a whole picture of an acceptable size.
+    """
+    with _opened(source, name) as stream:
+        try:
+            picture = Image.open(stream)
+        except UnidentifiedImageError as error:
+            raise InputError(
+                f"{name} is not in a known picture format, or its beginning is damaged; "
+                "expected PNG, JPEG, WebP, BMP, GIF, TIFF or another format that Pillow reads: "
+                "convert it first"
+            ) from error
+        except Exception as error:
+            raise _undecodable(name, error) from error
+        return decoded(picture, name)
+
+
+def decoded(picture: Image.Image, name: str) -> Image.Image:
+    """Decode a picture that Pillow has opened, unless this has been done already.
+
+    Raises
+    ------
+    InputError
+        A damaged or truncated file, a picture without pixels, a vector drawing, or more pixels
+        than ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's limit against decompression bombs. Pillow
+        itself only warns up to twice this limit.
+    """
+    if picture.format in _DRAWINGS:
+        raise InputError(
+            f"{name} is a vector drawing ({picture.format}); expected pixels: save it as PNG"
+        )
+    _check_size(picture, name)
+    try:
+        picture.load()
+    except Exception as error:
+        # Pillow's decoders answer damaged bytes with OSError, SyntaxError, struct.error,
+        # IndexError and more; there is no common base to name.
+        raise _undecodable(name, error) from error
+    _check_size(picture, name)  # icons say their true size only now
+    return picture
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turn a decoded picture as its EXIF orientation says; the argument is left as it is.
+
+    A damaged EXIF block counts as none, as in picture viewers.
+    """
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the parsers of EXIF and XMP share no base class of errors either
+        return picture
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if method is None else picture.transpose(method)
+
+
+def grey_levels(picture: Image.Image, background: float, name: str) -> NDArray[np.float32]:
+    """Convert a decoded picture of any mode but I and F to grey levels.
+
+    Colours become luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B), without rounding to whole
+    levels. 16-bit levels are divided by 257. Alpha, a transparent palette entry or a transparent
+    colour is composited over ``background``.
+
+    Parameters
+    ----------
+    picture
+        A decoded picture, H x W.
+    background
+        Grey level behind transparent pixels, 0..255.
+    name
+        What messages call the source.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (H, W), 0..255.
+
+    Raises
+    ------
+    InputError
+        Pillow cannot convert this mode.
+    """
+    try:
+        levels, opacity = _levels_and_opacity(picture)
+    except Exception as error:
+        raise InputError(
+            f"{name} is a picture of mode {picture.mode}, which Pillow cannot convert "
+            f"({one_line(error)}); expected for example RGB or L: convert it first"
+        ) from error
+    if opacity is not None:
+        levels = opacity * levels + (1 - opacity) * np.float32(background)
+    return levels
+
+
+def _levels_and_opacity(
+    picture: Image.Image,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Grey levels 0..255, and opacity 0..1 where the picture has transparency."""
+    if picture.mode.startswith("I;16"):
+        stored = np.asarray(picture)
+        clear = picture.info.get("transparency")  # PNG: the one level that is transparent
+        opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
+        return stored.astype(np.float32) / np.float32(257), opacity
+    opacity = None
+    if picture.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
+        picture = picture.convert("LA")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        opacity = np.asarray(picture.getchannel("A"), dtype=np.float32) / np.float32(255)
+    if picture.mode not in ("1", "L"):
+        picture = picture.convert("RGB")
+    return np.asarray(picture.convert("F")), opacity
+
+
+def _opened(source: Encoded, name: str) -> BinaryIO:
+    """Open the source for reading from its beginning; refuse an empty one."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            stream = _opened_path(source, name)
+        else:
+            stream = io.BytesIO(_content(source, name))
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(
+            f"{name} cannot be read ({reason}); expected a readable picture file: "
+            "check the path and its permissions"
+        ) from error
+    if size == 0:
+        stream.close()
+        raise InputError(
+            f"{name} is empty (0 bytes); expected an encoded picture: check how it was written, "
+            "or seek(0) before handing over a file that was read before"
+        )
+    return stream
+
+
+def _opened_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
+    """Open a file so that one can seek in it."""
+    if os.path.isdir(path):
+        raise InputError(f"{name} is a folder; expected a picture file: name the files inside it")
+    try:
+        stream = open(path, "rb")  # noqa: SIM115 - read_picture closes it
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{name} does not exist; expected a picture file: check the path"
+        ) from error
+    if stream.seekable():
+        return stream
+    with stream:  # a pipe
+        return io.BytesIO(stream.read())
+
+
+def _content(source: Any, name: str) -> bytes:
+    """Give the bytes of an encoded picture, or of a binary file from where it stands."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    try:
+        content = source.read()
+    except Exception as error:  # any class of the caller's may stand behind read()
+        raise InputError(
+            f"{name} is a file that cannot be read ({one_line(error)}); expected one that is "
+            "open for reading: open it with 'rb'"
+        ) from error
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise InputError(
+            f"{name} is a file whose read() gives {type(content).__name__}; expected bytes: "
+            "open it with 'rb'"
+        )
+    return bytes(content)
+
+
+def _check_size(picture: Image.Image, name: str) -> None:
+    """Refuse a picture without pixels, or beyond Pillow's limit.
+
+    The limit is compared here, since turning Pillow's warning into an error would change the
+    warning filters of all threads.
+    """
+    pixels = picture.width * picture.height
+    if pixels == 0:
+        raise InputError(
+            f"{name} has {picture.width} x {picture.height} pixels; expected at least 1 x 1: "
+            "check how it was cropped"
+        )
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(name, f"{picture.width} x {picture.height} = {pixels} pixels")
+
+
+def _too_large(name: str, got: str) -> InputError:
+    return InputError(
+        f"{name} is too large ({got}); expected at most {Image.MAX_IMAGE_PIXELS} pixels "
+        "(PIL.Image.MAX_IMAGE_PIXELS): crop it to the face first"
+    )
+
+
+def _undecodable(name: str, error: Exception) -> InputError:
+    """Say why Pillow gave up."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return _too_large(name, one_line(error))
+    return InputError(
+        f"{name} cannot be decoded ({one_line(error)}); expected a whole picture: "
+        "it may be truncated or damaged, so fetch or save it again"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """Give an error's message as part of a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

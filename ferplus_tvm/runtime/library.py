@@ -1,0 +1,188 @@
+"""Find and load ``libtvm_runtime``, and open a compiled library with it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import struct
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm import cpu
+from ferplus_tvm.artifact import Artifact
+from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError
+from ferplus_tvm.manifest import Manifest
+
+ENVIRONMENT = "TVM_LIBRARY_PATH"
+"""A folder that holds ``libtvm_runtime``; TVM's own variable."""
+
+_lock = threading.Lock()
+_runtime: Path | None = None
+_modules: dict[str, Any] = {}
+_files: dict[tuple[int, int], str] = {}
+_paths: dict[str, str] = {}
+
+
+def file_name(system: str) -> str:
+    """Return what the runtime library is called on ``linux``, ``darwin`` or ``windows``."""
+    return {"darwin": "libtvm_runtime.dylib", "windows": "tvm_runtime.dll"}.get(
+        system, "libtvm_runtime.so"
+    )
+
+
+def installed() -> Path | None:
+    """Return the runtime library of an installed apache-tvm, without importing it."""
+    spec = importlib.util.find_spec("tvm")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "lib" / _here()
+        if path.is_file():
+            return path
+    return None
+
+
+def find(beside: Path) -> Path:
+    """Return the runtime library to use for an artifact in the folder ``beside``.
+
+    Looked for beside the artifact, then in an installed apache-tvm, then in the folder that the
+    environment variable ``TVM_LIBRARY_PATH`` names.
+
+    Raises
+    ------
+    RuntimeLibraryError
+        If it is in none of them.
+    """
+    local = beside / _here()
+    if local.is_file():
+        return local
+    from_wheel = installed()
+    if from_wheel is not None:
+        return from_wheel
+    folder = os.environ.get(ENVIRONMENT)
+    if folder and (Path(folder) / _here()).is_file():
+        return Path(folder) / _here()
+    named = f"which is {folder!r}" if folder else "which is not set"
+    raise RuntimeLibraryError(
+        f"{_here()} was not found beside the library ({beside}), in an installed apache-tvm, or "
+        f"in the folder that {ENVIRONMENT} names ({named}): compile with --with-runtime, which "
+        "puts a copy beside the library, or pip install apache-tvm"
+    )
+
+
+def identity(path: Path) -> str:
+    """Return the build id of an ELF file (its GNU note), or "" where there is none."""
+    data = path.read_bytes()
+    if data[:5] != b"\x7fELF\x02":
+        return ""
+    order = "<" if data[5] == 1 else ">"
+    (headers,) = struct.unpack_from(f"{order}Q", data, 0x20)
+    size, count = struct.unpack_from(f"{order}HH", data, 0x36)
+    for index in range(count):
+        kind, _, offset, _, _, length = struct.unpack_from(
+            f"{order}IIQQQQ", data, headers + index * size
+        )
+        while kind == 4 and length >= 16:  # PT_NOTE: name size, content size, type, name, content
+            name, content, note = struct.unpack_from(f"{order}III", data, offset)
+            start = offset + 12 + (-(-name // 4) * 4)
+            if note == 3 and data[offset + 12 : offset + 16] == b"GNU\0":
+                return data[start : start + content].hex()
+            step = start + (-(-content // 4) * 4) - offset
+            offset, length = offset + step, length - step
+    return ""
+
+
+def open_module(artifact: Artifact) -> Any:
+    """Open the library with the dynamic loader, once per process for the same code.
+
+    TVM keeps an opened library for the life of the process, so engines over the same code share
+    it.
+
+    Raises
+    ------
+    RuntimeLibraryError
+        If the runtime library is missing or not the one that the artifact was compiled with.
+    ArtifactError
+        If the file was overwritten in place while its former content was in use, or the loader
+        refuses it.
+    """
+    with _lock:
+        _load_runtime(artifact.path.parent, artifact.manifest)
+        code = artifact.manifest.image_sha256
+        if code not in _modules:
+            _modules[code] = _open(artifact.path, code)
+        return _modules[code]
+
+
+def _load_runtime(beside: Path, manifest: Manifest) -> None:
+    global _runtime
+    import tvm_ffi
+
+    # Minor versions of tvm-ffi have broken each other before; patch levels have not.
+    ours, theirs = (_minor(v) for v in (tvm_ffi.__version__, manifest.tvm_ffi_version))
+    if ours != theirs:
+        raise RuntimeLibraryError(
+            f"the library was compiled with apache-tvm-ffi {manifest.tvm_ffi_version}, but "
+            f"{tvm_ffi.__version__} is installed: pip install 'apache-tvm-ffi~="
+            f"{theirs}.0', or compile it again"
+        )
+    if _runtime is None:
+        # An imported tvm has loaded its own copy, and a process must not load two.
+        path = (installed() if "tvm" in sys.modules else None) or find(beside)
+        _expect(path, manifest)
+        try:
+            ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise RuntimeLibraryError(
+                f"{path} cannot be loaded ({error}): put the {_here()} of apache-tvm "
+                f"{manifest.tvm_version} for this machine in its place"
+            ) from error
+        _runtime = path
+    else:
+        _expect(_runtime, manifest)
+
+
+def _expect(path: Path, manifest: Manifest) -> None:
+    found = identity(path)
+    if manifest.runtime_id and found and found != manifest.runtime_id:
+        raise RuntimeLibraryError(
+            f"{path} has build id {found[:12]}, but the library was compiled with apache-tvm "
+            f"{manifest.tvm_version}, whose {_here()} has build id {manifest.runtime_id[:12]}: "
+            "install that version, or compile the library again"
+        )
+
+
+def _open(path: Path, code: str) -> Any:
+    import tvm_ffi
+
+    status = path.stat()
+    file = (status.st_dev, status.st_ino)
+    if _files.setdefault(file, code) != code:
+        raise ArtifactError(
+            f"{path} was overwritten in place after this process had opened it: replace a library "
+            "by renaming another over it, and restart this process"
+        )
+    try:
+        if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
+            return tvm_ffi.load_module(str(path))
+        # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so it
+        # would answer with the code that it opened under this name before.
+        with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
+            alias = Path(folder) / f"{code}.so"
+            alias.symlink_to(path)
+            return tvm_ffi.load_module(str(alias))
+    except (RuntimeError, OSError) as error:
+        raise ArtifactError(
+            f"{path} was refused by the dynamic loader ({str(error).splitlines()[-1]}): compile "
+            "it again on this machine"
+        ) from error
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:3])
+
+
+def _here() -> str:
+    return file_name(cpu.system())

@@ -1,0 +1,1 @@
+"""Tuned schedules: where they are kept and how they are found."""

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ferplus_tvm.errors import DownloadError, MissingExtraError, ModelFileError
+from ferplus_tvm.zoo import BUNDLED, MODELS, lookup, registry, resolve, verify
+
+OFFICIAL = "emotion-ferplus-8"
+
+
+def place(name: str, content: bytes) -> Path:
+    path = registry.local_path(lookup(name))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def tiny_official(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Make the official model's entry promise these few bytes."""
+    content = b"\x08\x08 tiny"
+    entry = registry.ZooModel(
+        OFFICIAL,
+        f"{OFFICIAL}.onnx",
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+        8,
+        ("http://127.0.0.1:9/",),
+        "",
+        "",
+    )
+    monkeypatch.setitem(registry._BY_NAME, OFFICIAL, entry)
+    return content
+
+
+def test_packaged_file_is_the_one_that_the_registry_promises() -> None:
+    content = resolve("bundled").read_bytes()
+    assert len(content) == BUNDLED.size == 17525870
+    assert hashlib.sha256(content).hexdigest() == BUNDLED.sha256
+
+
+def test_model_card_names_size_and_hash_of_the_packaged_file() -> None:
+    card = (resolve("bundled").parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert BUNDLED.sha256 in card
+    assert f"{BUNDLED.size:,} bytes".replace(",", " ") in card
+
+
+def test_names_are_the_documented_ones() -> None:
+    assert [model.name for model in MODELS] == [
+        "bundled",
+        "emotion-ferplus-8",
+        "emotion-ferplus-7",
+        "emotion-ferplus-2",
+        "emotion-ferplus-12-int8",
+    ]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_hashes_are_whole_and_distinct(model: registry.ZooModel) -> None:
+    assert len(bytes.fromhex(model.sha256)) == 32
+    assert sum(other.sha256 == model.sha256 for other in MODELS) == 1
+
+
+@pytest.mark.parametrize("model", MODELS[1:], ids=lambda model: model.name)
+def test_mirror_is_asked_before_github_and_only_over_tls(model: registry.ZooModel) -> None:
+    addresses = [urlsplit(address) for address in model.addresses]
+    assert [address.hostname for address in addresses] == ["huggingface.co", "github.com"]
+    assert all(address.scheme == "https" for address in addresses)
+    assert all(address.path.endswith(f"/model/{model.name}.onnx") for address in addresses)
+
+
+def test_unknown_name_is_answered_with_the_names() -> None:
+    with pytest.raises(ModelFileError) as caught:
+        lookup("ferplus")
+    assert all(model.name in str(caught.value) for model in MODELS)
+
+
+def test_unfetched_model_is_answered_with_the_command() -> None:
+    with pytest.raises(ModelFileError, match=f"`ferplus-tvm models fetch {OFFICIAL}`"):
+        resolve(OFFICIAL)
+
+
+def test_file_placed_by_hand_is_accepted(tiny_official: bytes) -> None:
+    placed = place(OFFICIAL, tiny_official)
+    assert resolve(OFFICIAL) == placed
+
+
+@pytest.mark.parametrize("damage", ["altered", "truncated"])
+def test_damaged_file_is_refused_with_the_promise_and_the_command(
+    tiny_official: bytes, damage: str
+) -> None:
+    place(OFFICIAL, tiny_official.upper() if damage == "altered" else tiny_official[:-1])
+    with pytest.raises(DownloadError) as caught:
+        verify(lookup(OFFICIAL))
+    assert hashlib.sha256(tiny_official).hexdigest() in str(caught.value)
+    assert f"models fetch {OFFICIAL}" in str(caught.value)
+
+
+def test_name_of_the_zoo_wins_over_a_file_and_a_path_object_means_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bundled").write_bytes(b"mine")
+    assert resolve("bundled").name == "ferplus-bundled.onnx"
+    assert resolve("./bundled").read_bytes() == b"mine"
+    assert resolve(Path("bundled")).read_bytes() == b"mine"
+
+
+def test_existing_file_is_returned_as_it_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "own.onnx"
+    file.touch()
+    assert resolve(str(file)) == file
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("emotion-ferplus-8.onnx", "emotion-ferplus-8"),
+        ("Bundled", "bundled"),
+        ("models/emotion_ferplus-7.onnx", "emotion-ferplus-7"),
+        ("emotion-ferplus-12-int", "emotion-ferplus-12-int8"),
+    ],
+)
+def test_missing_path_that_resembles_a_name_gets_the_name(written: str, meant: str) -> None:
+    with pytest.raises(ModelFileError, match=f"name '{meant}'"):
+        resolve(written)
+
+
+def test_missing_path_that_resembles_nothing_gets_all_names() -> None:
+    with pytest.raises(ModelFileError, match=r"no model file 'x/quite_else\.onnx'") as caught:
+        resolve("x/quite_else.onnx")
+    assert all(model.name in str(caught.value) for model in MODELS)
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="is a folder"):
+        resolve(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["a\0b", "x" * 5000])
+def test_impossible_path_is_our_error(written: str) -> None:
+    with pytest.raises(ModelFileError):
+        resolve(written)
+
+
+def test_cache_folder_is_the_users_unless_the_variable_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FERPLUS_TVM_CACHE", "here")
+    assert registry.cache_dir() == tmp_path / "here" / "models"
+    monkeypatch.delenv("FERPLUS_TVM_CACHE")
+    assert registry.cache_dir().parts[-1] == "models"
+    assert "ferplus_tvm" in registry.cache_dir().parts
+
+
+def test_missing_platformdirs_is_answered_with_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("FERPLUS_TVM_CACHE")
+    monkeypatch.setitem(sys.modules, "platformdirs", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ferplus_tvm\[cli\]'"):
+        resolve(OFFICIAL)
+    assert resolve("bundled").is_file()
+
+
+def test_registry_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys; import ferplus_tvm.zoo as zoo; zoo.resolve('bundled');"
+        "print([n for n in ('httpx', 'platformdirs', 'numpy', 'onnx', 'rich') if n in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == "[]"
