@@ -26,7 +26,7 @@ from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
-    from ferplus_tvm.compiler.pipeline import compile as compile  # noqa: A004
+    from ferplus_tvm.compiler.pipeline import compile as compile
     from ferplus_tvm.compiler.verify import verify as verify
 
 __version__ = "0.1.0"

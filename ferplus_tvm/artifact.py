@@ -1,4 +1,4 @@
-"""The file format of a compiled library, version 1: writing, reading, checking.
+r"""The file format of a compiled library, version 1: writing, reading, checking.
 
 A library is one file::
 
@@ -212,7 +212,7 @@ def _check_pieces(path: Path, manifest: Manifest, length: int) -> None:
         size = 4
         for extent in piece.shape:
             size *= extent
-        fits = 0 <= piece.offset and piece.offset + size <= length
+        fits = piece.offset >= 0 and piece.offset + size <= length
         if piece.offset % ALIGNMENT or piece.dtype != "float32" or not fits:
             raise _damaged(path, f"its weight {piece.name!r} lies outside of the file")
 

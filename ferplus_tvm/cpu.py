@@ -7,6 +7,7 @@ the machine's can be compared.  Standard library only, except on Windows (see `f
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import platform
 import subprocess
@@ -45,14 +46,17 @@ _NUMPY = {
     "AVX512_ICL": "avx512vnni",
 }
 
-X86_FEATURES = frozenset(
+_X86 = (
     "sse sse2 sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx "
     "avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni "
-    "avx512bitalg avx512vpopcntdq avx512bf16 avx512fp16 avxvnni gfni vaes vpclmulqdq".split()
+    "avx512bitalg avx512vpopcntdq avx512bf16 avx512fp16 avxvnni gfni vaes vpclmulqdq"
 )
+_ARM = "neon dotprod fullfp16 lse crc sve sve2 bf16 i8mm"
+
+X86_FEATURES = frozenset(_X86.split())
 """The x86 features whose instructions a compiler may place in a kernel by itself."""
 
-ARM_FEATURES = frozenset("neon dotprod fullfp16 lse crc sve sve2 bf16 i8mm".split())
+ARM_FEATURES = frozenset(_ARM.split())
 """The same for aarch64."""
 
 
@@ -111,9 +115,9 @@ def _macos_features() -> set[str]:
 
 
 def _numpy_features() -> set[str]:
-    from numpy._core import _multiarray_umath
-
-    detected: dict[str, bool] = getattr(_multiarray_umath, "__cpu_features__", {})
+    # numpy offers no public name for what it detected.
+    detection = importlib.import_module("numpy._core._multiarray_umath")
+    detected: dict[str, bool] = getattr(detection, "__cpu_features__", {})
     return {_NUMPY.get(name, name.lower()) for name, present in detected.items() if present}
 
 

@@ -96,7 +96,7 @@ class ArtifactDamagedError(ArtifactError):
 
 
 class CpuFeatureError(ArtifactError):
-    """This CPU lacks a feature, or is of another kind than the library was compiled for."""
+    """The CPU lacks a feature, or is of another kind than the library was compiled for."""
 
 
 class RuntimeLibraryError(ArtifactError):

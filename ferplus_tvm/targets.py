@@ -160,7 +160,7 @@ def _native() -> ResolvedTarget:
     from tvm.target import codegen
 
     llvm_cpu = str(codegen.llvm_get_system_cpu())
-    config = {"kind": "llvm", "mcpu": llvm_cpu, "mtriple": _host_triple()}
+    config: dict[str, Any] = {"kind": "llvm", "mcpu": llvm_cpu, "mtriple": _host_triple()}
     # A virtual machine may hide features that the CPU's name promises: switch those off.
     promised = _from_config(llvm_cpu, config).features
     hidden = sorted(promised - cpu.features())

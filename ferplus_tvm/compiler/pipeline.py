@@ -46,7 +46,7 @@ class CompileResult:
     runtime: Path | None
 
 
-def compile(  # noqa: A001 - the public name of the verb
+def compile(
     model: str | os.PathLike[str] = "bundled",
     target: str | dict[str, Any] = "native",
     output: str | os.PathLike[str] = "ferplus.so",

@@ -59,10 +59,17 @@ def _max_pool(
     x: NDArray[np.float64], operands: list[NDArray[np.float64]], attributes: dict[str, Any]
 ) -> NDArray[np.float64]:
     del operands
-    kernel, stride, padding = (
-        tuple(attributes[name]) for name in ("kernel_shape", "strides", "pads")
+    batch, height, width, channels = x.shape
+    workload = max_pool.Workload(
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        kernel=tuple(attributes["kernel_shape"]),
+        stride=tuple(attributes["strides"]),
+        padding=tuple(attributes["pads"]),
     )
-    return max_pool.reference(max_pool.Workload(*x.shape, kernel, stride, padding), x)
+    return max_pool.reference(workload, x)
 
 
 _OPERATORS: dict[str, Any] = {

@@ -57,7 +57,7 @@ def to_relax(proto: onnx.ModelProto) -> RelaxModel:
         return relax.const(float(values[tensor].reshape(())), "float32")
 
     builder = relax.BlockBuilder()
-    steps = []
+    steps: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = []
     current = x
     for node in graph.node:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

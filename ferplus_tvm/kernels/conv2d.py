@@ -1,7 +1,8 @@
 """Direct 2D convolution with bias and optional ReLU, channels last, in float32.
 
 Pattern
-    y[n,oy,ox,o] = max(0, b[o] + sum over ky,kx,i of p[n, oy*sy+ky*dy, ox*sx+kx*dx, i] * w[o,i,ky,kx])
+    y[n,oy,ox,o] = max(0, b[o] + sum over ky,kx,i of
+                                 p[n, oy*sy+ky*dy, ox*sx+kx*dx, i] * w[o,i,ky,kx])
     where p is x, scaled if asked, in a border of zeros.
 Buffers
     x (N, H, W, CI), w (CO/tile, KH, KW, CI, tile), b (CO), y (N, OH, OW, CO): float32, 64-byte
