@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ferplus_tvm.cli.output import print_table
 from ferplus_tvm.errors import FerplusError
 
 if TYPE_CHECKING:
@@ -48,22 +49,7 @@ def list_models(
         )
         for entry in entries
     ]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table()
-        for title in header:
-            # A name is there to be copied: only the terms give way on a narrow terminal.
-            table.add_column(title, no_wrap=title != "terms", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in [header, *rows]:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    print_table(header, rows, fold="terms")
 
 
 @app.command()

@@ -1,0 +1,80 @@
+"""The command line: one thin module per verb, heavy imports inside the commands.
+
+Exit status 0 is success, 1 a failure, which is told in one sentence, and 2 a wrong call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ferplus_tvm.cli import compile as compile_verb
+from ferplus_tvm.cli import demo, doctor, info, models, predict, targets
+from ferplus_tvm.cli import verify as verify_verb
+from ferplus_tvm.errors import FerplusError
+
+app = typer.Typer(
+    name="ferplus-tvm",
+    help="Compile the FER+ emotion model for this hardware, and run it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo")(demo.demo)
+app.command("compile")(compile_verb.compile_)
+app.command("verify")(verify_verb.verify)
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
+app.add_typer(models.app, name="models")
+app.command("targets")(targets.targets)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import ferplus_tvm
+
+        typer.echo(f"ferplus-tvm {ferplus_tvm.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of a failure.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    context.meta["debug"] = debug
+
+
+def run() -> None:
+    """Run the command line; a failure is one sentence on stderr and exit status 1."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except FerplusError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has seen enough; Python would complain while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        _fail(
+            f"something went wrong that should not ({type(error).__name__}: {said}): run "
+            "'ferplus-tvm --debug ...' and report what it prints"
+        )
+
+
+def _fail(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,105 @@
+"""``ferplus-tvm compile``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferplus_tvm.cli.output import print_facts, stages
+
+if TYPE_CHECKING:
+    from ferplus_tvm.compiler.pipeline import CompileResult
+
+
+def parse_batch_sizes(text: str) -> tuple[int, ...]:
+    """Read ``1,8,32``."""
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1 or max(sizes) > 4096:
+        raise typer.BadParameter(f"{text!r} is not a list of sizes in 1..4096, such as 1,8,32")
+    return sizes
+
+
+def compile_(
+    model: Annotated[
+        str, typer.Argument(help="A name that `models list` shows, or the path of an ONNX file.")
+    ] = "bundled",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The library to write.")] = Path(
+        "ferplus.so"
+    ),
+    target: Annotated[
+        str, typer.Option(help="native, a name that `targets` shows, or TVM's JSON.")
+    ] = "native",
+    batch: Annotated[
+        str, typer.Option(metavar="SIZES", help="Batch sizes to compile for.")
+    ] = "1,8,32",
+    tuning_logs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tuning logs in place of the shipped ones.")
+    ] = None,
+    with_runtime: Annotated[
+        bool, typer.Option("--with-runtime", help="Put libtvm_runtime beside the library.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Compile a FER+ model into a library for a target."""
+    import ferplus_tvm
+
+    sizes = parse_batch_sizes(batch)
+    compiler = ferplus_tvm.compile
+    from ferplus_tvm.compiler.pipeline import STAGES
+
+    with stages(STAGES) as progress:
+        result = compiler(
+            model,
+            target,
+            output,
+            sizes,
+            tuning_logs=tuning_logs,
+            with_runtime=with_runtime,
+            progress=progress,
+        )
+    if as_json:
+        typer.echo(json.dumps(summary(result), indent=2))
+        return
+    manifest = result.manifest
+    size = result.path.stat().st_size
+    error = manifest.check.error
+    checked = (
+        f"largest difference from float64 {error:.1e} of the largest score"
+        if error is not None
+        else f"not run here: 'ferplus-tvm verify {result.path.name}' does it on the device"
+    )
+    kernels = len(manifest.kernels)
+    print_facts(
+        [
+            ("library", f"{result.path} ({size / 1e6:.1f} MB)"),
+            ("model", manifest.model_name),
+            ("target", f"{manifest.target} ({manifest.triple})"),
+            ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
+            ("tuned", f"{kernels - len(manifest.untuned)} of {kernels} kernels"),
+            ("checked", checked),
+            ("time", f"{result.seconds:.1f} s"),
+            *([("runtime", str(result.runtime))] if result.runtime else []),
+        ]
+    )
+    if manifest.untuned:
+        typer.echo("\nPresets, since no tuning record was found for:")
+        for name in dict.fromkeys(manifest.untuned):
+            typer.echo(f"  {name}")
+
+
+def summary(result: CompileResult) -> dict[str, object]:
+    """Return what a program may want to know of a compilation."""
+    return {
+        "path": str(result.path),
+        "bytes": result.path.stat().st_size,
+        "verified": result.verified,
+        "seconds": result.seconds,
+        "runtime": str(result.runtime) if result.runtime else None,
+        "manifest": result.manifest.to_dict(),
+    }

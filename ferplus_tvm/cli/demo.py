@@ -1,0 +1,71 @@
+"""``ferplus-tvm demo``."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ferplus_tvm.cli.output import print_facts, stages
+from ferplus_tvm.cli.predict import print_bars
+from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from ferplus_tvm.compiler.pipeline import CompileResult
+
+_CALLS = 50
+
+
+def sample_face() -> Path:
+    """Return the path of the bundled sample face."""
+    return Path(__file__).parents[1] / "data" / "sample_face.png"
+
+
+def demo() -> None:
+    """Compile the bundled model for this CPU, and run the bundled sample face through it."""
+    import ferplus_tvm
+
+    compiler = ferplus_tvm.compile
+    from ferplus_tvm.compiler.pipeline import STAGES
+
+    # Windows keeps an opened library busy until this process ends.
+    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True) as folder:
+        with stages(STAGES) as progress:
+            result = compiler(output=Path(folder) / "ferplus.so", progress=progress)
+        with Engine(result.path) as engine:
+            prediction = engine.predict(sample_face())
+            milliseconds = _time_per_face(engine)
+            threads = engine.threads
+    print_bars(prediction)
+    typer.echo()
+    _print_summary(result, prediction.label, milliseconds, threads)
+
+
+def _print_summary(result: CompileResult, label: str, milliseconds: float, threads: int) -> None:
+    error = result.manifest.check.error
+    difference = "not measured" if error is None else f"{error:.1e} of the largest score"
+    print_facts(
+        [
+            ("emotion", label),
+            ("compile time", f"{result.seconds:.1f} s for {result.manifest.target}"),
+            ("largest difference", f"{difference}, from a float64 reference"),
+            ("time per face", f"{milliseconds:.2f} ms (batch 1, {threads} threads, median)"),
+        ]
+    )
+    typer.echo("\nKeep a library with: ferplus-tvm compile -o ferplus.so")
+
+
+def _time_per_face(engine: Engine) -> float:
+    """Return the median time of a call at batch 1, in milliseconds."""
+    face = preprocess(sample_face())
+    seconds = []
+    for _ in range(_CALLS):
+        start = time.perf_counter()
+        engine.scores(face)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds[_CALLS // 5 :])

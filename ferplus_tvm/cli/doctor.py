@@ -1,0 +1,90 @@
+"""``ferplus-tvm doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferplus_tvm.cli.output import print_facts
+
+_PACKAGES = (
+    "ferplus_tvm",
+    "apache-tvm-ffi",
+    "apache-tvm",
+    "numpy",
+    "Pillow",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Show versions, CPU, compiler, folders and threads: what belongs into a bug report."""
+    from ferplus_tvm import cpu
+    from ferplus_tvm.runtime import library
+    from ferplus_tvm.zoo.registry import cache_dir
+
+    quota = cpu.cgroup_quota()
+    runtime = library.installed()
+    facts = {
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": platform.platform(),
+        **{name: _version(name) for name in _PACKAGES},
+        "CPU": cpu.name(),
+        "features": " ".join(sorted(cpu.features())) or "unknown",
+        "LLVM's name": _llvm_cpu(),
+        "CPUs allowed": f"{len(cpu.allowed())} of {os.cpu_count()}",
+        "CPU quota": "none" if quota is None else f"{quota:g} CPUs",
+        "threads": str(cpu.default_threads()),
+        "compiler": _compiler(),
+        "libtvm_runtime": _short(runtime) if runtime else "not installed",
+        library.ENVIRONMENT: os.environ.get(library.ENVIRONMENT, "not set"),
+        "cache folder": _short(cache_dir()),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    print_facts(list(facts.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _llvm_cpu() -> str:
+    try:
+        from tvm.target import codegen
+    except ImportError:
+        return "unknown (apache-tvm is not installed)"
+    return str(codegen.llvm_get_system_cpu())
+
+
+def _compiler() -> str:
+    from ferplus_tvm import cpu
+    from ferplus_tvm.compiler.link import find_linker
+
+    command = find_linker(f"{cpu.architecture()}-unknown-{cpu.system()}")
+    if command is None:
+        return "none: install gcc or clang, or pip install ziglang"
+    return " ".join([_short(Path(command[0])), *command[1:]])
+
+
+def _short(path: Path) -> str:
+    """Return a path without the user's name, since reports are public."""
+    home = str(Path.home())
+    text = str(path)
+    if len(home) > 1 and text.startswith(home + os.sep):
+        return "~" + text[len(home) :]
+    return text.replace(sys.prefix, "<prefix>") if text.startswith(sys.prefix + os.sep) else text

@@ -1,0 +1,59 @@
+"""``ferplus-tvm info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferplus_tvm.cli.output import print_facts
+
+
+def info(
+    library: Annotated[Path, typer.Argument(help="A library that `compile` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
+) -> None:
+    """Show what a library says of itself, and whether this machine can run it."""
+    from ferplus_tvm.artifact import read_manifest, reason_not_to_run
+
+    manifest = read_manifest(library)
+    reason = reason_not_to_run(manifest)
+    if as_json:
+        answer = {"runs_here": reason is None, "reason": reason, "manifest": manifest.to_dict()}
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    kernels = len(manifest.kernels)
+    error = manifest.check.error
+    algorithms: dict[str, list[str]] = {}
+    for kernel in manifest.kernels:
+        layers = algorithms.setdefault(kernel.algorithm, [])
+        if kernel.layer not in layers:
+            layers.append(kernel.layer)
+    print_facts(
+        [
+            ("runs here", "yes" if reason is None else f"no: {reason}"),
+            ("model", f"{manifest.model_name} (sha256 {manifest.model_sha256})"),
+            ("target", f"{manifest.target} ({manifest.triple})"),
+            ("needs", ", ".join(manifest.cpu_features) or "nothing beyond the architecture"),
+            ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
+            ("precision", manifest.precision),
+            ("input", f"{_shape(manifest.input_shape)} {_range(manifest.value_range)}"),
+            ("output", f"{_shape(manifest.output_shape)} scores of {', '.join(manifest.labels)}"),
+            ("weights", f"{manifest.weights_bytes / 1e6:.1f} MB"),
+            ("tuned", f"{kernels - len(manifest.untuned)} of {kernels} kernels"),
+            *((name, ", ".join(layers)) for name, layers in algorithms.items()),
+            ("checked", "not yet run" if error is None else f"{error:.1e} off float64"),
+            ("made with", f"{manifest.created_with}, apache-tvm {manifest.tvm_version}"),
+            ("runs with", f"apache-tvm-ffi {manifest.tvm_ffi_version}"),
+        ]
+    )
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _range(values: tuple[float, float]) -> str:
+    return f"pixels in {values[0]:g}..{values[1]:g}"
