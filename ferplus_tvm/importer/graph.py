@@ -1,0 +1,180 @@
+"""The graph that the rules under passes/ rewrite: lists and numpy arrays in place of protobuf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ferplus_tvm.importer.tensors import to_array
+
+
+@dataclass(eq=False)
+class Node:
+    """One operator; ``attributes`` hold Python values, text as str, tensors as TensorProto."""
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.op} node {self.name!r}"
+
+
+@dataclass(eq=False)
+class Graph:
+    """
+    A graph with one input and one output.
+
+    Attributes
+    ----------
+    nodes
+        In topological order.
+    constants
+        The stored arrays by name.
+    input, output
+        The names of the input, float32 (N, 1, 64, 64), and of the scores.
+    batch
+        The batch size that the file fixed, None if it fixed none.
+    name
+        The name of the graph.
+    """
+
+    nodes: list[Node]
+    constants: dict[str, NDArray[Any]]
+    input: str
+    output: str
+    batch: int | None
+    name: str
+
+    @classmethod
+    def from_model(cls, model: onnx.ModelProto, batch: int | None) -> Graph:
+        """Read a model that `upgrade` returned; every node gets a name of its own."""
+        proto = model.graph
+        taken: set[str] = set()
+        nodes = []
+        for index, item in enumerate(proto.node):
+            name = _unique(item.name or f"{item.op_type}_{index}", taken)
+            taken.add(name)
+            attributes = {a.name: _value(a) for a in item.attribute}
+            nodes.append(Node(item.op_type, name, list(item.input), list(item.output), attributes))
+        constants = {tensor.name: to_array(tensor) for tensor in proto.initializer}
+        return cls(nodes, constants, proto.input[0].name, proto.output[0].name, batch, proto.name)
+
+    def to_model(
+        self,
+        opset: int,
+        ir_version: int,
+        input_dims: tuple[str | int, ...],
+        output_dims: tuple[str | int, ...],
+    ) -> onnx.ModelProto:
+        """Write the graph as a model with a float32 input and output of these dimensions."""
+        nodes = [
+            helper.make_node(n.op, n.inputs, n.outputs, name=n.name, **n.attributes)
+            for n in self.nodes
+        ]
+        float32 = onnx.TensorProto.FLOAT
+        graph = helper.make_graph(
+            nodes,
+            self.name or "graph",
+            [helper.make_tensor_value_info(self.input, float32, input_dims)],
+            [helper.make_tensor_value_info(self.output, float32, output_dims)],
+            [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        model: onnx.ModelProto = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=ir_version,
+            producer_name="ferplus_tvm",
+        )
+        return model
+
+    def producer(self, name: str) -> Node | None:
+        """Return the node that makes the value, None for constants and the input."""
+        return next((node for node in self.nodes if name in node.outputs), None)
+
+    def consumers(self, name: str) -> list[Node]:
+        """Return the nodes that read the value."""
+        return [node for node in self.nodes if name in node.inputs]
+
+    def only_consumer(self, name: str) -> Node | None:
+        """Return the node that alone reads the value; None if it is read elsewhere too."""
+        readers = self.consumers(name)
+        if name == self.output or len(readers) != 1 or readers[0].inputs.count(name) != 1:
+            return None
+        return readers[0]
+
+    def add_constant(self, wanted: str, array: NDArray[Any]) -> str:
+        """Store an array under ``wanted``, or a name near it if that is taken; return the name."""
+        taken = {self.input, *self.constants, *(v for n in self.nodes for v in n.outputs)}
+        name = _unique(wanted, taken)
+        self.constants[name] = array
+        return name
+
+    def free_node_name(self, wanted: str) -> str:
+        """Return ``wanted``, or a name near it if a node has it."""
+        return _unique(wanted, {node.name for node in self.nodes})
+
+    def split(self, node: Node) -> tuple[str, NDArray[Any], bool] | None:
+        """
+        Take a node of two inputs apart into the value and the constant.
+
+        Returns
+        -------
+        tuple or None
+            The name of the value, the constant, and whether the constant comes first; None if
+            not exactly one of the two inputs is a constant.
+        """
+        if len(node.inputs) != 2:
+            return None
+        first, second = node.inputs
+        if (first in self.constants) == (second in self.constants):
+            return None
+        if second in self.constants:
+            return first, self.constants[second], False
+        return second, self.constants[first], True
+
+    def remove(self, node: Node) -> None:
+        """Take out a node that hands its first input on; its readers read that input."""
+        source, target = node.inputs[0], node.outputs[0]
+        self.nodes.remove(node)
+        producer = self.producer(source)
+        if target == self.output and producer is not None:
+            # The output keeps its name, so the value before it takes that name over.
+            producer.outputs = [target if name == source else name for name in producer.outputs]
+            source, target = target, source
+        elif target == self.output:
+            self.output = source
+        for reader in self.nodes:
+            reader.inputs = [source if name == target else name for name in reader.inputs]
+
+
+def _unique(wanted: str, taken: set[str]) -> str:
+    """Return ``wanted``, or the first of wanted_2, wanted_3, ... that is free."""
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    """Return an attribute as a Python value."""
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return list(value) if attribute.type in _LISTS else value
+
+
+_LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS, onnx.AttributeProto.STRINGS)
+
+
+def float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Round to float32, as a contiguous array, without a warning where a value overflows."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)

@@ -1,0 +1,205 @@
+"""The structure of an ONNX graph: sorted, without dead parts, and free of what we cannot take."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import onnx
+from onnx import AttributeProto
+
+from ferplus_tvm.errors import ModelFileError, ModelShapeError, UnsupportedModelError
+
+# FER+ has 52 nodes; the rules take quadratic time, so a file with millions is refused.
+MAX_NODES = 5000
+_DAMAGED = "the model is not valid, so fetch or export it again"
+_SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+_SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
+# The whole domain com.microsoft has quantized operators too; a name tells them by these parts.
+_QUANTIZED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize", "MatMulInteger", "QGemm")
+_SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """
+    Return the version of the standard operator set that ``model`` is written in.
+
+    Raises
+    ------
+    ModelFileError
+        If it names none.
+    UnsupportedModelError
+        If it is newer than the installed onnx package knows.
+    """
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    newest = onnx.defs.onnx_opset_version()
+    if not versions or min(versions) < 1:
+        raise ModelFileError(f"the model names no version of the ONNX operator set: {_DAMAGED}")
+    if max(versions) > newest:
+        raise UnsupportedModelError(
+            f"the model uses ONNX operator set {max(versions)}, and onnx {onnx.__version__} knows "
+            f"those up to {newest}: install a newer onnx, or export the model with opset 17"
+        )
+    return int(max(versions))
+
+
+def check_structure(model: onnx.ModelProto) -> None:
+    """
+    Sort the nodes of ``model``, drop the dead ones, and refuse what no rule can handle.
+
+    Initializers leave the list of inputs, where files of IR version 3 repeat them; unused
+    initializers, value_info and metadata are dropped.  ``model`` is changed in place.
+
+    Raises
+    ------
+    ModelFileError
+        If a value is missing, defined twice, or depends on itself.
+    ModelShapeError
+        If there is not exactly one output.
+    UnsupportedModelError
+        For quantized operators, other domains, functions, control flow and sparse tensors.
+    """
+    graph = model.graph
+    if len(graph.node) > MAX_NODES:
+        raise UnsupportedModelError(
+            f"the model has {len(graph.node)} operators and at most {MAX_NODES} are supported: "
+            "FER+ has 52, so check that it is the right file"
+        )
+    _check_names(graph)
+    if len(graph.output) != 1:
+        names = ", ".join(repr(value.name) for value in graph.output) or "none"
+        raise ModelShapeError(
+            f"the model has {len(graph.output)} outputs ({names}) instead of one with eight "
+            "scores: export only the scores"
+        )
+    nodes = _live_nodes(graph)
+    for node in nodes:
+        _check_node(node)
+    if graph.sparse_initializer:
+        raise UnsupportedModelError(
+            "the model has sparse weights, which are not supported: export it with dense float32 "
+            "weights"
+        )
+    _rebuild(graph, nodes)
+    for field in ("functions", "training_info", "metadata_props"):
+        model.ClearField(field)
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    """Refuse names that are no text, and values that are defined more than once."""
+    stored = [tensor.name for tensor in graph.initializer]
+    produced = [name for node in graph.node for name in node.output if name]
+    texts: list[object] = [*stored, *produced, graph.name]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input]
+        texts += [attribute.name for attribute in node.attribute]
+        texts += [attribute.ref_attr_name for attribute in node.attribute]
+    for value in (*graph.input, *graph.output):
+        texts += [value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)]
+    # protobuf hands text that is not UTF-8 out as bytes.
+    if any(not isinstance(text, str) for text in texts):
+        raise ModelFileError(f"a name in the model is not UTF-8 text: {_DAMAGED}")
+    given = {value.name for value in graph.input} - set(stored)
+    counts = Counter([*stored, *produced, *given])
+    for name, count in counts.items():
+        if count > 1:
+            raise ModelFileError(f"the value {name!r} is defined {count} times: {_DAMAGED}")
+
+
+def _live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the nodes that the output needs, each after those that it reads from."""
+    producer = {name: node for node in graph.node for name in node.output if name}
+    known = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    known |= {tensor.values.name for tensor in graph.sparse_initializer}
+    order: list[onnx.NodeProto] = []
+    done: set[str] = set(known)
+    open_nodes: set[int] = set()
+    # Depth first without recursion, so that a long chain cannot exhaust the stack.
+    stack = [(graph.output[0].name, "the output of the graph")]
+    while stack:
+        name, reader = stack[-1]
+        if name in done:
+            stack.pop()
+            continue
+        node = producer.get(name)
+        if node is None:
+            raise ModelFileError(f"{reader} reads {name!r}, which nothing produces: {_DAMAGED}")
+        waiting = [value for value in node.input if value and value not in done]
+        if not waiting:
+            order.append(node)
+            done.update(value for value in node.output if value)
+            stack.pop()
+        elif id(node) in open_nodes:
+            raise ModelFileError(f"{describe(node)} depends on its own output: {_DAMAGED}")
+        else:
+            open_nodes.add(id(node))
+            stack += [(value, describe(node)) for value in waiting]
+    return order
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """Return the operator and the node's name, or its output where it has no name."""
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if node.name:
+        return f"{operator} node {node.name!r}"
+    return f"{operator} node with output {next(iter(node.output), '')!r}"
+
+
+def _check_node(node: onnx.NodeProto) -> None:
+    """Refuse a node that no rule can handle, whatever its inputs are."""
+    if any(part in node.op_type for part in _QUANTIZED):
+        raise UnsupportedModelError(
+            f"the model is quantized ({describe(node)}), which a later release will support: "
+            "use a float32 file such as emotion-ferplus-8.onnx"
+        )
+    if node.domain not in ("", "ai.onnx"):
+        raise UnsupportedModelError(
+            f"{describe(node)} is not a standard ONNX operator: export the model with the "
+            "standard operators only, without functions"
+        )
+    if node.op_type in _SOFTMAX:
+        raise UnsupportedModelError(
+            f"the model applies {describe(node)} itself: export it without, since the runtime "
+            "applies softmax to the raw scores"
+        )
+    if not node.output[0]:
+        raise UnsupportedModelError(
+            f"{describe(node)} is used for a side result only, which is not supported: export the "
+            "model for inference"
+        )
+    for attribute in node.attribute:
+        if attribute.type in _SUBGRAPHS or attribute.HasField("g") or attribute.graphs:
+            raise UnsupportedModelError(
+                f"{describe(node)} is control flow, which is not supported: export the model for "
+                "inference, without branches or loops"
+            )
+        if attribute.type in _SPARSE or attribute.ref_attr_name:
+            raise UnsupportedModelError(
+                f"{describe(node)} has an attribute {attribute.name!r} that is sparse or belongs "
+                "to a function, which is not supported: export the model with dense weights and "
+                "without functions"
+            )
+
+
+def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Keep only ``nodes``, the initializers that they read, and the inputs that are none."""
+    used = {name for node in nodes for name in node.input} | {graph.output[0].name}
+    stored = {tensor.name for tensor in graph.initializer}
+    # Slices are assigned through copies: extending a field from itself is undefined.
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.domain = ""
+        copies.append(copy)
+    del graph.node[:]
+    graph.node.extend(copies)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in used:
+            del graph.initializer[index]
+    for index in reversed(range(len(graph.input))):
+        name = graph.input[index].name
+        if name in stored or name not in used:
+            del graph.input[index]
+    del graph.value_info[:]
+    del graph.quantization_annotation[:]
+    del graph.metadata_props[:]

@@ -1,0 +1,39 @@
+"""The driver: a valid model of any operator set to a tidy graph, by the rules under passes/."""
+
+from __future__ import annotations
+
+import onnx
+
+from ferplus_tvm.importer.contract import check_graph, check_tidy
+from ferplus_tvm.importer.graph import Graph
+from ferplus_tvm.importer.interface import BATCH, FACE_SHAPE, free_interface
+from ferplus_tvm.importer.passes import RULES
+from ferplus_tvm.importer.structure import check_structure
+from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
+from ferplus_tvm.labels import EMOTIONS
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """
+    Return the tidy graph of ``model``; contract.py says what that is.
+
+    Parameters
+    ----------
+    model
+        A model from `read_model`, all tensors in it; it may be changed.
+
+    Raises
+    ------
+    ModelError
+        One of its subclasses, if the model is not valid or not supported.
+    """
+    check_structure(model)
+    batch = free_interface(model)
+    graph = Graph.from_model(upgrade(model), batch)
+    # A list, so that every rule gets its turn in every round.
+    while any([rule(graph) for rule in RULES]):
+        pass
+    check_graph(graph)
+    result = graph.to_model(OPSET, IR_VERSION, (BATCH, *FACE_SHAPE), (BATCH, len(EMOTIONS)))
+    check_tidy(result)
+    return result

@@ -1,0 +1,91 @@
+"""
+A model of any operator set to one of operator set `OPSET`.
+
+Opsets 1 to 6 go through our own rules (legacy.py) first; then onnx's version converter does the
+rest, upwards or downwards.  Newer IR versions only add what `check_structure` refuses or drops.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import checker, helper, version_converter
+
+from ferplus_tvm.errors import ModelFileError, UnsupportedModelError
+from ferplus_tvm.importer.legacy import LEGACY_TARGET, upgrade_legacy
+from ferplus_tvm.importer.structure import describe, opset_of
+
+# The rules under passes/ are written for this operator set.  IR 8 is the version of its time.
+OPSET = 17
+IR_VERSION = 8
+
+
+def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
+    """
+    Return ``model`` in operator set `OPSET`, valid by onnx's own checker.
+
+    Parameters
+    ----------
+    model
+        A model after `check_structure` and `free_interface`; it may be changed.
+
+    Raises
+    ------
+    ModelFileError
+        If the checker refuses the model.
+    UnsupportedModelError
+        If its operator set is too new, or if an operator has no counterpart in `OPSET`.
+    """
+    opset = opset_of(model)
+    _refuse_what_the_converter_drops(model, opset)
+    model.ir_version = IR_VERSION
+    _set_opset(model, opset)
+    _check(model)
+    if opset < LEGACY_TARGET:
+        upgrade_legacy(model)
+        _set_opset(model, LEGACY_TARGET)
+        _check(model)
+    if opset == OPSET:
+        return model
+    try:
+        converted: onnx.ModelProto = version_converter.convert_version(model, OPSET)
+    # The converter is C++ and raises whatever its assertions turn into.
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"onnx cannot convert the model from opset {opset} to {OPSET} "
+            f"({first_line(error)}): export it with opset {OPSET}"
+        ) from error
+    return converted
+
+
+def _refuse_what_the_converter_drops(model: onnx.ModelProto, opset: int) -> None:
+    """Refuse spatial=0 of opset 8 and older, which later opsets cannot say."""
+    for node in model.graph.node:
+        if opset < 9 and node.op_type == "BatchNormalization":
+            spatial = [a.i for a in node.attribute if a.name == "spatial"]
+            if spatial not in ([], [1]):
+                raise UnsupportedModelError(
+                    f"{describe(node)} has spatial=0, which is not supported: export the model "
+                    "with one scale and shift per channel"
+                )
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Let onnx check operators, the number of their inputs, and the types of attributes."""
+    try:
+        checker.check_model(model)
+    except checker.ValidationError as error:
+        raise ModelFileError(
+            f"the model is not valid ONNX ({first_line(error)}): fetch or export it again"
+        ) from error
+
+
+def _set_opset(model: onnx.ModelProto, version: int) -> None:
+    """Declare ``version`` as the only operator set; other domains are unused by now."""
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", version))
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message, without its final stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
