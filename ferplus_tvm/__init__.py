@@ -63,8 +63,8 @@ def load(
         A library made by `compile` or ``ferplus-tvm compile``.  A library is code: load only what
         you trust; its checksums find accidents, not attackers.
     threads
-        CPU threads for one call; by default as many CPUs as this process may use (affinity and
-        cgroup quota).
+        CPU threads for one call, of which no more run than the affinity allows CPUs; by default
+        as many CPUs as this process may use (affinity and cgroup quota).
     device
         ``"cpu"``.
     verify
@@ -78,6 +78,12 @@ def load(
         tell apart why.
     ValueError
         For an argument out of its range.
+
+    Notes
+    -----
+    ``tvm`` may be imported before or after, where the installed apache-tvm is the one that the
+    library was compiled with.  With another one installed, and a ``libtvm_runtime`` beside the
+    library, import it in another process: two different runtimes in one end it.
     """
     return Engine(path, threads=threads, device=device, verify=verify)
 

@@ -49,6 +49,7 @@ CHUNK = 1 << 22
 _FOOTER = struct.Struct("<4Q32s32s12sI")
 _SIGNED = 64
 _MAGIC = b"FERPLUS-TVM\n"
+_MARK = b"__tvm_ffi_"  # how the names of all that TVM compiles begin
 
 
 class Artifact:
@@ -172,17 +173,18 @@ def _without_footer(path: Path, view: memoryview) -> ArtifactError:
     """Say what a file without our footer is."""
     head = bytes(view[:256])
     end = _elf_end(view)
-    if end is not None and len(view) < end:
-        return _damaged(path, f"it has {len(view)} bytes and its code alone needs {end}")
-    if end is not None and len(view) < end + PAGE:
-        return ArtifactFormatError(
-            f"{path} is a shared library without a manifest: it was stripped of what follows its "
-            "code (the tool 'strip' does that), or is not a library of ours; use the file as "
-            "'ferplus-tvm compile' wrote it"
-        )
-    if end is not None:
-        return _damaged(path, "its end is missing")
     kind = "no library"
+    if end is not None:
+        if len(view) < end:
+            return _damaged(path, f"it has {len(view)} bytes and its code alone needs {end}")
+        if _MARK in bytes(view[:end]):
+            if len(view) >= end + PAGE:
+                return _damaged(path, "its end is missing")
+            return ArtifactFormatError(
+                f"{path} was stripped of what follows its code (the tool 'strip' does that): use "
+                "the file as 'ferplus-tvm compile' wrote it"
+            )
+        kind = "some other shared library"
     lower = head.lower().lstrip()
     if lower.startswith((b"<!doctype", b"<html", b"<?xml")):
         kind = "a web page"

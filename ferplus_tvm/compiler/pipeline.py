@@ -88,6 +88,7 @@ def compile(
     """
     start = time.perf_counter()
     options = CompileOptions.of(model, target, output, batch_sizes, tuning_logs, with_runtime)
+    runtime = export.find_runtime(options) if with_runtime else None
 
     # ONNX -> tidy graph -> Relax -> layers
     progress("import")
@@ -117,7 +118,6 @@ def compile(
     acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
     manifest = export.describe(options, imported, placed, acceptance)
     weights = export.lay_out(placed)
-    runtime = export.find_runtime(options) if with_runtime else None
     with export.temporary(options.output) as unfinished:
         export.write(unfinished, image, weights, manifest)
 

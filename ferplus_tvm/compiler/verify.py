@@ -9,10 +9,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ferplus_tvm import check
+from ferplus_tvm import check, errors
 from ferplus_tvm.artifact import read_manifest, reason_not_to_run
 from ferplus_tvm.errors import CpuFeatureError, VerificationError
 
@@ -50,7 +51,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     reason = reason_not_to_run(manifest)
     if reason:
         raise CpuFeatureError(f"{path} cannot be verified here: {reason}")
-    command = [sys.executable, "-m", "ferplus_tvm.compiler.verify", str(path)]
+    # -P: nothing that lies in the current folder may stand in for a module.
+    command = [sys.executable, "-P", "-m", "ferplus_tvm.compiler.verify", str(path)]
     package_parent = str(Path(__file__).parents[2])
     search_path = os.pathsep.join(
         entry for entry in (package_parent, os.environ.get("PYTHONPATH", "")) if entry
@@ -77,10 +79,13 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         raise VerificationError(
             f"{path} could not be run to be checked ({cause}): compile it again for this machine"
         )
-    errors = {int(batch): float(error) for batch, error in json.loads(done.stdout).items()}
-    result = Verification(errors, manifest.check.tolerance)
+    answer = json.loads(done.stdout)
+    if "refused" in answer:
+        raise getattr(errors, answer["refused"])(answer["message"])
+    measured = {int(batch): float(error) for batch, error in answer.items()}
+    result = Verification(measured, manifest.check.tolerance)
     if result.error > result.tolerance:
-        worst = max(errors, key=lambda batch: errors[batch])
+        worst = max(measured, key=lambda batch: measured[batch])
         raise VerificationError(
             f"{path} is off the float64 reference by {result.error:.1e} of the largest score at "
             f"batch {worst}: expected at most {result.tolerance:.0e}; report this with the output "
@@ -89,23 +94,27 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     return result
 
 
-def _measure(path: str) -> dict[int, float]:
-    """Return the error of every batch size; in the child."""
+def _answer(path: str) -> dict[Any, Any]:
+    """Return the error of every batch size, or why the library was refused; in the child."""
     from ferplus_tvm.runtime.engine import Engine
 
-    with Engine(path) as engine:
+    try:
+        engine = Engine(path)
+    except errors.ArtifactError as error:
+        return {"refused": type(error).__name__, "message": str(error)}
+    with engine:
         expected = engine.manifest.check
         faces = check.inputs(expected.seed, expected.faces)
         reference = np.asarray(expected.reference)
-        errors = {}
+        measured = {}
         for batch in engine.manifest.batch_sizes:
             rows = np.arange(-(-expected.faces // batch) * batch) % expected.faces
             scores = np.concatenate(
                 [engine.scores(faces[rows[at : at + batch]]) for at in range(0, len(rows), batch)]
             )
-            errors[batch] = check.relative_error(scores, reference[rows])
-    return errors
+            measured[batch] = check.relative_error(scores, reference[rows])
+    return measured
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(sys.argv[1])))
+    print(json.dumps(_answer(sys.argv[1])))

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import operator
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ferplus_tvm import cpu
-from ferplus_tvm.artifact import ALIGNMENT, Artifact, reason_not_to_run
+from ferplus_tvm.artifact import Artifact, reason_not_to_run
 from ferplus_tvm.errors import CpuFeatureError, EngineClosedError, InputError
 from ferplus_tvm.manifest import Manifest, VerifyLevel
+from ferplus_tvm.pictures import one_line
 from ferplus_tvm.postprocess import Prediction, postprocess
 from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime import library
-from ferplus_tvm.runtime.threads import Call, Worker, limit_spinning
-
-Scores = NDArray[np.float32]
+from ferplus_tvm.runtime.machine import Machine, Scores
+from ferplus_tvm.runtime.threads import Call, join_ending
 
 
 class Engine:
@@ -34,7 +35,8 @@ class Engine:
     threads each; they share the weights' memory.
 
     An engine works as a context manager, pickles as its path and options (worker processes open
-    their own), and goes on working in a forked child.
+    their own), and goes on working in a forked child, which starts a thread of its own at its
+    first call.
     """
 
     def __init__(
@@ -47,19 +49,24 @@ class Engine:
     ) -> None:
         if device != "cpu":
             raise ValueError(f"device is {device!r}: expected 'cpu'")
-        if threads is not None and threads < 1:
+        if threads is not None and operator.index(threads) < 1:
             raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
-        self.threads = threads if threads is not None else cpu.default_threads()
+        self.threads = (
+            min(operator.index(threads), len(cpu.allowed()))
+            if threads is not None
+            else cpu.default_threads()
+        )
         self.device = device
         self._verify: VerifyLevel = verify
         self._lock = threading.Lock()
-        self._machine: _Machine | None = None
+        self._machine: Machine | None = None
         self._artifact = Artifact(path, verify)
         self.path = self._artifact.path
         try:
             reason = reason_not_to_run(self.manifest)
             if reason:
                 raise CpuFeatureError(f"{self.path} cannot run here: {reason}")
+            self._module = library.open_module(self._artifact)
             self._start()
         except BaseException:
             self._artifact.close()
@@ -142,7 +149,13 @@ class Engine:
         EngineClosedError
             If the engine was closed.
         """
-        faces = np.asarray(x)
+        try:
+            faces = np.asarray(x)
+        except Exception as error:  # ragged lists, tensors on a GPU, whatever __array__ raises
+            raise InputError(
+                f"scores takes an array of shape (N, 1, 64, 64), but the {type(x).__name__} given "
+                f"cannot be read as an array ({one_line(error).split('. ')[0]}): convert it first"
+            ) from error
         if faces.ndim != 4 or faces.shape[1:] != (1, 64, 64):
             raise InputError(
                 f"scores takes an array of shape (N, 1, 64, 64), but got {faces.shape}: use "
@@ -162,6 +175,7 @@ class Engine:
             machine, self._machine = self._machine, None
         if machine is not None:
             machine.stop()
+            del machine
             self._artifact.close()
 
     def __enter__(self) -> Self:
@@ -182,105 +196,21 @@ class Engine:
         state = "closed" if self.closed else f"threads={self.threads}"
         return f"<Engine {str(self.path)!r} {state}>"
 
-    def _submit(self, function: Callable[[_Machine], Scores]) -> Call[Scores]:
+    def _submit(self, function: Callable[[Machine], Scores]) -> Call[Scores]:
         with self._lock:
+            if self._machine is not None and not self._machine.worker.alive:
+                # In a forked child, where only the forking thread lives on.
+                self._finalizer.detach()
+                self._start()
             machine = self._machine
             if machine is None:
                 raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
             return machine.worker.submit(lambda: function(machine))
 
     def _start(self) -> None:
-        module = library.open_module(self._artifact)
-        self._machine = _Machine(module, self._artifact, self.threads)
+        self._machine = Machine(self._module, self._artifact, self.threads)
         self._finalizer = weakref.finalize(self, self._machine.worker.stop)
-
-    def _after_fork(self) -> None:
-        """Make a new thread in a forked child, where only the forking thread lives on."""
-        self._lock = threading.Lock()
-        if self._machine is not None:
-            self._finalizer.detach()
-            self._start()
-
-
-class _Machine:
-    """TVM's virtual machine with its weights, touched by its own thread only."""
-
-    def __init__(self, module: Any, artifact: Artifact, threads: int) -> None:
-        limit_spinning()
-        self.worker = Worker(f"ferplus-tvm {artifact.path.name}")
-        self._batch_sizes = artifact.manifest.batch_sizes
-        self.worker.submit(lambda: self._open(module, artifact, threads)).result()
-
-    def _open(self, module: Any, artifact: Artifact, threads: int) -> None:
-        import tvm_ffi
-
-        configure = tvm_ffi.get_global_func("runtime.config_threadpool")
-        # Mode -3: every pool thread may run on all the CPUs named, and none is pinned.
-        configure(-3, threads, [str(number) for number in cpu.allowed()])
-        self._vm = module["vm_load_executable"]()
-        # CPU 0 with the pooled allocator (2), as device and as host.
-        self._vm["vm_initialization"](1, 0, 2, 1, 0, 2)
-        weights = np.frombuffer(artifact.weights, np.uint8)
-        self._tensors = [
-            tvm_ffi.from_dlpack(
-                weights[piece.offset :][: 4 * int(np.prod(piece.shape))]
-                .view(piece.dtype)
-                .reshape(piece.shape),
-                require_alignment=ALIGNMENT,
-            )
-            for piece in artifact.manifest.pieces
-        ]
-        self._functions = {
-            batch: (
-                self._vm[function.name],
-                [self._tensors[index] for index in function.weights],
-                _aligned((batch, 1, 64, 64)),
-            )
-            for batch, function in artifact.manifest.functions.items()
-        }
-
-    def stop(self) -> None:
-        """End the thread after its calls, and let go of everything."""
-        self.worker.submit(self._release)
-        self.worker.stop()
-        self.worker.join()
-
-    def _release(self) -> None:
-        del self._functions, self._tensors, self._vm
-
-    def scores(self, faces: Scores) -> Scores:
-        import tvm_ffi
-
-        result = np.empty((len(faces), 8), np.float32)
-        for start, count, batch in _split(len(faces), self._batch_sizes):
-            run, weights, buffer = self._functions[batch]
-            # Generated code moves whole vectors and takes any address for an aligned one.
-            buffer[:count] = faces[start : start + count]
-            buffer[count:] = 0
-            answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
-            result[start : start + count] = np.from_dlpack(answer)[:count]
-        return result
-
-
-def _split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Share faces out over compiled batch sizes: (start, how many, batch size), largest first.
-
-    Only where fewer faces are left than the smallest size holds, the rest of it is blank.
-    """
-    start = 0
-    while start < faces:
-        left = faces - start
-        batch = max((size for size in sizes if size <= left), default=min(sizes))
-        yield start, min(batch, left), batch
-        start += min(batch, left)
-
-
-def _aligned(shape: tuple[int, ...]) -> Scores:
-    """Return a float32 array whose first byte is aligned as generated code expects."""
-    size = 4 * int(np.prod(shape))
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + size].view(np.float32).reshape(shape)
+        self._finalizer.atexit = False  # see _close_all
 
 
 def _open(path: str, threads: int, device: str, verify: VerifyLevel) -> Engine:
@@ -290,10 +220,26 @@ def _open(path: str, threads: int, device: str, verify: VerifyLevel) -> Engine:
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
-def _restart_after_fork() -> None:
+def _close_all() -> None:
+    """Close what is open when the interpreter ends, and see the threads end.
+
+    Python kills daemon threads then, and one that is killed on its way back from TVM's C++ takes
+    the process down with it.
+    """
     for engine in list(_engines):
-        engine._after_fork()
+        engine.close()
+    join_ending()
 
 
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_restart_after_fork)
+atexit.register(_close_all)
+
+
+def _renew_locks() -> None:
+    """Replace the locks in a forked child: a thread that is gone there may have held them."""
+    library.renew_lock()
+    for engine in list(_engines):
+        engine._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

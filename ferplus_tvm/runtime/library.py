@@ -94,6 +94,12 @@ def identity(path: Path) -> str:
     return ""
 
 
+def renew_lock() -> None:
+    """Replace the lock; for a forked child, where its holder may be gone."""
+    global _lock
+    _lock = threading.Lock()
+
+
 def open_module(artifact: Artifact) -> Any:
     """Open the library with the dynamic loader, once per process for the same code.
 
@@ -129,8 +135,12 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
             f"{theirs}.0', or compile it again"
         )
     if _runtime is None:
-        # An imported tvm has loaded its own copy, and a process must not load two.
-        path = (installed() if "tvm" in sys.modules else None) or find(beside)
+        path = find(beside)
+        own = installed()
+        # Two copies in a process end it.  An imported tvm has loaded its own, and one that is
+        # imported later will: where that is the same build, the copy beside the library is left.
+        if own is not None and ("tvm" in sys.modules or identity(own) == identity(path)):
+            path = own
         _expect(path, manifest)
         try:
             ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
@@ -159,25 +169,30 @@ def _open(path: Path, code: str) -> Any:
 
     status = path.stat()
     file = (status.st_dev, status.st_ino)
-    if _files.setdefault(file, code) != code:
+    if _files.get(file, code) != code:
         raise ArtifactError(
             f"{path} was overwritten in place after this process had opened it: replace a library "
             "by renaming another over it, and restart this process"
         )
     try:
         if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
-            return tvm_ffi.load_module(str(path))
-        # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so it
-        # would answer with the code that it opened under this name before.
-        with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-            alias = Path(folder) / f"{code}.so"
-            alias.symlink_to(path)
-            return tvm_ffi.load_module(str(alias))
+            module = tvm_ffi.load_module(str(path))
+        else:
+            # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so
+            # it would answer with the code that it opened under this name before.
+            with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
+                alias = Path(folder) / f"{code}.so"
+                alias.symlink_to(path)
+                module = tvm_ffi.load_module(str(alias))
     except (RuntimeError, OSError) as error:
+        reason = str(error).rpartition(".so: ")[2]  # what the loader says after the file's name
         raise ArtifactError(
-            f"{path} was refused by the dynamic loader ({str(error).splitlines()[-1]}): compile "
-            "it again on this machine"
+            f"{path} was refused by the dynamic loader ({' '.join(reason.split())}): compile it "
+            "again on this machine"
         ) from error
+    # From here on the loader keeps the file mapped, so that its number is not given to another.
+    _files[file] = code
+    return module
 
 
 def _minor(version: str) -> str:

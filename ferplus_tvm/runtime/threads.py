@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -69,6 +70,11 @@ class Worker:
         self._thread = threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs: until it is told to stop, and not in a forked child."""
+        return self._thread.is_alive()
+
     def submit(self, function: Callable[[], T]) -> Call[T]:
         """Hand ``function`` to the thread, which must not have been told to stop."""
         call = Call(function)
@@ -78,11 +84,21 @@ class Worker:
     def stop(self) -> None:
         """Have the thread end after the calls that it was handed before."""
         self._queue.put(None)
+        _ending.add(self._thread)
 
     def join(self) -> None:
         """Wait until the thread has ended."""
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+
+_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def join_ending() -> None:
+    """Wait for every thread that was told to stop."""
+    for thread in list(_ending):
+        thread.join()
 
 
 def _serve(calls: queue.SimpleQueue[Call[Any] | None]) -> None:

@@ -1,0 +1,121 @@
+"""Compiled libraries and other things that many tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import ferplus_tvm as fer
+from ferplus_tvm.compiler.pipeline import CompileResult
+
+Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
+    """The bundled model, compiled for this machine at batch sizes 1, 3 and 8."""
+    output = tmp_path_factory.mktemp("library") / "ferplus.so"
+    return fer.compile(output=output, batch_sizes=(8, 1, 3))
+
+
+@pytest.fixture(scope="session")
+def library(compiled: CompileResult) -> Path:
+    return compiled.path
+
+
+@pytest.fixture(scope="session")
+def engine(library: Path) -> Iterator[fer.Engine]:
+    """An engine over ``library`` with two threads; not to be closed."""
+    with fer.load(library, threads=2) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def narrow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of the same network with an eighth of the channels and random weights."""
+    import onnx
+
+    from tests.network import make_weights
+    from tests.official import official
+
+    path = tmp_path_factory.mktemp("narrow") / "narrow.onnx"
+    onnx.save(official(make_weights(seed=0, width=8)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def narrow_library(narrow_model: Path) -> Path:
+    """The narrow model, compiled for this machine at batch sizes 1 and 2."""
+    output = narrow_model.with_suffix(".so")
+    return fer.compile(narrow_model, output=output, batch_sizes=(1, 2)).path
+
+
+@pytest.fixture(scope="session")
+def other_library(narrow_model: Path) -> Path:
+    """The narrow model at batch size 2 only: other code, the same answers."""
+    output = narrow_model.with_name("other.so")
+    return fer.compile(narrow_model, output=output, batch_sizes=(2,)).path
+
+
+@pytest.fixture(scope="session")
+def onnx_scores() -> Scorer:
+    """Score faces with onnxruntime on the bundled model's file, which takes one at a time."""
+    import onnxruntime
+
+    from ferplus_tvm.zoo import resolve
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(resolve("bundled")), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+
+    def score(faces: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows = [session.run(None, {name: faces[i : i + 1]})[0] for i in range(len(faces))]
+        return np.concatenate(rows) if rows else np.empty((0, 8), np.float32)
+
+    return score
+
+
+@pytest.fixture(scope="session")
+def sample_face() -> Path:
+    return Path(fer.__file__).parent / "data" / "sample_face.png"
+
+
+@pytest.fixture
+def no_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail any test in which a file reaches the dynamic loader."""
+    from ferplus_tvm.runtime import library as runtime_library
+
+    def fail(*_: object) -> None:
+        pytest.fail("the file reached the dynamic loader")
+
+    monkeypatch.setattr(runtime_library, "open_module", fail)
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Run code in a Python of its own, which must end well and silently; return what it prints."""
+
+    def run(code: str, *arguments: object, timeout: float = 60, **environment: str) -> str:
+        package_parent = str(Path(fer.__file__).parents[1])
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env={**os.environ, "PYTHONPATH": package_parent, **environment},
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout
+
+    return run
