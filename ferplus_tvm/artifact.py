@@ -32,6 +32,7 @@ import hashlib
 import mmap
 import os
 import struct
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -62,8 +63,13 @@ class Artifact:
         share its pages as long as nobody writes.
     """
 
-    def __init__(self, path: str | os.PathLike[str], verify: VerifyLevel = "full") -> None:
-        """Map the file and check it.
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        verify: VerifyLevel = "full",
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Map the file and check it; ``meanwhile`` is called while the weights are hashed.
 
         Raises
         ------
@@ -83,7 +89,7 @@ class Artifact:
             self.weights = self._view[image : image + weights]
             _check_pieces(self.path, self.manifest, weights)
             if verify == "full":
-                _check_weights(self.path, self.manifest, self.weights)
+                _check_weights(self.path, self.manifest, self.weights, meanwhile)
         except BaseException:
             self.close()
             raise
@@ -219,7 +225,9 @@ def _check_pieces(path: Path, manifest: Manifest, length: int) -> None:
             raise _damaged(path, f"its weight {piece.name!r} lies outside of the file")
 
 
-def _check_weights(path: Path, manifest: Manifest, weights: memoryview) -> None:
+def _check_weights(
+    path: Path, manifest: Manifest, weights: memoryview, meanwhile: Callable[[], object]
+) -> None:
     """Compare the chunks' digests on all CPUs allowed; hashing releases the interpreter lock."""
     starts = range(0, len(weights), manifest.chunk_bytes)
     if len(starts) != len(manifest.weights_sha256):
@@ -230,7 +238,9 @@ def _check_weights(path: Path, manifest: Manifest, weights: memoryview) -> None:
             _compare(path, "weights", chunk, digest)
 
     with ThreadPoolExecutor(cpu.default_threads()) as pool:
-        list(pool.map(check, starts, manifest.weights_sha256))
+        checked = pool.map(check, starts, manifest.weights_sha256)
+        meanwhile()
+        list(checked)
 
 
 def _compare(path: Path, what: str, content: memoryview, digest: str) -> None:

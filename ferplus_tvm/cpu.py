@@ -118,7 +118,13 @@ def _numpy_features() -> set[str]:
     # numpy offers no public name for what it detected.
     detection = importlib.import_module("numpy._core._multiarray_umath")
     detected: dict[str, bool] = getattr(detection, "__cpu_features__", {})
-    return {_NUMPY.get(name, name.lower()) for name, present in detected.items() if present}
+    found = {_NUMPY.get(name, name.lower()) for name, present in detected.items() if present}
+    # Every CPU that has the former has the latter, which numpy tells from 2.4 on or never (adx).
+    if {"avx2", "fma"} <= found:
+        found |= {"bmi", "bmi2", "lzcnt", "movbe"}
+    if "avx512f" in found:
+        found.add("adx")
+    return found
 
 
 def name() -> str:

@@ -109,3 +109,8 @@ class EngineClosedError(FerplusError):
 
 class InputError(FerplusError):
     """A picture or an array that cannot be used."""
+
+
+def one_line(error: Exception) -> str:
+    """Give an error's message as part of a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

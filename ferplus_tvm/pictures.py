@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ferplus_tvm.errors import InputError
+from ferplus_tvm.errors import InputError, one_line
 
 # Drawings, not pixels: Pillow would start Ghostscript (EPS) or the Windows GDI (WMF, EMF) on
 # bytes that may come from strangers.
@@ -256,8 +256,3 @@ def _undecodable(name: str, error: Exception) -> InputError:
         f"{name} cannot be decoded ({one_line(error)}); expected a whole picture: "
         "it may be truncated or damaged, so fetch or save it again"
     )
-
-
-def one_line(error: Exception) -> str:
-    """Give an error's message as part of a sentence."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

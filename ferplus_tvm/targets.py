@@ -188,9 +188,8 @@ def _from_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
                 f"expected one of {', '.join(sorted(known))}"
             )
         llvm_cpu = str(config.get("mcpu", "generic"))
-        # Asked of the bare triple: with an unknown CPU in the target, LLVM complains on stderr.
-        bare = Target({"kind": "llvm", "mtriple": triple})
-        if llvm_cpu not in codegen.llvm_get_cpu_archlist(bare):
+        # Not asked of its list of CPUs, which leaves out aliases such as apple-m1.
+        if not codegen.llvm_is_valid_cpu(llvm_cpu, triple):
             raise TargetError(
                 f"LLVM does not know the CPU {llvm_cpu!r} for {arch}: "
                 "'ferplus-tvm targets' lists names that work"
@@ -200,9 +199,15 @@ def _from_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
     except TargetError:
         raise
     except Exception as error:  # TVM raises several kinds for a malformed dictionary
-        raise TargetError(
-            f"TVM does not accept the target {json.dumps(config)}: {str(error).splitlines()[-1]}"
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise TargetError(f"TVM does not accept the target {config}: {reason}") from error
+    # LLVM only grumbles on stderr about a feature that it does not know.
+    for attribute in config.get("mattr", []):
+        if not attribute.startswith("-") and attribute.removeprefix("+") not in offered:
+            raise TargetError(
+                f"the target asks for the feature {attribute!r}, which LLVM does not know for "
+                f"{arch} or which the rest of its mattr switches off: expected for example '+avx2'"
+            )
     needed = frozenset(offered) & cpu.known_features(arch)
     return ResolvedTarget(name, config, triple, needed)
 

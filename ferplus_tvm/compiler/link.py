@@ -52,7 +52,7 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
     Raises
     ------
     LinkerError
-        If no compiler is found, or it fails (with the last line of what it said).
+        If no compiler is found, or it fails (with the last line of substance that it said).
     """
     command = find_linker(target.triple)
     if command is None:
@@ -76,11 +76,18 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LinkerError(f"{shlex.join(command)} did not link the library: {error}") from error
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
         raise LinkerError(
             f"{shlex.join(command)} failed with status {done.returncode} to link for "
-            f"{target.triple} ({said[-1]}): 'ferplus-tvm doctor' shows which compiler is used"
+            f"{target.triple} ({_reason(done.stderr or done.stdout)}): 'ferplus-tvm doctor' shows "
+            "which compiler is used"
         )
+
+
+def _reason(said: str) -> str:
+    """Return the last line of substance: gcc and lld let remarks follow the error itself."""
+    lines = [line.strip() for line in said.splitlines()]
+    told = [line for line in lines if line and not line.startswith(("collect2:", ">>>"))]
+    return told[-1] if told else "it said nothing"
 
 
 def _gnu_system(triple: str) -> str:

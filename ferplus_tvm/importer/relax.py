@@ -25,14 +25,18 @@ class RelaxModel:
         an ``IRModule`` whose ``main`` takes x (N, 1, 64, 64) and then the weights, all float32.
     weights
         their values, by parameter name, in the order of the parameters.
+    nodes
+        the name of the ONNX node that each binding of ``main`` comes from, by its variable: Relax
+        changes names to fit its own rules.
     """
 
     module: Any
     weights: dict[str, NDArray[np.float32]]
+    nodes: dict[Any, str]
 
 
 def to_relax(proto: onnx.ModelProto) -> RelaxModel:
-    """Translate a tidy graph, node by node; each binding keeps the name of its node.
+    """Translate a tidy graph, node by node.
 
     A convolution becomes ``conv2d`` and ``add``, a dense layer ``matmul`` and ``add``.
     """
@@ -57,6 +61,7 @@ def to_relax(proto: onnx.ModelProto) -> RelaxModel:
         return relax.const(float(values[tensor].reshape(())), "float32")
 
     builder = relax.BlockBuilder()
+    nodes: dict[Any, str] = {}
     steps: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = []
     current = x
     for node in graph.node:
@@ -74,7 +79,7 @@ def to_relax(proto: onnx.ModelProto) -> RelaxModel:
                 "groups": attributes["group"],
             }
             steps.append((node.name, relax.op.nn.conv2d, (weight,), options))
-            steps.append((f"{node.name}.bias", relax.op.add, (bias,), {}))
+            steps.append((node.name, relax.op.add, (bias,), {}))
         elif node.op_type == "Relu":
             steps.append((node.name, relax.op.nn.relu, (), {}))
         elif node.op_type == "MaxPool":
@@ -90,7 +95,7 @@ def to_relax(proto: onnx.ModelProto) -> RelaxModel:
             weight = parameter(node.input[1], node.name, "weight")
             bias = parameter(node.input[2], node.name, "bias")
             steps.append((node.name, relax.op.matmul, (weight,), {}))
-            steps.append((f"{node.name}.bias", relax.op.add, (bias,), {}))
+            steps.append((node.name, relax.op.add, (bias,), {}))
         else:
             raise UnsupportedModelError(
                 f"node {node.name!r} is a {node.op_type}, which a tidy graph does not have"
@@ -99,7 +104,8 @@ def to_relax(proto: onnx.ModelProto) -> RelaxModel:
     with builder.function("main", [x, *parameters.values()]):
         with builder.dataflow():
             for name, operator, operands, options in steps:
-                current = builder.emit(operator(current, *operands, **options), name_hint=name)
+                current = builder.emit(operator(current, *operands, **options))
+                nodes[current] = name
             result = builder.emit_output(current)
         builder.emit_func_output(result)
-    return RelaxModel(builder.get(), weights)
+    return RelaxModel(builder.get(), weights, nodes)

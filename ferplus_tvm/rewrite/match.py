@@ -72,7 +72,7 @@ def match(model: RelaxModel) -> list[Layer]:
     function = model.module["main"]
     values = dict(zip(function.params[1:], model.weights.values(), strict=True))
     bindings = [
-        _Binding(binding.var.name, binding.value, values)
+        _Binding(model.nodes[binding.var], binding.value, values)
         for block in function.body.blocks
         for binding in block.bindings
         if hasattr(binding.value, "op")

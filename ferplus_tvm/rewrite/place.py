@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels import conv2d, dense, max_pool, padded
-from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
 
 Schedule = Callable[[Any], Any]
@@ -136,12 +136,13 @@ def place(
 
 def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
     out_channels, in_channels, *kernel = layer.weight.shape
-    _expect(layer.name, in_channels, e.shape)
+    height, width, channels = _map(layer.name, e.shape)
+    _expect(layer.name, "channels", in_channels, channels)
     stored = padded(out_channels, e.unit.lanes)
     workload = conv2d.Workload(
         batch=e.batch,
-        height=e.shape[0],
-        width=e.shape[1],
+        height=height,
+        width=width,
         in_channels=e.stored,
         out_channels=stored,
         kernel=(kernel[0], kernel[1]),
@@ -151,12 +152,7 @@ def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
         relu=layer.relu,
         affine=layer.affine,
     )
-    if workload.out_height < 1 or workload.out_width < 1:
-        raise ModelShapeError(
-            f"the convolution {layer.name!r} has a {kernel[0]}x{kernel[1]} window that does not "
-            f"fit the {e.shape[0]}x{e.shape[1]} map that reaches it: expected a map of 64x64 at "
-            "the input and windows that fit"
-        )
+    _expect_window(layer.name, workload)
     config = conv2d.Config.preset(workload, e.unit)
     grow = ((0, stored - out_channels), (0, e.stored - in_channels), (0, 0), (0, 0))
     weight = e.weight(
@@ -169,24 +165,26 @@ def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
     e.call(layer, conv2d, workload, config, (weight, bias), out_shape, "direct convolution")
 
 
-def _emit_pool(e: _Emitter, layer: Any) -> None:
+def _emit_pool(e: _Emitter, layer: PoolLayer) -> None:
+    height, width, channels = _map(layer.name, e.shape)
     workload = max_pool.Workload(
         batch=e.batch,
-        height=e.shape[0],
-        width=e.shape[1],
+        height=height,
+        width=width,
         channels=e.stored,
         kernel=layer.kernel,
         stride=layer.stride,
         padding=layer.padding,
     )
+    _expect_window(layer.name, workload)
     config = max_pool.Config.preset(workload, e.unit)
-    e.shape = (workload.out_height, workload.out_width, e.shape[2])
+    e.shape = (workload.out_height, workload.out_width, channels)
     e.call(layer, max_pool, workload, config, (), (*e.shape[:2], e.stored), "max pool")
 
 
 def _emit_dense(e: _Emitter, layer: DenseLayer, last: bool) -> None:
     in_features, out_features = layer.weight.shape
-    _expect(layer.name, in_features, e.shape, flat=True)
+    _expect(layer.name, "features", in_features, int(np.prod(e.shape)))
     stored = padded(out_features, e.unit.lanes)
     stored_in = e.stored * int(np.prod(e.shape[:-1]))
     workload = dense.Workload(
@@ -223,12 +221,30 @@ def _channels_last(
     return rows.reshape(height * width * stored, -1)
 
 
-def _expect(layer: str, wanted: int, shape: tuple[int, ...], flat: bool = False) -> None:
-    found = int(np.prod(shape)) if flat else shape[-1]
-    if found != wanted or (not flat and len(shape) != 3):
+def _map(layer: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return height, width and channels of the map that reaches a layer."""
+    if len(shape) != 3:
         raise ModelShapeError(
-            f"the layer {layer!r} takes {wanted} {'features' if flat else 'channels'}, but "
-            f"{found} reach it from a 64x64 input: expected a model for 64x64 faces"
+            f"the layer {layer!r} takes a map, but a vector of {shape[0]} features reaches it: "
+            "expected the dense layers last"
+        )
+    return (shape[0], shape[1], shape[2])
+
+
+def _expect(layer: str, what: str, wanted: int, found: int) -> None:
+    if wanted != found:
+        raise ModelShapeError(
+            f"the layer {layer!r} takes {wanted} {what}, but {found} reach it from a 64x64 input: "
+            "expected a model for 64x64 faces"
+        )
+
+
+def _expect_window(layer: str, workload: conv2d.Workload | max_pool.Workload) -> None:
+    if workload.out_height < 1 or workload.out_width < 1:
+        window, size = workload.kernel, (workload.height, workload.width)
+        raise ModelShapeError(
+            f"the layer {layer!r} has a {window[0]}x{window[1]} window that does not fit the "
+            f"{size[0]}x{size[1]} map that reaches it: expected a model for 64x64 faces"
         )
 
 

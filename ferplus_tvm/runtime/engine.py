@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike
 
 from ferplus_tvm import cpu
 from ferplus_tvm.artifact import Artifact, reason_not_to_run
-from ferplus_tvm.errors import CpuFeatureError, EngineClosedError, InputError
+from ferplus_tvm.errors import CpuFeatureError, EngineClosedError, InputError, one_line
 from ferplus_tvm.manifest import Manifest, VerifyLevel
-from ferplus_tvm.pictures import one_line
 from ferplus_tvm.postprocess import Prediction, postprocess
 from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime import library
@@ -60,7 +59,7 @@ class Engine:
         self._verify: VerifyLevel = verify
         self._lock = threading.Lock()
         self._machine: Machine | None = None
-        self._artifact = Artifact(path, verify)
+        self._artifact = Artifact(path, verify, meanwhile=library.import_tvm_ffi)
         self.path = self._artifact.path
         try:
             reason = reason_not_to_run(self.manifest)

@@ -122,6 +122,11 @@ def open_module(artifact: Artifact) -> Any:
         return _modules[code]
 
 
+def import_tvm_ffi() -> None:
+    """Import apache-tvm-ffi, which takes some 60 ms the first time."""
+    import tvm_ffi as _tvm_ffi  # noqa: F401
+
+
 def _load_runtime(beside: Path, manifest: Manifest) -> None:
     global _runtime
     import tvm_ffi

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,9 @@ class TuningLog:
                 f"{self.folder} holds only one of {WORKLOADS} and {RECORDS}: expected both; copy "
                 "the folder again"
             )
+        # TVM's reader takes some damage for null pointers, and the process with it.
+        _check_lines(paths[0], _is_workload)
+        _check_lines(paths[1], _is_record)
         from tvm.s_tir import meta_schedule
 
         try:
@@ -59,14 +64,47 @@ class TuningLog:
                 *map(str, paths), allow_missing=False, module_equality="structural"
             )
         except Exception as error:  # TVM raises several kinds for a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[-1]
             raise TuningLogError(
-                f"the tuning log in {self.folder} cannot be read "
-                f"({str(error).splitlines()[-1]}): copy it again, or leave it out"
+                f"the tuning log in {self.folder} cannot be read ({reason}): copy it again, or "
+                "leave it out"
             ) from error
 
     def schedule(self, module: Any, target: Any) -> Any:
         """Return the best recorded ``Schedule`` of an unscheduled module, or None."""
-        # Asked first: a query writes workloads that it does not find into the log.
-        if self._database is None or not self._database.has_workload(module):
+        if self._database is None:
             return None
         return self._database.query_schedule(module, target, "main")
+
+
+def _check_lines(path: Path, fits: Callable[[Any], bool]) -> None:
+    """Check that every line is JSON of the shape that TVM writes."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TuningLogError(
+            f"the tuning log {path} cannot be read ({error}): copy it again, or leave it out"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        try:
+            whole = fits(json.loads(line))
+        except (ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise TuningLogError(
+                f"line {number} of the tuning log {path} is cut or altered: copy it again, or "
+                "leave it out"
+            )
+
+
+def _is_workload(line: Any) -> bool:
+    """Recognise [hash, module]."""
+    return isinstance(line, list) and [type(part) for part in line] == [str, str]
+
+
+def _is_record(line: Any) -> bool:
+    """Recognise [workload, [[instructions, decisions], seconds, target, arguments]]."""
+    match line:
+        case [int(), [[list(), list()], list() | None, dict() | None, list() | None]]:
+            return True
+    return False
