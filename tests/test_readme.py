@@ -22,6 +22,17 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+def environment(*first_on_path: Path) -> dict[str, str]:
+    """This process's environment, from which another folder finds this package too."""
+    path = [*map(str, first_on_path), os.environ["PATH"]]
+    packages = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join(path),
+        "PYTHONPATH": os.pathsep.join(filter(None, packages)),
+    }
+
+
 @pytest.fixture
 def workplace(library: Path, tmp_path: Path) -> Path:
     """A folder with what the README's commands name."""
@@ -40,7 +51,12 @@ def test_the_readme_has_code() -> None:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_block_runs(code: str, workplace: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=workplace,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "happiness" in done.stdout
@@ -53,16 +69,10 @@ def test_bash_block_runs(script: str, workplace: Path) -> None:
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ferplus_tvm "$@"\n')
     command.chmod(0o755)
-    root = str(Path(__file__).parents[1])
-    environment = {
-        **os.environ,
-        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
-    }
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=workplace,
-        env=environment,
+        env=environment(command.parent),
         capture_output=True,
         text=True,
         check=False,
