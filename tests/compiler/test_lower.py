@@ -1,0 +1,104 @@
+"""Whole small networks, placed, lowered and run, against onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tvm
+from tvm import relax
+
+from ferplus_tvm import targets
+from ferplus_tvm.compiler import lower
+from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.rewrite.match import match
+from ferplus_tvm.rewrite.place import Placed, place
+from ferplus_tvm.targets import ResolvedTarget
+from tests.chains import Chain, faces
+from tests.importer.support import run
+
+BATCHES = (1, 3)
+
+
+@pytest.fixture(params=["native", "x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
+def target(request: pytest.FixtureRequest) -> ResolvedTarget:
+    resolved = targets.resolve(request.param)
+    if not resolved.runs_here:
+        pytest.skip(f"this CPU cannot run code for {request.param}")
+    return resolved
+
+
+def placed_for(model: onnx.ModelProto, target: ResolvedTarget) -> Placed:
+    return place(match(to_relax(model)), BATCHES, target.vector_unit, lambda module: None)
+
+
+def check(chain: Chain, target: ResolvedTarget) -> None:
+    """Compare scores; 1e-4 of the largest is what a library may be off when it is compiled."""
+    model = chain.model()
+    placed = placed_for(model, target)
+    machine = relax.VirtualMachine(lower.build(placed.module, target), tvm.cpu())
+    for batch in BATCHES:
+        x = faces(batch, seed=batch)
+        weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[batch]]
+        found = machine[placed.functions[batch]](tvm.runtime.tensor(x), *weights).numpy()
+        expected = run(model, x)
+        assert found.shape == (batch, 8)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("channels", [(1, 3, 7), (15, 16, 17), (33, 5, 2)], ids=str)
+def test_any_number_of_channels(target: ResolvedTarget, channels: Sequence[int]) -> None:
+    chain = Chain().sub(0.5).mul(2)
+    for index, count in enumerate(channels):
+        chain.conv(f"conv{index}", count).relu(f"relu{index}").pool(f"pool{index}")
+    chain.flatten().dense("one", channels[0] + channels[1]).relu("relu").dense("two")
+    check(chain, target)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        Chain().flatten().dense("only"),
+        Chain().pool("first", (3, 3), (2, 2), (1, 1, 1, 1)).conv("a", 3).flatten().dense("d"),
+        Chain().conv("a", 5).pool("p").relu("r").conv("b", 3).relu("s").flatten().dense("d"),
+        Chain().conv("a", 3, strides=(2, 3), kernel=(5, 2)).conv("b", 9).flatten().dense("d"),
+        Chain().conv("a", 3, dilations=(2, 3), pads=(4, 0, 1, 6)).flatten().dense("d"),
+        Chain().conv("a", 6).conv("b", 9, group=3).conv("c", 9, group=9).flatten().dense("d"),
+        Chain().conv("a", 2, kernel=(64, 64), pads=[0] * 4).flatten().dense("d", 3).dense("e"),
+    ],
+    ids=["dense", "pool first", "relu last", "strides", "dilations", "groups", "whole map"],
+)
+def test_any_chain_of_layers(chain: Chain) -> None:
+    check(chain, targets.resolve("native"))
+
+
+def test_layers_that_differ_only_in_their_windows_stay_apart() -> None:
+    chain = Chain().conv("a", 16)
+    chain.conv("even", 16).conv("low", 16, pads=(2, 2, 0, 0)).conv("high", 16, pads=(0, 0, 2, 2))
+    chain.conv("wide", 16, dilations=(2, 2), pads=(2, 2, 2, 2)).relu("r")
+    chain.conv("clipped", 16).relu("s")
+    chain.pool("p", (3, 3), (1, 1), (1, 1, 1, 1)).pool("q", (3, 3), (1, 1), (0, 0, 2, 2))
+    check(chain.pool("r2").flatten().dense("d"), targets.resolve("native"))
+
+
+@pytest.mark.parametrize(("name", "machine"), [("x86-64-v3", 62), ("neoverse-v1", 183)])
+def test_objects_are_made_for_the_target_on_any_machine(
+    tmp_path: Path, name: str, machine: int
+) -> None:
+    target = targets.resolve(name)
+    model = Chain().conv("a", 5).relu("r").pool("p").flatten().dense("d").model()
+    executable = lower.build(placed_for(model, target).module, target)
+    machines = []
+
+    def read(output: str, objects: Sequence[str]) -> None:
+        Path(output).touch()
+        for path in objects:
+            header = Path(path).read_bytes()[:20]
+            machines.append((header[:4], int.from_bytes(header[18:20], "little")))
+
+    executable.export_library(str(tmp_path / "out.so"), fcompile=read, workspace_dir=str(tmp_path))
+    assert machines
+    assert set(machines) == {(b"\x7fELF", machine)}  # e_machine of the ELF header

@@ -1,0 +1,114 @@
+"""The dense layer against its numpy reference, and the reference by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ferplus_tvm import targets
+from ferplus_tvm.kernels import dense
+from ferplus_tvm.kernels.dense import Config, Workload
+from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+
+
+def draw(w: Workload, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
+    """Draw x (N,K), weight (K,O) and bias (O)."""
+    random = np.random.default_rng(seed)
+    shapes = (w.batch, w.in_features), (w.in_features, w.out_features), (w.out_features,)
+    return tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
+
+
+def check(run: Any, w: Workload, target: ResolvedTarget, config: Config | None = None) -> None:
+    """Compare one layer, element by element.
+
+    A float32 sum of n products in any order is off by at most n * eps of the sum of the products'
+    magnitudes; one more rounding is the bias's.
+    """
+    x, weight, bias = draw(w)
+    config = config or Config.preset(w, target.vector_unit)
+    packed = dense.pack_weight(weight, config)
+    found = run(dense, w, target, (w.batch, w.outputs), x, packed, bias, config=config)
+    magnitude = dense.reference(replace(w, relu=False), abs(x), abs(weight), abs(bias))
+    error = abs(found - dense.reference(w, x, weight, bias))
+    assert (error <= (w.in_features + 1) * np.finfo(np.float32).eps * magnitude).all()
+
+
+@pytest.mark.parametrize(("vectors", "batch"), [(1, 1), (3, 3), (4, 7), (5, 8)])
+def test_any_number_of_vectors_and_rows(
+    run: Any, target: ResolvedTarget, vectors: int, batch: int
+) -> None:
+    outputs = vectors * target.vector_unit.lanes
+    check(run, Workload(batch, 5, outputs, outputs, relu=True), target)
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 8, 15, 17, 33])
+def test_only_the_wanted_scores_are_written(run: Any, target: ResolvedTarget, outputs: int) -> None:
+    lanes = target.vector_unit.lanes
+    stored = -(-outputs // lanes) * lanes
+    check(run, Workload(3, 17, stored, outputs, relu=False), target)
+
+
+@pytest.mark.parametrize(("vectors", "rows"), [(1, 1), (2, 3), (4, 2)])
+def test_any_tiling_gives_the_same_answer(
+    run: Any, target: ResolvedTarget, vectors: int, rows: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = Workload(5, 9, 4 * lanes, 4 * lanes, relu=False)
+    check(run, w, target, Config(lanes, vectors, rows))
+
+
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_layer(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+    stored = data.draw(st.integers(1, 6)) * target.vector_unit.lanes
+    w = Workload(
+        batch=data.draw(st.integers(1, 9)),
+        in_features=data.draw(st.integers(1, 300)),
+        out_features=stored,
+        outputs=data.draw(st.integers(1, stored)),
+        relu=data.draw(st.booleans()),
+    )
+    check(run, w, target)
+
+
+def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
+    w = Workload(1, 2, 3, 2, relu=True)
+    x, weight, bias = np.array([[1, 2]]), np.array([[1, 2, 3], [4, -5, 6]]), np.array([1, 1, 1])
+    np.testing.assert_array_equal(dense.reference(w, x, weight, bias), [[10, 0]])
+    unclipped = dense.reference(replace(w, relu=False, outputs=3), x, weight, bias)
+    np.testing.assert_array_equal(unclipped, [[10, -7, 16]])
+
+
+@pytest.mark.parametrize(
+    "unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32)]
+)
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5, 64])
+@pytest.mark.parametrize("batch", [1, 2, 5, 32])
+def test_the_preset_fits_the_registers(unit: VectorUnit, vectors: int, batch: int) -> None:
+    stored = vectors * unit.lanes
+    config = Config.preset(Workload(batch, 7, stored, stored, relu=True), unit)
+    assert stored % config.tile == 0
+    assert 1 <= config.rows <= batch
+    # accumulators, weights, and one broadcast input value
+    assert config.rows * config.vectors + config.vectors + 1 <= unit.registers
+
+
+@pytest.mark.parametrize("name", ["aarch64", "cortex-a76", "neoverse-v2"])
+def test_an_arm_object_comes_out_of_any_machine(lower: Any, tmp_path: Any, name: str) -> None:
+    target = targets.resolve(name)
+    path = tmp_path / "dense.o"
+    lower(dense, Workload(1, 64, 8, 8, relu=False), target).mod.write_to_file(str(path), "o")
+    header = path.read_bytes()[:20]
+    assert header[:4] == b"\x7fELF"
+    assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64

@@ -1,0 +1,228 @@
+"""Tuning logs as TVM's own database writes them: found, left as they are, and never trusted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import IRModule, relax, s_tir
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
+from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
+
+from ferplus_tvm import targets
+from ferplus_tvm.compiler import lower
+from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.kernels import conv2d
+from ferplus_tvm.kernels.conv2d import Config, Workload
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer
+from ferplus_tvm.rewrite.place import place
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog, shipped
+
+NAME = "native"
+TARGET = targets.resolve(NAME)
+UNIT = TARGET.vector_unit
+RECORDED = Workload(1, 64, 64, 1, 2 * UNIT.lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True, None)
+UNRECORDED = replace(RECORDED, batch=2)
+
+
+def definition(workload: Workload) -> Any:
+    return IRModule({"main": conv2d.define(workload, Config.preset(workload, UNIT))})
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Logs with one record of RECORDED, two columns wide, which no preset is, and one workload."""
+    preset = Config.preset(RECORDED, UNIT)
+    assert preset.width != 2
+    folder = tmp_path / NAME
+    folder.mkdir()
+    database = JSONDatabase(
+        str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
+    )
+    module = definition(RECORDED)
+    sch = s_tir.Schedule(module)
+    conv2d.schedule(sch, replace(preset, width=2))
+    workload = database.commit_workload(module)
+    arguments = ArgInfo.from_prim_func(module["main"])
+    database.commit_tuning_record(
+        TuningRecord(sch.trace, workload, [0.001], TARGET.tvm_target(), arguments)
+    )
+    database.commit_workload(definition(replace(RECORDED, relu=False)))
+    return tmp_path
+
+
+def lookup(logs: Path) -> Callable[[Any], Any]:
+    log = TuningLog(logs, NAME)
+    target = TARGET.tvm_target()
+    return lambda module: log.schedule(module, target)
+
+
+def test_a_record_is_found_and_gives_its_own_tiling(logs: Path) -> None:
+    found = lookup(logs)(definition(RECORDED))
+    expected = s_tir.Schedule(definition(RECORDED))
+    conv2d.schedule(expected, replace(Config.preset(RECORDED, UNIT), width=2))
+    tvm.ir.assert_structural_equal(found.mod, expected.mod)
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [UNRECORDED, replace(RECORDED, relu=False), replace(RECORDED, affine=(1.0, 2.0))],
+    ids=["unknown", "known without a record", "differs in a constant"],
+)
+def test_without_a_record_there_is_none(logs: Path, workload: Workload) -> None:
+    assert lookup(logs)(definition(workload)) is None
+
+
+def test_looking_up_never_changes_the_files(logs: Path) -> None:
+    paths = [logs / NAME / WORKLOADS, logs / NAME / RECORDS]
+    before = [path.read_bytes() for path in paths]
+    find = lookup(logs)
+    for workload in (RECORDED, UNRECORDED, replace(RECORDED, relu=False)):
+        find(definition(workload))
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted((logs / NAME).iterdir()) == sorted(paths)
+
+
+def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(logs: Path) -> None:
+    random = np.random.default_rng(0)
+    outputs = RECORDED.out_channels - 1
+    layers = [
+        ConvLayer(
+            "conv",
+            random.standard_normal((outputs, 1, 3, 3), np.float32),
+            random.standard_normal(outputs, np.float32),
+            (1, 1),
+            (1, 1, 1, 1),
+            (1, 1),
+            True,
+            None,
+        ),
+        DenseLayer(
+            "dense",
+            random.standard_normal((outputs * 64 * 64, 8), np.float32),
+            np.zeros(8, np.float32),
+            False,
+        ),
+    ]
+    x = tvm.runtime.tensor(random.standard_normal((1, 1, 64, 64), np.float32))
+
+    def scores(schedule: Callable[[Any], Any]) -> tuple[Any, Any]:
+        placed = place(layers, [1], UNIT, schedule)
+        vm = relax.VirtualMachine(lower.build(placed.module, TARGET), tvm.cpu())
+        weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[1]]
+        return placed.choices, vm["main_batch1"](x, *weights).numpy()
+
+    tuned, found = scores(lookup(logs))
+    plain, expected = scores(lambda module: None)
+    assert [choice.tuned for choice in tuned] == [True, False]
+    assert tuned[0].tiling == "tuning record"
+    assert not any(choice.tuned for choice in plain)
+    assert "width=" in plain[0].tiling
+    # A tiling changes no order of sums.
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_target_without_a_folder_has_no_records(tmp_path: Path) -> None:
+    assert lookup(tmp_path)(definition(RECORDED)) is None
+    (tmp_path / NAME).mkdir()
+    assert lookup(tmp_path)(definition(RECORDED)) is None
+    assert list((tmp_path / NAME).iterdir()) == []
+
+
+def test_a_missing_folder_of_logs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TuningLogError, match=r"absent is not a folder: expected the folder"):
+        TuningLog(tmp_path / "absent", NAME)
+
+
+@pytest.mark.parametrize("name", [WORKLOADS, RECORDS])
+def test_one_file_of_two_is_an_error(logs: Path, name: str) -> None:
+    (logs / NAME / name).unlink()
+    with pytest.raises(TuningLogError, match="holds only one of"):
+        TuningLog(logs, NAME)
+
+
+def refuses(logs: Path) -> str:
+    """Return the one sentence that the log is refused with."""
+    with pytest.raises(TuningLogError) as caught:
+        TuningLog(logs, NAME)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(logs / NAME) in message
+    assert message.endswith("copy it again, or leave it out")
+    return message
+
+
+@pytest.mark.parametrize("name", [WORKLOADS, RECORDS])
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.5, 0.9, 0.99])
+def test_a_file_cut_in_the_middle_is_an_error(logs: Path, name: str, part: float) -> None:
+    path = logs / NAME / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert "cut or altered" in refuses(logs)
+
+
+@pytest.mark.parametrize("name", [WORKLOADS, RECORDS])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x00\xff garbage",
+        b"<!DOCTYPE html>\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
+        b"null\n",  # TVM's reader dies of this one, and of the next two
+        b"{}\n",
+        b"\n",
+        b"[]\n",
+        b"[0]\n",
+        b'[0, [[[], []], "fast", null, null]]\n',
+        b"[" * 100_000,
+    ],
+)
+def test_garbage_is_an_error(logs: Path, name: str, text: bytes) -> None:
+    (logs / NAME / name).write_bytes(text)
+    refuses(logs)
+
+
+def test_garbage_after_good_lines_is_named_by_its_line(logs: Path) -> None:
+    path = logs / NAME / RECORDS
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert refuses(logs).startswith(f"line 2 of the tuning log {path} ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"conv"', '"absent"'), ('"Split"', '"Unknown"'), ("[0,[", "[7,["), ('"llvm"', '"nothing"')],
+    ids=["a block that is not there", "an instruction", "a workload", "a target"],
+)
+def test_a_record_that_tvm_cannot_apply_is_an_error(logs: Path, old: str, new: str) -> None:
+    path = logs / NAME / RECORDS
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert json.loads(path.read_text())
+    refuses(logs)
+
+
+def test_a_lookup_does_not_wait_for_the_tensor_intrinsics(logs: Path) -> None:
+    # Their import takes longer than a whole compilation.
+    script = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from tests.tuning.test_database import RECORDED, definition, lookup
+assert lookup(Path({str(logs)!r}))(definition(RECORDED)) is not None
+print([name for name in sys.modules if name.startswith("tvm.s_tir.tensor_intrin")])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_package_carries_a_folder_of_logs() -> None:
+    TuningLog(shipped(), "native")
