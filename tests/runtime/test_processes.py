@@ -263,13 +263,13 @@ for turn in range(50):
     cycle(close=turn % 2)
 for _ in range(500):  # a forgotten engine's thread ends by itself
     after = held()
-    if after["threads"] == before["threads"]:
+    more = after.pop("all") - before["all"]
+    level = all(after[what] == before[what] for what in after)
+    if level and more <= 20:  # the allocator's arenas vary
         break
     time.sleep(0.01)
-assert after["files"] == before["files"], (before, after)
-assert after["threads"] == before["threads"], (before, after)
-assert after["library"] == before["library"], (before, after)
-assert after["all"] <= before["all"] + 10, (before, after)  # the allocator's arenas vary
+else:
+    raise AssertionError((before, after, more))
 """
     run_python(START + code, narrow_library)
 
