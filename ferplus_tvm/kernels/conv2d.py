@@ -38,6 +38,8 @@ class Workload:
         (top, left, bottom, right) zeros.
     affine
         (a, b) where the input is to be taken as (x - a) * b, or None.
+    pool
+        whether the 2x2 maxima, at steps of 2, are wanted in place of the map itself.
     """
 
     batch: int
@@ -51,6 +53,7 @@ class Workload:
     dilation: tuple[int, int]
     relu: bool
     affine: tuple[float, float] | None = None
+    pool: bool = False
 
     @property
     def out_height(self) -> int:
