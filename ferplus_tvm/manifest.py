@@ -40,11 +40,14 @@ class Kernel:
     """
 
     layer: str
+    fused: str | None
     batch: int
     kernel: str
     algorithm: str
     tiling: str
     tuned: bool
+    why: str
+    milliseconds: float | None
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def define(w: Workload, config: Config) -> Any:
     return te.create_prim_func([x, weight, bias, out])
 
 
-def schedule(sch: Any, config: Config) -> None:
+def schedule(sch: Any, w: Workload, config: Config) -> None:
     """Apply the tiling.
 
     1. Fill the padded copy in parallel by rows, in vectors of channels.
@@ -208,6 +208,7 @@ def schedule(sch: Any, config: Config) -> None:
        columns and vectors inside.
     4. Add the bias, clip and store the tile.
     """
+    del w  # the tiling alone decides
     pad, conv, out = (sch.get_sblock(name) for name in ("pad", "conv", "out"))
 
     n, row, _, c = sch.get_loops(pad)

@@ -112,7 +112,7 @@ def define(w: Workload, config: Config) -> Any:
     return te.create_prim_func([x, weight, bias, out])
 
 
-def schedule(sch: Any, config: Config) -> None:
+def schedule(sch: Any, w: Workload, config: Config) -> None:
     """Apply the tiling.
 
     1. Split the output into tiles of ``rows`` inputs and ``tile`` outputs; run over the output
@@ -120,6 +120,7 @@ def schedule(sch: Any, config: Config) -> None:
     2. Compute each tile's sums in registers: k outside, the unrolled tile inside.
     3. Add the bias, clip and store what is wanted of the tile.
     """
+    del w  # the tiling alone decides
     dense, out = sch.get_sblock("dense"), sch.get_sblock("out")
     n, o = sch.get_loops(out)
     n_tile, n_in = sch.split(n, [None, config.rows])

@@ -44,6 +44,13 @@ def applies(w: conv2d.Workload) -> bool:
     return plain and w.affine is None and w.in_channels > 1
 
 
+def takes_pool(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
+) -> bool:
+    """Whether the kernel can take in a max pooling: 2x2 windows at steps of 2, no border."""
+    return (kernel, stride) == ((2, 2), (2, 2)) and not any(padding)
+
+
 @dataclass(frozen=True)
 class Config:
     """How the kernel is tiled.

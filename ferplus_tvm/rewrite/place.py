@@ -7,7 +7,7 @@ functions that want the same layout of a weight share it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.errors import ModelShapeError
-from ferplus_tvm.kernels import conv2d, dense, max_pool, padded
+from ferplus_tvm.kernels import conv2d, dense, max_pool, padded, winograd
+from ferplus_tvm.rewrite.choose import Choice, choose
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
 
@@ -27,15 +28,25 @@ Schedule = Callable[[Any], Any]
 class KernelChoice:
     """What was chosen for a layer at one batch size.
 
-    ``tiling`` is the kernel's configuration, or "tuning record" where a record replaced it.
+    layer
+        the name of the model's node; a pooling that a convolution took in is in its ``fused``.
+    tiling
+        the kernel's configuration, or "tuning record" where a record replaced it.
+    why
+        what the algorithm was compared with.
+    milliseconds
+        the time to expect on one core, or None where nothing was compared.
     """
 
     layer: str
+    fused: str | None
     batch: int
     kernel: str
     algorithm: str
     tiling: str
     tuned: bool
+    why: str
+    milliseconds: float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class _Emitter:
         arguments: tuple[str, ...],
         out_shape: tuple[int, ...],
         algorithm: str,
+        choice: Choice | None = None,
+        fused: str | None = None,
     ) -> None:
         """Schedule a kernel, by its tuning record or its preset, and call it."""
         from tvm import IRModule, s_tir
@@ -90,14 +103,24 @@ class _Emitter:
         tuned = sch is not None
         if sch is None:
             sch = s_tir.Schedule(definition)
-            kernel.schedule(sch, config)
+            kernel.schedule(sch, workload, config)
         function = sch.mod["main"].with_attr("global_symbol", workload.name)
         self.calls.append(
             (self.builder.add_func(function, workload.name), arguments, (self.batch, *out_shape))
         )
         tiling = "tuning record" if tuned else _spell(config)
         self.choices.append(
-            KernelChoice(layer.name, self.batch, workload.name, algorithm, tiling, tuned)
+            KernelChoice(
+                layer.name,
+                fused,
+                self.batch,
+                workload.name,
+                algorithm,
+                tiling,
+                tuned,
+                choice.why if choice else "the only one",
+                choice.milliseconds if choice else None,
+            )
         )
 
 
@@ -120,11 +143,15 @@ def place(
     choices: list[KernelChoice] = []
     for batch in batch_sizes:
         emitter = _Emitter(unit, tuned, builder, batch, weights, [])
-        for position, layer in enumerate(layers):
+        left = list(layers)
+        while left:
+            layer = left.pop(0)
             if isinstance(layer, ConvLayer):
-                _emit_conv(emitter, layer)
+                pool = left[0] if left and isinstance(left[0], PoolLayer) else None
+                if _emit_conv(emitter, layer, pool):
+                    del left[0]
             elif isinstance(layer, DenseLayer):
-                _emit_dense(emitter, layer, last=position == len(layers) - 1)
+                _emit_dense(emitter, layer, last=not left)
             else:
                 _emit_pool(emitter, layer)
         functions[batch] = f"main_batch{batch}"
@@ -134,7 +161,8 @@ def place(
     return Placed(builder.get(), weights, functions, arguments, tuple(choices))
 
 
-def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
+def _emit_conv(e: _Emitter, layer: ConvLayer, pool: PoolLayer | None) -> bool:
+    """Emit a convolution; return whether it took in the pooling that follows it."""
     out_channels, in_channels, *kernel = layer.weight.shape
     height, width, channels = _map(layer.name, e.shape)
     _expect(layer.name, "channels", in_channels, channels)
@@ -153,16 +181,42 @@ def _emit_conv(e: _Emitter, layer: ConvLayer) -> None:
         affine=layer.affine,
     )
     _expect_window(layer.name, workload)
-    config = conv2d.Config.preset(workload, e.unit)
+    choice = choose(workload, e.unit)
     grow = ((0, stored - out_channels), (0, e.stored - in_channels), (0, 0), (0, 0))
-    weight = e.weight(
-        f"{layer.name}.weight.direct{config.tile}",
-        lambda: conv2d.pack_weight(np.pad(layer.weight, grow), config),
-    )
     bias = e.weight(f"{layer.name}.bias", lambda: np.pad(layer.bias, grow[0]))
-    e.shape, e.stored = (workload.out_height, workload.out_width, out_channels), stored
+    if not choice.tile:
+        direct = conv2d.Config.preset(workload, e.unit)
+        weight = e.weight(
+            f"{layer.name}.weight.direct{direct.tile}",
+            lambda: conv2d.pack_weight(np.pad(layer.weight, grow), direct),
+        )
+        e.shape, e.stored = (workload.out_height, workload.out_width, out_channels), stored
+        out_shape = (*e.shape[:2], stored)
+        name = "direct convolution"
+        e.call(layer, conv2d, workload, direct, (weight, bias), out_shape, name, choice)
+        return False
+
+    if pool is not None and not winograd.takes_pool(pool.kernel, pool.stride, pool.padding):
+        pool = None
+    workload = replace(workload, pool=pool is not None)
+    config = winograd.Config.preset(workload, e.unit, choice.tile)
+    weight = e.weight(
+        f"{layer.name}.weight.winograd{choice.tile}x{config.channels}",
+        lambda: winograd.pack_weight(np.pad(layer.weight, grow), config),
+    )
+    shrink = 2 if workload.pool else 1
+    e.shape = (workload.out_height // shrink, workload.out_width // shrink, out_channels)
+    e.stored = stored
+    if 0 in e.shape:
+        raise ModelShapeError(
+            f"the layer {pool.name if pool else layer.name!r} leaves nothing of the "
+            f"{workload.out_height}x{workload.out_width} map: expected a model for 64x64 faces"
+        )
     out_shape = (*e.shape[:2], stored)
-    e.call(layer, conv2d, workload, config, (weight, bias), out_shape, "direct convolution")
+    name = f"Winograd F({choice.tile},3)"
+    fused = pool.name if pool is not None else None
+    e.call(layer, winograd, workload, config, (weight, bias), out_shape, name, choice, fused)
+    return workload.pool
 
 
 def _emit_pool(e: _Emitter, layer: PoolLayer) -> None:
