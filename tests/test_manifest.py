@@ -41,8 +41,8 @@ def test_batch_sizes_are_in_increasing_order() -> None:
 
 def test_untuned_names_the_kernels_without_a_record() -> None:
     kernels = (
-        Kernel("a", 1, "conv_a", "direct", "tuning record", True),
-        Kernel("b", 1, "conv_b", "direct", "lanes=16", False),
+        Kernel("a", None, 1, "conv_a", "direct", "tuning record", True, "fast", 0.5),
+        Kernel("b", "pool", 1, "conv_b", "winograd", "lanes=16", False, "faster", 0.25),
     )
 
     assert manifest(kernels=kernels).untuned == ("conv_b",)

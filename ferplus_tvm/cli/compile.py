@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferplus_tvm.cli.output import print_facts, stages
+from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
+    from ferplus_tvm.manifest import Kernel
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
@@ -43,6 +44,9 @@ def compile_(
     ] = None,
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Put libtvm_runtime beside the library.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
@@ -91,6 +95,19 @@ def compile_(
         typer.echo("\nPresets, since no tuning record was found for:")
         for name in dict.fromkeys(manifest.untuned):
             typer.echo(f"  {name}")
+    if explain:
+        typer.echo("\nEstimates for one core at 3 GHz:")
+        print_table(
+            ("layer", "batch", "algorithm", "tiling", "time", "why"),
+            [_explained(kernel) for kernel in manifest.kernels],
+            fold="why",
+        )
+
+
+def _explained(kernel: Kernel) -> tuple[str, ...]:
+    layer = f"{kernel.layer} + {kernel.fused}" if kernel.fused else kernel.layer
+    time = f"{kernel.milliseconds:.2f} ms"
+    return (layer, str(kernel.batch), kernel.algorithm, kernel.tiling, time, kernel.why)
 
 
 def summary(result: CompileResult) -> dict[str, object]:

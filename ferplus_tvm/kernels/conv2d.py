@@ -73,7 +73,8 @@ class Workload:
         kernel = "x".join(map(str, self.kernel))
         shape = f"{self.height}x{self.width}"
         channels = f"{self.in_channels}to{self.out_channels}"
-        return f"conv{kernel}_{shape}_{channels}_batch{self.batch}"
+        pooled = "_pooled" if self.pool else ""
+        return f"conv{kernel}_{shape}_{channels}{pooled}_batch{self.batch}"
 
     @property
     def flops(self) -> int:

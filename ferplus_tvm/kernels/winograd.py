@@ -176,9 +176,7 @@ def define(w: conv2d.Workload, config: Config) -> Any:
     bias = te.placeholder((w.out_channels,), "float32", "bias")
 
     def bordered(n: Any, row: Any, column: Any, c: Any) -> Any:
-        inside = tirx.all(
-            row >= top, row < w.height + top, column >= left, column < w.width + left
-        )
+        inside = tirx.all(row >= top, row < w.height + top, column >= left, column < w.width + left)
         return tirx.if_then_else(inside, x[n, row - top, column - left, c], zero)
 
     pad = te.compute((w.batch, high * m + 2, wide * m + 2, w.in_channels), bordered, name="pad")

@@ -1,4 +1,4 @@
-"""Choose the algorithm of a convolution from an estimate of its time.
+"""Choose the algorithm of a layer from an estimate of its time.
 
 The estimate counts what bounds each algorithm on one core, in cycles:
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferplus_tvm.kernels import conv2d, winograd
+from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.targets import VectorUnit
 
@@ -40,7 +40,7 @@ class Choice:
 
 
 def choose(w: conv2d.Workload, unit: VectorUnit) -> Choice:
-    """Return the algorithm with the least estimated time."""
+    """Return the algorithm of a convolution with the least estimated time."""
     estimates = {0: _direct(w, unit)}
     if winograd.applies(w):
         estimates |= {tile: _winograd(w, unit, tile) for tile in ALGORITHMS}
@@ -50,6 +50,18 @@ def choose(w: conv2d.Workload, unit: VectorUnit) -> Choice:
         for candidate, milliseconds in sorted(estimates.items())
     )
     return Choice(tile, estimates[tile], f"estimated {compared}")
+
+
+def only_dense(w: dense.Workload, unit: VectorUnit) -> Choice:
+    """Return the one way to compute a dense layer, with its estimate."""
+    weights = w.in_features * w.out_features
+    return Choice(0, _milliseconds(w.flops, 0, weights, unit), "the only kernel for it")
+
+
+def only_max_pool(w: max_pool.Workload, unit: VectorUnit) -> Choice:
+    """Return the one way to compute a pooling, with its estimate: it runs at the map's speed."""
+    values = w.batch * w.height * w.width * w.channels
+    return Choice(0, _milliseconds(0, 0, values, unit), "the convolution before could not take it")
 
 
 def _milliseconds(flops: float, values: float, weights: float, unit: VectorUnit) -> float:

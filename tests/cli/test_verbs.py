@@ -132,6 +132,15 @@ def test_compile_writes_a_library_that_predicts_and_names_untuned_kernels(tmp_pa
     assert json.loads(run("predict", tmp_path / "f.so", sample_face(), "--json").stdout)
 
 
+def test_compile_explains_every_layer(tmp_path: Path) -> None:
+    done = run("compile", "-o", tmp_path / "f.so", "--batch", "1", "--explain")
+    assert done.returncode == 0, done.stderr
+    _, explained = done.stdout.decode().split("Estimates")
+    for layer in ("Convolution362", "Convolution380 + Pooling398", "Times622"):
+        assert layer in explained
+    assert "direct" in explained and " ms" in explained
+
+
 def test_compile_failures_are_one_sentence_and_leave_nothing(tmp_path: Path) -> None:
     output = tmp_path / "f.so"
     missing = run("compile", tmp_path / "missing.onnx", "-o", output)

@@ -184,7 +184,7 @@ def test_a_linked_kernel_loads_and_runs(tmp_path: Path) -> None:
     workload = max_pool.Workload(1, 4, 4, NATIVE.vector_unit.lanes, (2, 2), (2, 2), (0, 0, 0, 0))
     config = max_pool.Config.preset(workload, NATIVE.vector_unit)
     sch: Any = tvm.s_tir.Schedule(max_pool.define(workload, config))
-    max_pool.schedule(sch, config)
+    max_pool.schedule(sch, workload, config)
     kernel = tmp_path / "kernel.o"
     tvm.compile(sch.mod, target=NATIVE.tvm_target()).mod.write_to_file(str(kernel), "o")
     output = tmp_path / "kernel.so"
@@ -202,7 +202,7 @@ def test_an_object_of_another_machine_is_an_error(tmp_path: Path) -> None:
     workload = max_pool.Workload(1, 4, 4, 4, (2, 2), (2, 2), (0, 0, 0, 0))
     config = max_pool.Config.preset(workload, target.vector_unit)
     sch: Any = tvm.s_tir.Schedule(max_pool.define(workload, config))
-    max_pool.schedule(sch, config)
+    max_pool.schedule(sch, workload, config)
     kernel = tmp_path / "kernel.o"
     tvm.compile(sch.mod, target=target.tvm_target()).mod.write_to_file(str(kernel), "o")
     with pytest.raises(LinkerError, match="failed with status 1 to link for") as caught:

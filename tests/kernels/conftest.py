@@ -37,7 +37,7 @@ def lower() -> Callable[..., Any]:
     def lower(kernel: ModuleType, workload: Any, target: ResolvedTarget, config: Any = None) -> Any:
         config = config or kernel.Config.preset(workload, target.vector_unit)
         sch = tvm.s_tir.Schedule(kernel.define(workload, config))
-        kernel.schedule(sch, config)
+        kernel.schedule(sch, workload, config)
         return tvm.compile(sch.mod, target=target.tvm_target())
 
     return lower

@@ -9,6 +9,7 @@ import pytest
 from tvm import relax
 
 from ferplus_tvm.errors import ModelShapeError
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.rewrite.place import Placed, place
 from ferplus_tvm.targets import VectorUnit
@@ -19,7 +20,10 @@ NEON = VectorUnit(lanes=4, registers=32)
 HALVES = PoolLayer("pool", (2, 2), (2, 2), (0, 0, 0, 0))
 
 
-def conv(name: str, inputs: int, outputs: int, kernel: int = 3, pad: int = 1) -> ConvLayer:
+def conv(
+    name: str, inputs: int, outputs: int, kernel: int = 3, pad: int | None = None
+) -> ConvLayer:
+    pad = kernel // 2 if pad is None else pad
     random = np.random.default_rng(len(name))
     weight = random.standard_normal((outputs, inputs, kernel, kernel), np.float32)
     bias = random.standard_normal(outputs, np.float32)
@@ -36,7 +40,13 @@ def untuned(layers: list[Layer], batches: list[int], unit: VectorUnit) -> Placed
     return place(layers, batches, unit, lambda module: None)
 
 
-NETWORK = [conv("a", 1, 5), HALVES, conv("b", 5, 17), dense("c", 17 * 32 * 32, 9), dense("d", 9, 8)]
+NETWORK = [
+    conv("a", 1, 5),
+    HALVES,
+    conv("b", 5, 17, kernel=5),
+    dense("c", 17 * 32 * 32, 9),
+    dense("d", 9, 8),
+]
 
 
 @pytest.mark.parametrize("unit", [NEON, AVX2, AVX512])
@@ -161,3 +171,25 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Layer], message
     assert str(caught.value).startswith(message)
     assert ": expected " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
+    layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
+    placed = untuned(layers, [1, 3], AVX512)
+    _, b, _ = placed.choices[:3]
+    assert (b.layer, b.fused, b.algorithm) == ("b", "pool", "Winograd F(4,3)")
+    assert "direct" in b.why and "F(2,3)" in b.why
+    assert b.milliseconds > 0
+    (name,) = (name for name in placed.weights if name.startswith("b.weight"))
+    u = ALGORITHMS[4].transform_filter(layers[1].weight)
+    np.testing.assert_array_equal(
+        np.sort(placed.weights[name].ravel()), np.sort(u.ravel().astype(np.float32))
+    )
+
+
+def test_a_pooling_of_another_kind_stays_by_itself() -> None:
+    overlapping = PoolLayer("pool", (3, 3), (2, 2), (1, 1, 1, 1))
+    layers = [conv("a", 1, 16), conv("b", 16, 64), overlapping, dense("c", 64 * 1024, 8)]
+    _, b, pool, _ = untuned(layers, [1], AVX512).choices
+    assert (b.algorithm, b.fused) == ("Winograd F(4,3)", None)
+    assert pool.algorithm == "max pool"

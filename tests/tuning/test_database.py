@@ -49,7 +49,7 @@ def logs(tmp_path: Path) -> Path:
     )
     module = definition(RECORDED)
     sch = s_tir.Schedule(module)
-    conv2d.schedule(sch, replace(preset, width=2))
+    conv2d.schedule(sch, RECORDED, replace(preset, width=2))
     workload = database.commit_workload(module)
     arguments = ArgInfo.from_prim_func(module["main"])
     database.commit_tuning_record(
@@ -68,7 +68,7 @@ def lookup(logs: Path) -> Callable[[Any], Any]:
 def test_a_record_is_found_and_gives_its_own_tiling(logs: Path) -> None:
     found = lookup(logs)(definition(RECORDED))
     expected = s_tir.Schedule(definition(RECORDED))
-    conv2d.schedule(expected, replace(Config.preset(RECORDED, UNIT), width=2))
+    conv2d.schedule(expected, RECORDED, replace(Config.preset(RECORDED, UNIT), width=2))
     tvm.ir.assert_structural_equal(found.mod, expected.mod)
 
 

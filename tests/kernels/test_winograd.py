@@ -1,0 +1,183 @@
+"""Winograd convolution against the direct reference in float64."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels import conv2d, max_pool, winograd
+from ferplus_tvm.kernels.conv2d import Workload
+from ferplus_tvm.kernels.winograd import Config
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+
+PLAIN = Workload(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
+
+tiles = pytest.mark.parametrize("tile", ALGORITHMS)
+
+
+def expected(w: Workload, *arrays: NDArray[np.float32]) -> NDArray[np.float64]:
+    y = conv2d.reference(w, *arrays)
+    if not w.pool:
+        return y
+    return max_pool.reference(
+        max_pool.Workload(*y.shape, (2, 2), (2, 2), (0, 0, 0, 0)),
+        y,
+    )
+
+
+def check(run: Any, w: Workload, target: ResolvedTarget, config: Config, scale: float = 1) -> None:
+    """Compare with the reference; the error allowed is the one that the matrices promise."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((w.batch, w.height, w.width, w.in_channels)).astype(np.float32)
+    weight = random.standard_normal((w.out_channels, w.in_channels, 3, 3)).astype(np.float32)
+    bias = random.standard_normal(w.out_channels).astype(np.float32)
+    # Awkward weights: of very different size by channel.
+    weight *= scale ** random.uniform(-1, 1, (w.out_channels, w.in_channels, 1, 1))
+    y = expected(w, x, weight, bias)
+    packed = winograd.pack_weight(weight, config)
+    found = run(winograd, w, target, y.shape, x, packed, bias, config=config)
+    largest = abs(conv2d.reference(replace(w, relu=False), x, weight, bias)).max()
+    assert abs(found - y).max() <= ALGORITHMS[config.tile].error * largest
+
+
+@tiles
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 13])
+def test_any_size_of_map_around_the_tile(
+    run: Any, target: ResolvedTarget, tile: int, size: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, height=3, width=size, in_channels=lanes, out_channels=lanes)
+    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@tiles
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 2), (2, 5)])
+def test_any_number_of_vectors_of_channels(
+    run: Any, target: ResolvedTarget, tile: int, inputs: int, outputs: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, in_channels=inputs * lanes, out_channels=outputs * lanes)
+    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@tiles
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (2, 3), (4, 13)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_the_pooling_is_taken_in(
+    run: Any, target: ResolvedTarget, tile: int, height: int, width: int, relu: bool
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = Workload(
+        2, height, width, lanes, lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu, pool=True
+    )
+    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@tiles
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (2, 0, 1, 2), (0, 3, 2, 0)])
+def test_any_border(
+    run: Any, target: ResolvedTarget, tile: int, padding: tuple[int, int, int, int]
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, padding=padding, in_channels=lanes, out_channels=lanes)
+    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@tiles
+@pytest.mark.parametrize(("images", "tile_rows"), [(0, 0), (1, 1), (1, 2), (2, 2)])
+def test_stages_and_blocks_of_any_size_give_the_answer(
+    run: Any, target: ResolvedTarget, tile: int, images: int, tile_rows: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, batch=4, height=4 * tile, in_channels=lanes, out_channels=2 * lanes)
+    check(run, w, target, Config(lanes, tile, 1, 1, 2, images, tile_rows))
+
+
+@tiles
+def test_weights_of_very_different_size(run: Any, target: ResolvedTarget, tile: int) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, in_channels=2 * lanes, out_channels=2 * lanes)
+    check(run, w, target, Config.preset(w, target.vector_unit, tile), scale=1000)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_any_convolution(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+    lanes = target.vector_unit.lanes
+    w = Workload(
+        batch=data.draw(st.sampled_from([1, 3, 8])),
+        height=data.draw(st.integers(1, 18)),
+        width=data.draw(st.integers(1, 18)),
+        in_channels=data.draw(st.integers(1, 3)) * lanes,
+        out_channels=data.draw(st.integers(1, 4)) * lanes,
+        kernel=(3, 3),
+        stride=(1, 1),
+        padding=data.draw(st.tuples(*[st.integers(0, 2)] * 4)),
+        dilation=(1, 1),
+        relu=data.draw(st.booleans()),
+        pool=data.draw(st.booleans()),
+    )
+    assume(w.out_height > 1 and w.out_width > 1)
+    tile = data.draw(st.sampled_from(sorted(ALGORITHMS)))
+    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@tiles
+def test_the_matrices_compute_a_convolution_in_exact_arithmetic(tile: int) -> None:
+    algorithm = ALGORITHMS[tile]
+    random = np.random.default_rng(tile)
+    d = random.standard_normal((tile + 2, tile + 2))
+    g = random.standard_normal((1, 1, 3, 3))
+    u = algorithm.transform_filter(g.astype(np.float32))[:, :, 0, 0]
+    into, out = np.asarray(algorithm.input), np.asarray(algorithm.output)
+    y = out @ (u * (into @ d @ into.T)) @ out.T
+    windows = np.lib.stride_tricks.sliding_window_view(d, (3, 3))
+    direct = (windows * g[0, 0].astype(np.float32)).sum(axis=(2, 3))
+    np.testing.assert_allclose(y, direct, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel": (5, 5)},
+        {"stride": (2, 1)},
+        {"dilation": (1, 2)},
+        {"affine": (127.5, 0.01)},
+        {"in_channels": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_it_does_not_compute_is_left_to_the_direct_convolution(change: Any) -> None:
+    assert winograd.applies(PLAIN)
+    assert not winograd.applies(replace(PLAIN, **change))
+
+
+@tiles
+@pytest.mark.parametrize(
+    "unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32)]
+)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 16])
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 13, 64])
+@pytest.mark.parametrize("batch", [1, 7, 32])
+def test_the_preset_fits_the_registers_and_divides_the_work(
+    unit: VectorUnit, tile: int, channels: int, width: int, batch: int
+) -> None:
+    w = replace(PLAIN, batch=batch, width=width, out_channels=channels * unit.lanes)
+    config = Config.preset(w, unit, tile)
+    assert w.out_channels % config.channels == 0
+    # accumulators, weights, and one broadcast input value
+    accumulators = config.rows * config.columns * config.vectors
+    assert accumulators + config.vectors + 1 <= unit.registers
+    assert config.staged or batch % config.images == 0
