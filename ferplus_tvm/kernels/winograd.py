@@ -126,17 +126,16 @@ def pack_weight(weight: NDArray[np.float32], config: Config) -> NDArray[np.float
     return np.ascontiguousarray(panels.transpose(0, 1, 3, 2, 4), dtype=np.float32)
 
 
-def _combine(row: Sequence[float], value: Callable[[int], Any]) -> Any:
-    """Return the sum of ``row[k] * value(k)``; zeros and ones cost nothing."""
+Value = Callable[[int], Any]
+
+
+def _sum(terms: Sequence[tuple[float, Any]]) -> Any:
+    """Return the sum of factor * value; ones cost nothing."""
     from tvm import tirx
 
     total = None
-    for k, factor in enumerate(row):
-        if not factor:
-            continue
-        term = value(k)
-        if abs(factor) != 1:
-            term = term * tirx.const(abs(factor), "float32")
+    for factor, value in terms:
+        term = value if abs(factor) == 1 else value * tirx.const(abs(factor), "float32")
         if total is None:
             total = term if factor > 0 else tirx.const(0.0, "float32") - term
         else:
@@ -144,16 +143,42 @@ def _combine(row: Sequence[float], value: Callable[[int], Any]) -> Any:
     return total
 
 
-def _multiply(matrix: Matrix, index: Any, value: Callable[[int], Any]) -> Any:
+def _even_and_odd(row: Sequence[float], value: Value) -> Any:
+    """Combine a row of B^T: the rows of p and -p differ in the sign of their odd half."""
+    even = [(factor, value(k)) for k, factor in enumerate(row) if factor and k % 2 == 0]
+    odd = [(factor, value(k)) for k, factor in enumerate(row) if factor and k % 2 == 1]
+    if not even or not odd:
+        return _sum(even or odd)
+    sign = 1 if odd[-1][0] > 0 else -1
+    half = _sum([(sign * factor, x) for factor, x in reversed(odd)])
+    return _sum([(1, _sum(list(reversed(even)))), (sign, half)])
+
+
+def _pairs(row: Sequence[float], value: Value) -> Any:
+    """Combine a row of A^T: the values of p and -p are added or subtracted first."""
+    terms = [(row[0], value(0))] if row[0] else []
+    for k in range(1, len(row) - 1, 2):
+        if row[k]:
+            sign = 1 if row[k] == row[k + 1] else -1
+            terms.append((row[k], _sum([(1, value(k)), (sign, value(k + 1))])))
+    if row[-1]:
+        terms.append((row[-1], value(len(row) - 1)))
+    return _sum(terms)
+
+
+def _multiply(
+    matrix: Matrix, combine: Callable[[Sequence[float], Value], Any], index: Any, value: Value
+) -> Any:
     """Return row ``index`` of a constant matrix times a vector.
 
-    The schedule unrolls ``index``, and the choice between the rows is gone.
+    The schedule unrolls ``index``, and the choice between the rows is gone; what two rows have in
+    common, the compiler computes once.
     """
     from tvm import tirx
 
-    chosen = _combine(matrix[-1], value)
+    chosen = combine(matrix[-1], value)
     for k in range(len(matrix) - 2, -1, -1):
-        chosen = tirx.Select(index == k, _combine(matrix[k], value), chosen)
+        chosen = tirx.Select(index == k, combine(matrix[k], value), chosen)
     return chosen
 
 
@@ -167,6 +192,7 @@ def define(w: conv2d.Workload, config: Config) -> Any:
 
     algorithm = ALGORITHMS[config.tile]
     m, side, channels = algorithm.tile, algorithm.side, config.channels
+    into, back = algorithm.input, algorithm.output
     high, wide = _tiles(w, m)
     zero = tirx.const(0.0, "float32")
     top, left, _, _ = w.padding
@@ -183,14 +209,14 @@ def define(w: conv2d.Workload, config: Config) -> Any:
     rows = te.compute(
         (w.batch, high, wide, side, side, w.in_channels),
         lambda n, ty, tx, i, b, c: _multiply(
-            algorithm.input, i, lambda k: pad[n, ty * m + k, tx * m + b, c]
+            into, _even_and_odd, i, lambda k: pad[n, ty * m + k, tx * m + b, c]
         ),
         name="rows",
     )
     v = te.compute(
         (side, side, w.batch, high, wide, w.in_channels),
         lambda i, j, n, ty, tx, c: _multiply(
-            algorithm.input, j, lambda k: rows[n, ty, tx, i, k, c]
+            into, _even_and_odd, j, lambda k: rows[n, ty, tx, i, k, c]
         ),
         name="input",
     )
@@ -205,13 +231,13 @@ def define(w: conv2d.Workload, config: Config) -> Any:
     columns = te.compute(
         (w.batch, high, wide, m, side, w.out_channels),
         lambda n, ty, tx, i, j, o: _multiply(
-            algorithm.output, i, lambda k: product[k, j, n, ty, tx, o]
+            back, _pairs, i, lambda k: product[k, j, n, ty, tx, o]
         ),
         name="columns",
     )
 
     def finished(n: Any, ty: Any, tx: Any, i: Any, j: Any, o: Any) -> Any:
-        total = bias[o] + _multiply(algorithm.output, j, lambda k: columns[n, ty, tx, i, k, o])
+        total = bias[o] + _multiply(back, _pairs, j, lambda k: columns[n, ty, tx, i, k, o])
         return te.max(total, zero) if w.relu else total
 
     tile = te.compute((w.batch, high, wide, m, m, w.out_channels), finished, name="tile")
