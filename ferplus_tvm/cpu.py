@@ -10,7 +10,6 @@ import functools
 import importlib
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +101,8 @@ def _linux_features() -> set[str]:
 
 
 def _macos_features() -> set[str]:
+    import subprocess  # only macOS needs it, and it is slow to import
+
     # Every Apple M1 and later has these; sysctl spells them out, one by one.
     found = {"neon", "crc", "lse"} if architecture() == "aarch64" else set()
     names = {"FEAT_DotProd": "dotprod", "FEAT_FP16": "fullfp16", "FEAT_BF16": "bf16"}

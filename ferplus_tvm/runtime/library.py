@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import os
 import struct
 import sys
-import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,13 @@ def find(beside: Path) -> Path:
 
 def identity(path: Path) -> str:
     """Return the build id of an ELF file (its GNU note), or "" where there is none."""
-    data = path.read_bytes()
+    with path.open("rb") as file, suppress(ValueError, struct.error):  # empty, or cut off
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _build_id(data)
+    return ""
+
+
+def _build_id(data: mmap.mmap) -> str:
     if data[:5] != b"\x7fELF\x02":
         return ""
     order = "<" if data[5] == 1 else ">"
@@ -183,6 +190,8 @@ def _open(path: Path, code: str) -> Any:
         if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
             module = tvm_ffi.load_module(str(path))
         else:
+            import tempfile  # slow to import, and hardly ever needed
+
             # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so
             # it would answer with the code that it opened under this name before.
             with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
