@@ -9,7 +9,6 @@ import os
 import struct
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +74,11 @@ def find(beside: Path) -> Path:
 
 def identity(path: Path) -> str:
     """Return the build id of an ELF file (its GNU note), or "" where there is none."""
-    with path.open("rb") as file, suppress(ValueError, struct.error):  # empty, or cut off
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _build_id(data)
-    return ""
+    except (ValueError, struct.error):  # empty, or cut off: the loader will say what is wrong
+        return ""
 
 
 def _build_id(data: mmap.mmap) -> str:
