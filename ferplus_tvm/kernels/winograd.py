@@ -33,8 +33,9 @@ from ferplus_tvm.kernels import conv2d, vectors_per_tile
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Matrix
 from ferplus_tvm.targets import VectorUnit
 
-_SMALL_WEIGHTS = 1 << 20  # bytes of U that leave room for a block beside them in a 2 MB L2
+_SMALL_WEIGHTS = 3 << 19  # bytes of U that a core reads again for every block without harm
 _BLOCK_TILES = 16
+_STRIDE_UNIT = 64  # floats
 _BATCH_BLOCK_TILES = 64
 
 
@@ -269,13 +270,15 @@ def define(w: conv2d.Workload, config: Config) -> Any:
 def schedule(sch: Any, w: conv2d.Workload, config: Config) -> None:
     """Apply the tiling.
 
-    1. Fill the padded copy in parallel by rows.
+    1. Read the border where the input transform needs it: no padded copy.
     2. Walk over the output tile by tile and vector by vector of channels; compute ``columns`` and
        ``tile`` there, unrolled, in registers.
     3. Blocks: split images and rows of tiles into blocks, in parallel, and compute ``product`` and
        ``input`` per block.  Stages: make each step parallel by itself.
     4. The product: element and panel outside, then register tiles, k, and the unrolled tile.
     5. The input transform: tile by tile and vector by vector, ``rows`` in registers, unrolled.
+    6. Set the elements of V and M one vector further apart: a tile's (m+2)^2 values would
+       otherwise lie powers of two apart, in one set of L1, and evict each other.
     """
     pad, rows, transform, product, columns, tile, out = (
         sch.get_sblock(name)
@@ -283,9 +286,7 @@ def schedule(sch: Any, w: conv2d.Workload, config: Config) -> None:
     )
     lanes = config.lanes
 
-    n, y, _, c = sch.get_loops(pad)
-    sch.parallel(sch.fuse(n, y))
-    _vectorize(sch, c, lanes)
+    sch.compute_inline(pad)
 
     side = config.tile // 2 if w.pool else config.tile
     n, y, x, o = sch.get_loops(out)
@@ -338,6 +339,9 @@ def schedule(sch: Any, w: conv2d.Workload, config: Config) -> None:
     sch.unroll(i)
     sch.unroll(j)
     _unrolled(sch, rows, vector)
+
+    for stage in (transform, product):
+        sch.storage_align(stage, 0, axis=1, factor=_STRIDE_UNIT, offset=lanes)
 
 
 def _unrolled(sch: Any, stage: Any, loop: Any) -> None:
