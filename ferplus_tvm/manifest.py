@@ -37,8 +37,10 @@ class Kernel:
 
     fused
         the name of a pooling that the kernel took in, or None.
+    tiling
+        the kernel's configuration, or "tuning record" where a record replaced it.
     tuned
-        whether ``tiling`` came from a tuning record; a preset is used where none was found.
+        whether there was a tuning record; a preset is used where none was found.
     why
         what the algorithm was compared with.
     milliseconds

@@ -21,7 +21,7 @@ from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.manifest import Check, Function, Kernel, Manifest, Piece
+from ferplus_tvm.manifest import Check, Function, Manifest, Piece
 from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import ResolvedTarget, system_of
@@ -93,8 +93,8 @@ def describe(
             batch: Function(name, tuple(index[weight] for weight in placed.arguments[batch]))
             for batch, name in placed.functions.items()
         },
-        kernels=tuple(Kernel(**vars(choice)) for choice in placed.choices),
-        tuning_logs=target.name if any(choice.tuned for choice in placed.choices) else "",
+        kernels=placed.kernels,
+        tuning_logs=target.name if any(kernel.tuned for kernel in placed.kernels) else "",
         check=check,
         options=options.describe(),
         image_sha256="",

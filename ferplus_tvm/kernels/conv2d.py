@@ -39,7 +39,8 @@ class Workload:
     affine
         (a, b) where the input is to be taken as (x - a) * b, or None.
     pool
-        whether the 2x2 maxima, at steps of 2, are wanted in place of the map itself.
+        whether the 2x2 maxima, at steps of 2, are wanted in place of the map itself; only the
+        Winograd kernel gives them, and `define` here leaves the pooling to its own kernel.
     """
 
     batch: int

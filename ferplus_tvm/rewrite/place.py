@@ -16,37 +16,13 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels import conv2d, dense, max_pool, padded, winograd
+from ferplus_tvm.manifest import Kernel
 from ferplus_tvm.rewrite.choose import Choice, choose, only_dense, only_max_pool
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
 
 Schedule = Callable[[Any], Any]
 """Takes an unscheduled IRModule; returns a tuned ``Schedule`` of it, or None."""
-
-
-@dataclass(frozen=True)
-class KernelChoice:
-    """What was chosen for a layer at one batch size.
-
-    layer
-        the name of the model's node; a pooling that a convolution took in is in its ``fused``.
-    tiling
-        the kernel's configuration, or "tuning record" where a record replaced it.
-    why
-        what the algorithm was compared with.
-    milliseconds
-        the time to expect on one core at 3 GHz.
-    """
-
-    layer: str
-    fused: str | None
-    batch: int
-    kernel: str
-    algorithm: str
-    tiling: str
-    tuned: bool
-    why: str
-    milliseconds: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +33,7 @@ class Placed:
     weights: dict[str, NDArray[np.float32]]
     functions: dict[int, str]
     arguments: dict[int, tuple[str, ...]]
-    choices: tuple[KernelChoice, ...]
+    kernels: tuple[Kernel, ...]
 
 
 @dataclass
@@ -71,7 +47,7 @@ class _Emitter:
     weights: dict[str, NDArray[np.float32]]
     names: list[str]
     calls: list[tuple[Any, tuple[str, ...], tuple[int, ...]]] = field(default_factory=list)
-    choices: list[KernelChoice] = field(default_factory=list)
+    kernels: list[Kernel] = field(default_factory=list)
     # (height, width, model's channels) of a map, or (features,) of a vector
     shape: tuple[int, ...] = (64, 64, 1)
     stored: int = 1
@@ -109,8 +85,8 @@ class _Emitter:
             (self.builder.add_func(function, workload.name), arguments, (self.batch, *out_shape))
         )
         tiling = "tuning record" if tuned else _spell(config)
-        self.choices.append(
-            KernelChoice(
+        self.kernels.append(
+            Kernel(
                 layer.name,
                 fused,
                 self.batch,
@@ -140,7 +116,7 @@ def place(
     weights: dict[str, NDArray[np.float32]] = {}
     functions: dict[int, str] = {}
     arguments: dict[int, tuple[str, ...]] = {}
-    choices: list[KernelChoice] = []
+    kernels: list[Kernel] = []
     for batch in batch_sizes:
         emitter = _Emitter(unit, tuned, builder, batch, weights, [])
         left = list(layers)
@@ -156,9 +132,9 @@ def place(
                 _emit_pool(emitter, layer)
         functions[batch] = f"main_batch{batch}"
         arguments[batch] = tuple(emitter.names)
-        choices += emitter.choices
+        kernels += emitter.kernels
         _write(emitter, functions[batch])
-    return Placed(builder.get(), weights, functions, arguments, tuple(choices))
+    return Placed(builder.get(), weights, functions, arguments, tuple(kernels))
 
 
 def _emit_conv(e: _Emitter, layer: ConvLayer, pool: PoolLayer | None) -> bool:

@@ -85,15 +85,15 @@ def test_weights_are_stored_for_whole_vectors_and_zero_beyond_the_model(unit: Ve
 
 def test_every_layer_has_a_choice_per_batch() -> None:
     placed = untuned(NETWORK, [1, 3], AVX2)
-    assert [(choice.layer, choice.batch) for choice in placed.choices] == [
+    assert [(choice.layer, choice.batch) for choice in placed.kernels] == [
         (name, batch) for batch in (1, 3) for name in ["a", "pool", "b", "c", "d"]
     ]
-    assert {choice.algorithm for choice in placed.choices} == {
+    assert {choice.algorithm for choice in placed.kernels} == {
         "direct convolution", "max pool", "dense"
     }  # fmt: skip
-    assert not any(choice.tuned for choice in placed.choices)
-    assert placed.choices[0].kernel == "conv3x3_64x64_1to8_batch1"
-    assert placed.choices[0].tiling.startswith("lanes=8 vectors=1 width=")
+    assert not any(choice.tuned for choice in placed.kernels)
+    assert placed.kernels[0].kernel == "conv3x3_64x64_1to8_batch1"
+    assert placed.kernels[0].tiling.startswith("lanes=8 vectors=1 width=")
 
 
 def test_what_is_looked_up_is_the_unscheduled_kernel() -> None:
@@ -176,7 +176,7 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Layer], message
 def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
     layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
     placed = untuned(layers, [1, 3], AVX512)
-    _, b, _ = placed.choices[:3]
+    _, b, _ = placed.kernels[:3]
     assert (b.layer, b.fused, b.algorithm) == ("b", "pool", "Winograd F(4,3)")
     assert "direct" in b.why and "F(2,3)" in b.why
     assert b.milliseconds > 0
@@ -190,6 +190,6 @@ def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
 def test_a_pooling_of_another_kind_stays_by_itself() -> None:
     overlapping = PoolLayer("pool", (3, 3), (2, 2), (1, 1, 1, 1))
     layers = [conv("a", 1, 16), conv("b", 16, 64), overlapping, dense("c", 64 * 1024, 8)]
-    _, b, pool, _ = untuned(layers, [1], AVX512).choices
+    _, b, pool, _ = untuned(layers, [1], AVX512).kernels
     assert (b.algorithm, b.fused) == ("Winograd F(4,3)", None)
     assert pool.algorithm == "max pool"

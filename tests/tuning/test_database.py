@@ -118,7 +118,7 @@ def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(log
         placed = place(layers, [1], UNIT, schedule)
         vm = relax.VirtualMachine(lower.build(placed.module, TARGET), tvm.cpu())
         weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[1]]
-        return placed.choices, vm["main_batch1"](x, *weights).numpy()
+        return placed.kernels, vm["main_batch1"](x, *weights).numpy()
 
     tuned, found = scores(lookup(logs))
     plain, expected = scores(lambda module: None)
