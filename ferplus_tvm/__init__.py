@@ -68,7 +68,7 @@ def load(
     device
         ``"cpu"``.
     verify
-        ``"full"`` checks every byte before the file is opened, at some 10 to 30 ms for 35 MB;
+        ``"full"`` checks every byte before the file is opened, some 40 ms for 90 MB;
         ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
 
     Raises

@@ -14,7 +14,7 @@ and what to do next::
     ├── TargetError                a target that does not exist or cannot be built for here
     ├── CompileError               the compiler could not produce a library
     │   ├── LinkerError            no C or C++ compiler was found, or linking failed
-    │   └── VerificationError      the library runs, but its scores are off the reference
+    │   └── VerificationError      the library crashes, or its scores are off the reference
     ├── ArtifactError              a compiled library cannot be used
     │   ├── ArtifactFormatError    not a library of ours, stripped, or of a future format
     │   ├── ArtifactDamagedError   truncated or altered
@@ -80,7 +80,7 @@ class LinkerError(CompileError):
 
 
 class VerificationError(CompileError):
-    """The library runs, but its scores are too far from the reference."""
+    """The library crashes or hangs, or its scores are too far from the reference."""
 
 
 class ArtifactError(FerplusError):

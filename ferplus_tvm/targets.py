@@ -19,14 +19,11 @@ class NamedTarget:
     arch: str
     llvm_cpu: str
     hardware: str
-    system: str = "linux-gnu"
 
     @property
     def triple(self) -> str:
         """The LLVM target triple."""
-        vendor = "apple" if self.system.startswith("darwin") else "unknown"
-        arch = "arm64" if vendor == "apple" else self.arch
-        return f"{arch}-{vendor}-{self.system}"
+        return f"{self.arch}-unknown-linux-gnu"
 
 
 NAMED = {

@@ -5,9 +5,12 @@ Exit status 0 is success, 1 a failure, which is told in one sentence, and 2 a wr
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -33,6 +36,16 @@ app.command("targets")(targets.targets)
 app.command("doctor")(doctor.doctor)
 
 
+@dataclass
+class _State:
+    """What the options before the verb said."""
+
+    debug: bool = False
+
+
+_state = _State()
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         import ferplus_tvm
@@ -43,22 +56,24 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option(help="Show the traceback of a failure.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
     ] = False,
 ) -> None:
-    context.meta["debug"] = debug
+    _state.debug = debug
 
 
 def run() -> None:
     """Run the command line; a failure is one sentence on stderr and exit status 1."""
-    debug = "--debug" in sys.argv[1:]
+    # A file name may hold bytes that are no text; it is printed as it came.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         app()
     except FerplusError as error:
-        if debug:
+        if _state.debug:
             raise
         _fail(str(error))
     except BrokenPipeError:
@@ -66,8 +81,10 @@ def run() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if debug:
+        if _state.debug:
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _fail(f"the output cannot be written ({error.strerror}): make room")
         said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         _fail(
             f"something went wrong that should not ({type(error).__name__}: {said}): run "
@@ -75,6 +92,6 @@ def run() -> None:
         )
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(1)

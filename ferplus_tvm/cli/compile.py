@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
     """Read ``1,8,32``."""
+    from ferplus_tvm.compiler.options import LARGEST_BATCH
+
     try:
         sizes = tuple(int(size) for size in text.split(","))
     except ValueError:
         sizes = ()
-    if not sizes or min(sizes) < 1 or max(sizes) > 4096:
-        raise typer.BadParameter(f"{text!r} is not a list of sizes in 1..4096, such as 1,8,32")
+    if not sizes or min(sizes) < 1 or max(sizes) > LARGEST_BATCH:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of sizes in 1..{LARGEST_BATCH}, such as 1,8,32"
+        )
     return sizes
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ferplus_tvm.cli.output import print_facts
+from ferplus_tvm.errors import LinkerError
 
 _PACKAGES = (
     "ferplus_tvm",
@@ -47,7 +48,7 @@ def doctor(
         "threads": str(cpu.default_threads()),
         "compiler": _compiler(),
         "libtvm_runtime": _short(runtime) if runtime else "not installed",
-        library.ENVIRONMENT: os.environ.get(library.ENVIRONMENT, "not set"),
+        library.ENVIRONMENT: _short(os.environ.get(library.ENVIRONMENT, "not set")),
         "cache folder": _short(cache_dir()),
     }
     if as_json:
@@ -75,13 +76,16 @@ def _compiler() -> str:
     from ferplus_tvm import cpu
     from ferplus_tvm.compiler.link import find_linker
 
-    command = find_linker(f"{cpu.architecture()}-unknown-{cpu.system()}")
+    try:
+        command = find_linker(f"{cpu.architecture()}-unknown-{cpu.system()}")
+    except LinkerError as error:
+        return str(error)
     if command is None:
         return "none: install gcc or clang, or pip install ziglang"
-    return " ".join([_short(Path(command[0])), *command[1:]])
+    return " ".join(_short(word) for word in command)
 
 
-def _short(path: Path) -> str:
+def _short(path: str | Path) -> str:
     """Return a path without the user's name, since reports are public."""
     home = str(Path.home())
     text = str(path)

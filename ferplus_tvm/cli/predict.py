@@ -81,12 +81,19 @@ def _expand(picture: str) -> list[str]:
         return [picture]
     from PIL import Image
 
-    suffixes = Image.registered_extensions()
-    found = [
-        str(path)
-        for path in sorted(Path(picture).iterdir())
-        if path.suffix.lower() in suffixes and path.is_file()
-    ]
+    # Pillow only writes some formats, such as PDF; MPO is read as the JPEG that it begins with.
+    formats = Image.registered_extensions().items()
+    suffixes = {suffix for suffix, name in formats if name in Image.OPEN} | {".mpo"}
+    try:
+        found = [
+            str(path)
+            for path in sorted(Path(picture).iterdir())
+            if path.suffix.lower() in suffixes and path.is_file()
+        ]
+    except OSError as error:
+        raise InputError(
+            f"the folder {picture} cannot be read ({error.strerror}): check its permissions"
+        ) from error
     if not found:
         raise InputError(f"the folder {picture} holds no pictures: expected files such as face.jpg")
     return found

@@ -25,6 +25,11 @@ def find_linker(triple: str) -> list[str] | None:
     For this machine: what ``CC`` or ``CXX`` name, then the usual names.  For another: the usual
     names behind the triple's prefix (``aarch64-linux-gnu-gcc``).  Last, for either, ``zig cc`` of
     the ``ziglang`` package.
+
+    Raises
+    ------
+    LinkerError
+        If ``CC`` or ``CXX`` is not a command line.
     """
     return next(_candidates(triple), None)
 
@@ -33,7 +38,13 @@ def _candidates(triple: str) -> Iterator[list[str]]:
     native = (arch_of(triple), system_of(triple)) == (cpu.architecture(), cpu.system())
     if native:
         for variable in ("CC", "CXX"):
-            command = shlex.split(os.environ.get(variable, ""))
+            try:
+                command = shlex.split(os.environ.get(variable, ""))
+            except ValueError as error:
+                raise LinkerError(
+                    f"the environment variable {variable} is not a command line ({error}): set it "
+                    "to a compiler such as gcc, or unset it"
+                ) from error
             if command and shutil.which(command[0]):
                 yield command
     prefix = "" if native else f"{arch_of(triple)}-{_gnu_system(triple)}-"

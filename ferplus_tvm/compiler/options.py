@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferplus_tvm import cpu
 from ferplus_tvm.errors import CompileError
+from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning import database
 
-_LARGEST_BATCH = 4096
+LARGEST_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -50,20 +53,25 @@ class CompileOptions:
         ------
         ValueError
             For batch sizes that are none, or out of 1..4096.
+        TypeError
+            For batch sizes that are not whole numbers.
         TargetError
             For a target that does not exist.
         CompileError
-            If the output's folder is missing or the output is a folder.
+            If the output's folder is missing, or what stands in its place is not for replacing: a
+            folder, a device, the model itself, the runtime library.
         """
-        sizes = tuple(sorted(set(batch_sizes)))
-        if not sizes or sizes[0] < 1 or sizes[-1] > _LARGEST_BATCH:
+        sizes = tuple(sorted({operator.index(size) for size in batch_sizes}))
+        if not sizes or sizes[0] < 1 or sizes[-1] > LARGEST_BATCH:
             raise ValueError(
-                f"batch sizes are {list(sizes)}: expected one or more, each in 1..{_LARGEST_BATCH}"
+                f"batch sizes are {list(sizes)}: expected one or more, each in 1..{LARGEST_BATCH}"
             )
         path = Path(os.path.abspath(output))
-        if path.is_dir() or not path.parent.is_dir():
-            what = "is a folder" if path.is_dir() else "lies in a folder that does not exist"
-            raise CompileError(f"the output {path} {what}: expected a file name such as ferplus.so")
+        wrong = _wrong_output(path, model)
+        if wrong:
+            raise CompileError(
+                f"the output {path} {wrong}: expected a file name such as ferplus.so"
+            )
         logs = Path(tuning_logs) if tuning_logs is not None else database.shipped()
         return cls(model, resolve(target), path, sizes, logs, with_runtime)
 
@@ -75,3 +83,18 @@ class CompileOptions:
             "batch_sizes": list(self.batch_sizes),
             "with_runtime": self.with_runtime,
         }
+
+
+def _wrong_output(path: Path, model: str | os.PathLike[str]) -> str | None:
+    """Say why a library must not take the place of ``path``, or None if it may."""
+    if path.is_dir():
+        return "is a folder"
+    if not path.parent.is_dir():
+        return "lies in a folder that does not exist"
+    if path.exists() and not path.is_file():
+        return "is a device or a pipe"
+    if path.exists() and os.path.isfile(model) and path.samefile(model):
+        return "is the model"
+    if path.name == library.file_name(cpu.system()):
+        return "has the name of TVM's runtime library"
+    return None

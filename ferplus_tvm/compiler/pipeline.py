@@ -12,7 +12,7 @@ from typing import Any
 from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower, reference
 from ferplus_tvm.compiler.options import CompileOptions
-from ferplus_tvm.compiler.verify import verify
+from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.manifest import Manifest
@@ -125,7 +125,7 @@ def compile(
         progress("verify")
         verified = options.target.runs_here
         if verified:
-            error = verify(unfinished).error
+            error = verify_as(unfinished, options.output).error
             manifest = replace(manifest, check=replace(manifest.check, error=error))
             export.write(unfinished, image, weights, manifest)
         copied = export.copy_runtime(runtime, options.output.parent) if runtime else None

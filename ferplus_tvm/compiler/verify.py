@@ -47,10 +47,15 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         If it crashes, hangs, or its scores are off the reference by more than the tolerance.
     """
     path = Path(os.path.abspath(path))
+    return verify_as(path, path)
+
+
+def verify_as(path: Path, name: Path) -> Verification:
+    """Do the same with a file that errors should call ``name``: one that has not got it yet."""
     manifest = read_manifest(path)
     reason = reason_not_to_run(manifest)
     if reason:
-        raise CpuFeatureError(f"{path} cannot be verified here: {reason}")
+        raise CpuFeatureError(f"{name} cannot be verified here: {reason}")
     # -P: nothing that lies in the current folder may stand in for a module.
     command = [sys.executable, "-P", "-m", "ferplus_tvm.compiler.verify", str(path)]
     package_parent = str(Path(__file__).parents[2])
@@ -67,9 +72,13 @@ def verify(path: str | os.PathLike[str]) -> Verification:
             check=False,
             env={**os.environ, "PYTHONPATH": search_path},
         )
+    except OSError as error:  # no memory, or no process to be had
+        raise VerificationError(
+            f"no process could be started to check {name} ({error.strerror or error}): try again"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise VerificationError(
-            f"{path} did not answer within {_TIMEOUT} seconds: expected some milliseconds a face"
+            f"{name} did not answer within {_TIMEOUT} seconds: expected some milliseconds a face"
         ) from error
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
@@ -77,7 +86,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         if done.returncode < 0:
             cause = f"ended by {signal.Signals(-done.returncode).name}"
         raise VerificationError(
-            f"{path} could not be run to be checked ({cause}): compile it again for this machine"
+            f"{name} could not be run to be checked ({cause}): compile it for this machine, and if "
+            "it was, report this with the output of 'ferplus-tvm doctor'"
         )
     answer = json.loads(done.stdout)
     if "refused" in answer:
@@ -87,7 +97,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     if result.error > result.tolerance:
         worst = max(measured, key=lambda batch: measured[batch])
         raise VerificationError(
-            f"{path} is off the float64 reference by {result.error:.1e} of the largest score at "
+            f"{name} is off the float64 reference by {result.error:.1e} of the largest score at "
             f"batch {worst}: expected at most {result.tolerance:.0e}; report this with the output "
             "of 'ferplus-tvm doctor'"
         )

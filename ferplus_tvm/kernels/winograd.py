@@ -104,7 +104,8 @@ class Config:
         weights = 4 * (tile + 2) ** 2 * w.in_channels * w.out_channels
         if weights <= _SMALL_WEIGHTS:
             tile_rows = _largest_divisor(high, max(1, -(-_BLOCK_TILES // wide)))
-            return cls(unit.lanes, tile, vectors, min(rows, tile_rows), columns, 1, tile_rows)
+            rows = _largest_divisor(tile_rows, rows)
+            return cls(unit.lanes, tile, vectors, rows, columns, 1, tile_rows)
         images = _largest_divisor(w.batch, max(1, _BATCH_BLOCK_TILES // (high * wide)))
         if w.batch // images >= 4:
             return cls(unit.lanes, tile, vectors, rows, columns, images, high)

@@ -61,7 +61,7 @@ def only_dense(w: dense.Workload, unit: VectorUnit) -> Choice:
 def only_max_pool(w: max_pool.Workload, unit: VectorUnit) -> Choice:
     """Return the one way to compute a pooling, with its estimate: it runs at the map's speed."""
     values = w.batch * w.height * w.width * w.channels
-    return Choice(0, _milliseconds(0, 0, values, unit), "the convolution before could not take it")
+    return Choice(0, _milliseconds(0, 0, values, unit), "the only kernel for it")
 
 
 def _milliseconds(flops: float, values: float, weights: float, unit: VectorUnit) -> float:

@@ -138,8 +138,8 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
     global _runtime
     import tvm_ffi
 
-    # Minor versions of tvm-ffi have broken each other before; patch levels have not.
-    ours, theirs = (_minor(v) for v in (tvm_ffi.__version__, manifest.tvm_ffi_version))
+    # tvm-ffi promises nothing between releases, and 0.1.15 has broken what 0.1.14 ran.
+    ours, theirs = (_release(v) for v in (tvm_ffi.__version__, manifest.tvm_ffi_version))
     if ours != theirs:
         raise RuntimeLibraryError(
             f"the library was compiled with apache-tvm-ffi {manifest.tvm_ffi_version}, but "
@@ -209,7 +209,7 @@ def _open(path: Path, code: str) -> Any:
     return module
 
 
-def _minor(version: str) -> str:
+def _release(version: str) -> str:
     return ".".join(version.split(".")[:3])
 
 

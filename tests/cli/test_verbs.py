@@ -89,6 +89,22 @@ def test_predict_answers_the_good_and_reports_the_bad(library: Path, faces: Path
     assert "broken.png" in assert_one_sentence(done)
 
 
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
+@pytest.mark.parametrize("how", ["--csv", "--json", "--top=1"])
+def test_predict_answers_for_names_that_are_no_text(library: Path, faces: Path, how: str) -> None:
+    name = os.fsencode(faces) + b"/caf\xe9.png"
+    Path(os.fsdecode(name)).write_bytes((faces / "b.png").read_bytes())
+    done = run("predict", library, faces, how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(b"happiness") >= 3
+
+
+def test_predict_takes_from_a_folder_only_what_pillow_reads(library: Path, faces: Path) -> None:
+    Image.open(faces / "b.png").save(faces / "report.pdf")
+    answers = json.loads(run("predict", library, faces, "--json").stdout)
+    assert [Path(answer["source"]).name for answer in answers] == ["a.jpg", "b.png"]
+
+
 def test_predict_of_an_empty_folder_says_so(library: Path, tmp_path: Path) -> None:
     assert "holds no pictures" in assert_one_sentence(run("predict", library, tmp_path))
 
@@ -159,6 +175,14 @@ def test_doctor_tells_what_a_bug_report_needs() -> None:
     for fact in ("python", "apache-tvm", "apache-tvm-ffi", "CPU", "features", "compiler"):
         assert facts[fact]
     assert str(Path.home()) + os.sep not in run("doctor").stdout.decode()
+
+
+def test_a_compiler_variable_that_is_no_command_line_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", 'gcc "x')
+    assert run("doctor").returncode == 0
+    assert "CC" in assert_one_sentence(run("compile", "-o", tmp_path / "f.so", "--batch", "1"))
 
 
 def test_targets_lists_every_name() -> None:

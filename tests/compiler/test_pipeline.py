@@ -28,6 +28,7 @@ from ferplus_tvm.errors import (
     VerificationError,
 )
 from ferplus_tvm.manifest import Piece
+from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import resolve
 from ferplus_tvm.zoo import resolve as resolve_model
 from tests.artifacts import assert_sentence
@@ -153,8 +154,8 @@ def test_nothing_else_is_left_in_the_folder(compiled: CompileResult) -> None:
 # --- all or nothing --------------------------------------------------------------------------
 
 
-def off(path: Path) -> Verification:
-    raise VerificationError(f"{path} is off by a made-up amount")
+def off(path: Path, name: Path) -> Verification:
+    raise VerificationError(f"{name} is off by a made-up amount")
 
 
 def crash(*_: Any) -> None:
@@ -168,8 +169,8 @@ def full(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("module", "name", "failure", "raised"),
     [
-        (pipeline, "verify", off, VerificationError),
-        (pipeline, "verify", crash, RuntimeError),
+        (pipeline, "verify_as", off, VerificationError),
+        (pipeline, "verify_as", crash, RuntimeError),
         (export, "write", full, CompileError),
         (artifact, "write", full, CompileError),
         (os, "replace", full, CompileError),
@@ -193,7 +194,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
     # What comes before the end is not in question here.
     monkeypatch.setattr(export, "link_image", lambda *_: b"\x7fELF")
     monkeypatch.setattr(pipeline.lower, "build", lambda *_: None)
-    monkeypatch.setattr(pipeline, "verify", lambda path: Verification({1: 1e-7}, 1e-4))
+    monkeypatch.setattr(pipeline, "verify_as", lambda *_: Verification({1: 1e-7}, 1e-4))
     monkeypatch.setattr(module, name, failure)
 
     with pytest.raises(raised) as caught:
@@ -238,6 +239,33 @@ def test_an_impossible_output_is_said_before_any_work(
         fer.compile(output=tmp_path / output)
 
     assert_sentence(str(caught.value), str(tmp_path), "a file name such as ferplus.so")
+
+
+def test_what_must_not_be_replaced_is_not(
+    narrow_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "load_model", crash)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(narrow_model.read_bytes())
+    linked = tmp_path / "also.onnx"
+    linked.hardlink_to(model)
+    runtime = tmp_path / library.file_name(cpu.system())
+    outputs = [model, linked, runtime]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        outputs.append(tmp_path / "pipe")
+
+    for output in outputs:
+        with pytest.raises(CompileError) as caught:
+            fer.compile(model, output=output)
+        assert_sentence(str(caught.value), str(output), "a file name such as ferplus.so")
+    assert model.read_bytes() == narrow_model.read_bytes()
+
+
+@pytest.mark.parametrize("sizes", [(1.5,), ("1", 2)])
+def test_batch_sizes_are_whole_numbers(tmp_path: Path, sizes: Any) -> None:
+    with pytest.raises(TypeError):
+        fer.compile(output=tmp_path / "f.so", batch_sizes=sizes)
 
 
 @pytest.mark.skipif(
