@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ferplus_tvm.cli.output import print_facts
+
+if TYPE_CHECKING:
+    from ferplus_tvm.manifest import Manifest
 
 
 def info(
@@ -19,7 +22,7 @@ def info(
     from ferplus_tvm.artifact import read_manifest, reason_not_to_run
 
     manifest = read_manifest(library)
-    reason = reason_not_to_run(manifest)
+    reason = reason_not_to_run(manifest) or _runtime_problem(library, manifest)
     if as_json:
         answer = {"runs_here": reason is None, "reason": reason, "manifest": manifest.to_dict()}
         typer.echo(json.dumps(answer, indent=2))
@@ -49,6 +52,17 @@ def info(
             ("runs with", f"apache-tvm-ffi {manifest.tvm_ffi_version}"),
         ]
     )
+
+
+def _runtime_problem(path: Path, manifest: Manifest) -> str | None:
+    from ferplus_tvm.errors import RuntimeLibraryError
+    from ferplus_tvm.runtime.library import choose_runtime
+
+    try:
+        choose_runtime(path.resolve().parent, manifest)
+    except RuntimeLibraryError as error:
+        return str(error)
+    return None
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:

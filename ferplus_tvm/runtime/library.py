@@ -134,8 +134,14 @@ def import_tvm_ffi() -> None:
     import tvm_ffi as _tvm_ffi  # noqa: F401
 
 
-def _load_runtime(beside: Path, manifest: Manifest) -> None:
-    global _runtime
+def choose_runtime(beside: Path, manifest: Manifest) -> Path:
+    """Return the runtime library that a library in the folder ``beside`` would be run with.
+
+    Raises
+    ------
+    RuntimeLibraryError
+        If there is none, or it or apache-tvm-ffi is not the one that the library needs.
+    """
     import tvm_ffi
 
     # tvm-ffi promises nothing between releases, and 0.1.15 has broken what 0.1.14 ran.
@@ -146,24 +152,32 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
             f"{tvm_ffi.__version__} is installed: pip install 'apache-tvm-ffi~="
             f"{theirs}.0', or compile it again"
         )
-    if _runtime is None:
+    if _runtime is not None:
+        path = _runtime
+    else:
         path = find(beside)
         own = installed()
         # Two copies in a process end it.  An imported tvm has loaded its own, and one that is
         # imported later will: where that is the same build, the copy beside the library is left.
         if own is not None and ("tvm" in sys.modules or identity(own) == identity(path)):
             path = own
-        _expect(path, manifest)
-        try:
-            ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
-        except OSError as error:
-            raise RuntimeLibraryError(
-                f"{path} cannot be loaded ({error}): put the {_here()} of apache-tvm "
-                f"{manifest.tvm_version} for this machine in its place"
-            ) from error
-        _runtime = path
-    else:
-        _expect(_runtime, manifest)
+    _expect(path, manifest)
+    return path
+
+
+def _load_runtime(beside: Path, manifest: Manifest) -> None:
+    global _runtime
+    path = choose_runtime(beside, manifest)
+    if _runtime is not None:
+        return
+    try:
+        ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise RuntimeLibraryError(
+            f"{path} cannot be loaded ({error}): put the {_here()} of apache-tvm "
+            f"{manifest.tvm_version} for this machine in its place"
+        ) from error
+    _runtime = path
 
 
 def _expect(path: Path, manifest: Manifest) -> None:

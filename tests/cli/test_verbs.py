@@ -16,6 +16,7 @@ from PIL import Image
 from ferplus_tvm.cli.demo import sample_face
 from ferplus_tvm.labels import EMOTIONS
 from ferplus_tvm.targets import NAMED
+from tests import artifacts
 
 
 def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -125,6 +126,14 @@ def test_info_shows_the_manifest_and_that_it_runs_here(library: Path) -> None:
     assert answer["manifest"]["labels"] == list(EMOTIONS)
     text = run("info", library).stdout.decode()
     assert "runs here" in text and answer["manifest"]["model_sha256"] in text
+
+
+def test_info_says_why_the_runtime_would_refuse(library: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.so"
+    artifacts.rewrite(library, other, tvm_ffi_version="0.9.9")
+    answer = json.loads(run("info", other, "--json").stdout)
+    assert answer["runs_here"] is False
+    assert "0.9.9" in answer["reason"]
 
 
 def test_info_of_something_else_is_one_sentence(tmp_path: Path) -> None:
