@@ -66,10 +66,10 @@ def _options(
 
 def run() -> None:
     """Run the command line; a failure is one sentence on stderr and exit status 1."""
-    # A file name may hold bytes that are no text; it is printed as it came.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    # A file name may hold bytes that are no text; it is printed as it came.  Python's stderr
+    # takes any text already.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app()
     except FerplusError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,7 +60,7 @@ def _runtime_problem(path: Path, manifest: Manifest) -> str | None:
     from ferplus_tvm.runtime.library import choose_runtime
 
     try:
-        choose_runtime(path.resolve().parent, manifest)
+        choose_runtime(Path(os.path.abspath(path)).parent, manifest)  # where `load` looks
     except RuntimeLibraryError as error:
         return str(error)
     return None
