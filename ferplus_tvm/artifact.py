@@ -217,11 +217,8 @@ def _check_pieces(path: Path, manifest: Manifest, length: int) -> None:
     if manifest.weights_bytes != length or manifest.chunk_bytes < 1:
         raise _damaged(path, "its manifest and its footer disagree")
     for piece in manifest.pieces:
-        size = 4
-        for extent in piece.shape:
-            size *= extent
-        fits = piece.offset >= 0 and piece.offset + size <= length
-        if piece.offset % ALIGNMENT or piece.dtype != "float32" or not fits:
+        fits = piece.offset >= 0 and piece.offset + piece.nbytes <= length
+        if piece.offset % ALIGNMENT or not fits:
             raise _damaged(path, f"its weight {piece.name!r} lies outside of the file")
 
 

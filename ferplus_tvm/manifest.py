@@ -6,6 +6,7 @@ Standard library only.  The manifest is read and checked before the dynamic load
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -20,7 +21,12 @@ class Piece:
     name: str
     offset: int
     shape: tuple[int, ...]
-    dtype: str
+    dtype: Literal["float32", "float16"]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return math.prod(self.shape) * {"float32": 4, "float16": 2}[self.dtype]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ferplus_tvm import cpu
@@ -50,26 +50,34 @@ NAMED = {
 
 @dataclass(frozen=True)
 class VectorUnit:
-    """The registers that a kernel's tiles have to fit.
+    """The registers that a kernel's tiles have to fit, and what is done with them in a cycle.
 
     lanes
         float32 values in one register.
     registers
         how many of them the instruction set names.
+    per_cycle
+        fused multiply-adds of whole registers that a core starts in a cycle.
+    half
+        whether there are instructions that widen float16 to float32.
     """
 
     lanes: int
     registers: int
+    per_cycle: int = 2
+    half: bool = False
 
 
 # The widest one that the features allow; first match wins.
 _VECTOR_UNITS = (
-    ("avx512f", VectorUnit(lanes=16, registers=32)),
+    ("avx512f", VectorUnit(lanes=16, registers=32, half=True)),
     ("avx2", VectorUnit(lanes=8, registers=16)),
     ("avx", VectorUnit(lanes=8, registers=16)),
-    ("neon", VectorUnit(lanes=4, registers=32)),
+    ("neon", VectorUnit(lanes=4, registers=32, half=True)),
 )
 _PLAIN = VectorUnit(lanes=4, registers=16)
+# CPUs that take a register of that width in two halves, or have one unit for it.
+_ONE_PER_CYCLE = frozenset({"znver4", "cortex-a72"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,10 @@ class ResolvedTarget:
     @property
     def vector_unit(self) -> VectorUnit:
         """The vector unit that kernels are shaped for."""
-        return next((unit for feature, unit in _VECTOR_UNITS if feature in self.features), _PLAIN)
+        unit = next((unit for feature, unit in _VECTOR_UNITS if feature in self.features), _PLAIN)
+        if self.config.get("mcpu") in _ONE_PER_CYCLE:
+            unit = replace(unit, per_cycle=1)
+        return replace(unit, half=unit.half or "f16c" in self.features)
 
     @property
     def runs_here(self) -> bool:

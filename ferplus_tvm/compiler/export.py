@@ -53,7 +53,8 @@ def pieces(placed: Placed) -> tuple[Piece, ...]:
     found = []
     offset = 0
     for name, weight in placed.weights.items():
-        found.append(Piece(name, offset, weight.shape, str(weight.dtype)))
+        dtype: Any = str(weight.dtype)
+        found.append(Piece(name, offset, weight.shape, dtype))
         offset += -(-weight.nbytes // artifact.ALIGNMENT) * artifact.ALIGNMENT
     return tuple(found)
 

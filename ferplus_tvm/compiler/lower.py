@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ferplus_tvm.kernels.tensorir import pass_context
 from ferplus_tvm.targets import ResolvedTarget
 
 
@@ -19,8 +20,6 @@ def build(module: Any, target: ResolvedTarget) -> Any:
     passes = relax.transform
     pipeline = tvm.transform.Sequential(
         [
-            # views in place of copies
-            passes.RewriteDataflowReshape(),
             # functional graph -> calls that write into buffers
             passes.ToNonDataflow(),
             passes.RemovePurityChecking(),
@@ -37,5 +36,5 @@ def build(module: Any, target: ResolvedTarget) -> Any:
         ]
     )
     tvm_target = target.tvm_target()
-    with tvm_target:
+    with tvm_target, pass_context():
         return relax.build(module, tvm_target, relax_pipeline=pipeline)

@@ -107,7 +107,7 @@ def compile(
         layers,
         options.batch_sizes,
         options.target.vector_unit,
-        lambda module: log.schedule(module, tvm_target),
+        lambda specification: log.config(specification, tvm_target),
     )
 
     # kernels -> native code -> library file under a temporary name

@@ -5,14 +5,15 @@ Pattern
                                  p[n, oy*sy+ky*dy, ox*sx+kx*dx, i] * w[o,i,ky,kx])
     where p is x, scaled if asked, in a border of zeros.
 Buffers
-    x (N, H, W, CI), w (CO/tile, KH, KW, CI, tile), b (CO), y (N, OH, OW, CO): float32, 64-byte
-    aligned; tile = ``Config.vectors * lanes`` output channels, CO a multiple of it.
+    x (N, H, W, CI) in the border that `border` asks for or in none, w (CO/panel, KH, KW, CI,
+    panel), b (CO), y (N, OH, OW, CO) in the border that is asked of it: float32, 64-byte
+    aligned; panel = ``Config.vectors * lanes`` output channels, CO a multiple of it.
 Registers
-    ``width`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast input value have to
-    fit the register file; about ten accumulators hide the latency of a fused multiply-add.
+    ``width`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast input value
+    (`tensorir.RegisterTile`).
 Caches
-    The weights of one channel tile (KH*KW*CI*tile floats, 295 KB for 3x3x256 and 32 channels) are
-    read once per row of the map and stay in L2; KH input rows stay in L1 or L2.
+    The weights of one panel (KH*KW*CI*panel floats, 295 KB for 3x3x256 and 32 channels) are read
+    once per row of the map and stay in L2; KH input rows stay in L1 or L2.
 Not used
     im2col and a GEMM: it writes and reads KH*KW times the map, and the register tile here reads
     the map in place at the same speed.
@@ -20,6 +21,8 @@ Not used
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +30,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import vectors_per_tile
+from ferplus_tvm.kernels.tensorir import (
+    NO_BORDER,
+    Border,
+    Expr,
+    RegisterTile,
+    Vectors,
+    argument,
+    clear_border,
+    flat,
+    function,
+    in_tiles,
+    parallel,
+    scratch,
+    serial,
+    value,
+    when,
+)
 from ferplus_tvm.targets import VectorUnit
+
+_UNROLLED_TAPS = 16
 
 
 @dataclass(frozen=True)
@@ -40,7 +62,7 @@ class Workload:
         (a, b) where the input is to be taken as (x - a) * b, or None.
     pool
         whether the 2x2 maxima, at steps of 2, are wanted in place of the map itself; only the
-        Winograd kernel gives them, and `define` here leaves the pooling to its own kernel.
+        Winograd kernel gives them, and to `define` here pooling is a kernel of its own.
     """
 
     batch: int
@@ -121,8 +143,8 @@ class Config:
     width: int
 
     @property
-    def tile(self) -> int:
-        """Output channels per tile, which is also the layout of the weights."""
+    def panel(self) -> int:
+        """Output channels per panel of weights, which is also their layout."""
         return self.lanes * self.vectors
 
     @classmethod
@@ -143,106 +165,131 @@ class Config:
         return cls(unit.lanes, vectors, max(range(1, most + 1), key=worth))
 
 
+def border(w: Workload) -> Border:
+    """Return the zeros wanted around x; a scaled map gets its own, after the scaling."""
+    return Border(*w.padding) if w.affine is None else NO_BORDER
+
+
 def pack_weight(weight: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
-    """Lay (CO,CI,KH,KW) out as (CO/tile, KH, KW, CI, tile)."""
+    """Lay (CO,CI,KH,KW) out as (CO/panel, KH, KW, CI, panel)."""
     out_channels, in_channels, *kernel = weight.shape
-    tiles = weight.reshape(out_channels // config.tile, config.tile, in_channels, *kernel)
-    return np.ascontiguousarray(tiles.transpose(0, 3, 4, 2, 1))
+    panels = weight.reshape(out_channels // config.panel, config.panel, in_channels, *kernel)
+    return np.ascontiguousarray(panels.transpose(0, 3, 4, 2, 1))
 
 
-def define(w: Workload, config: Config) -> Any:
-    """Return the unscheduled PrimFunc with blocks ``pad``, ``conv`` and ``out``."""
-    from tvm import te, tirx
+def define(
+    w: Workload,
+    config: Config,
+    in_border: Border,
+    out_border: Border,
+    x_shape: Sequence[int] | None = None,
+) -> Any:
+    """Return the PrimFunc (x, weight, bias, y); ``x_shape`` is another shape for the same x.
 
-    zero = tirx.const(0.0, "float32")
-    tile = config.tile
-    top, left, bottom, right = w.padding
-    x = te.placeholder((w.batch, w.height, w.width, w.in_channels), "float32", "x")
-    tiles = w.out_channels // tile
-    weight = te.placeholder((tiles, *w.kernel, w.in_channels, tile), "float32", "weight")
-    bias = te.placeholder((w.out_channels,), "float32", "bias")
-
-    def value(n: Any, row: Any, column: Any, c: Any) -> Any:
-        inside = tirx.all(row >= top, row < w.height + top, column >= left, column < w.width + left)
-        taken = x[n, row - top, column - left, c]
-        if w.affine is not None:
-            taken = (taken - tirx.const(w.affine[0], "float32")) * tirx.const(
-                w.affine[1], "float32"
-            )
-        return tirx.if_then_else(inside, taken, zero)
-
-    shape = (w.batch, w.height + top + bottom, w.width + left + right, w.in_channels)
-    pad = te.compute(shape, value, name="pad")
-    ky = te.reduce_axis((0, w.kernel[0]), "ky")
-    kx = te.reduce_axis((0, w.kernel[1]), "kx")
-    ci = te.reduce_axis((0, w.in_channels), "ci")
-    out_shape = (w.batch, w.out_height, w.out_width, w.out_channels)
-    conv = te.compute(
-        out_shape,
-        lambda n, oy, ox, o: te.sum(
-            pad[
-                n,
-                oy * w.stride[0] + ky * w.dilation[0],
-                ox * w.stride[1] + kx * w.dilation[1],
-                ci,
-            ]
-            * weight[o // tile, ky, kx, ci, o % tile],
-            axis=[ky, kx, ci],
-        ),
-        name="conv",
-    )
-
-    def finish(n: Any, oy: Any, ox: Any, o: Any) -> Any:
-        total = conv[n, oy, ox, o] + bias[o]
-        return te.max(total, zero) if w.relu else total
-
-    out = te.compute(out_shape, finish, name="out")
-    return te.create_prim_func([x, weight, bias, out])
-
-
-def schedule(sch: Any, w: Workload, config: Config) -> None:
-    """Apply the tiling.
-
-    1. Fill the padded copy in parallel by rows, in vectors of channels.
-    2. Split the output into tiles of ``width`` columns and ``tile`` channels; run over images,
-       channel tiles and rows in parallel, so that a channel tile's weights stay in L2.
-    3. Compute each tile's sums in registers: taps and input channels outside, the unrolled tile of
-       columns and vectors inside.
-    4. Add the bias, clip and store the tile.
+    1. Where x does not come in its border, or is to be scaled: copy it into one.
+    2. One task per image, panel and row: tiles of columns, with the taps and input channels
+       outside of the register tile.
+    3. Add the bias, clip and store.
     """
-    del w  # the tiling alone decides
-    pad, conv, out = (sch.get_sblock(name) for name in ("pad", "conv", "out"))
+    unit = Vectors(config.lanes)
+    in_shape = in_border.around(w.batch, w.height, w.width, w.in_channels)
+    out_shape = out_border.around(w.batch, w.out_height, w.out_width, w.out_channels)
+    panels = w.out_channels // config.panel
+    with function() as builder:
+        buffers = [
+            argument("x", x_shape or in_shape),
+            argument("weight", (panels, *w.kernel, w.in_channels, config.panel)),
+            argument("bias", (w.out_channels,)),
+            argument("y", out_shape),
+        ]
+        x, weight, bias, y = (flat(buffer) for buffer in buffers)
+        if in_border != Border(*w.padding) or w.affine is not None:
+            x, in_shape = _pad(w, unit, x)
+        tasks = w.batch * panels * w.out_height
+        with parallel(tasks) as task:
+            oy = value(task % w.out_height)
+            panel = value(task // w.out_height % panels)
+            n = value(task // (w.out_height * panels))
+            row = value((n * in_shape[1] + oy * w.stride[0]) * in_shape[2] * w.in_channels)
+            target = value(
+                ((n * out_shape[1] + oy + out_border.top) * out_shape[2] + out_border.left)
+                * w.out_channels
+                + panel * config.panel
+            )
 
-    n, row, _, c = sch.get_loops(pad)
-    sch.parallel(sch.fuse(n, row))
-    _vectorize(sch, c, config.lanes)
+            def columns(start: Expr, count: int) -> None:
+                tile = RegisterTile(unit, count, config.vectors)
+                _sums(w, config, tile, x, weight, in_shape, row, panel, start)
+                for vector in range(config.vectors):
+                    o = vector * unit.lanes
+                    shift = value(unit.load(bias, panel * config.panel + o))
+                    for column in range(count):
+                        total = tile.result(column, vector) + shift
+                        at = target + (start + column) * w.out_channels + o
+                        unit.store(y, unit.clip(total) if w.relu else total, at)
 
-    n, oy, ox, o = sch.get_loops(out)
-    o_tile, o_in = sch.split(o, [None, config.tile])
-    x_tile, x_in = sch.split(ox, [None, config.width])
-    sch.reorder(n, o_tile, oy, x_tile, x_in, o_in)
-    outer = sch.fuse(n, o_tile, oy)
-    sch.parallel(outer)
-
-    sch.compute_at(conv, x_tile, preserve_unit_loops=True)
-    sch.set_scope(conv, 0, "local")
-    *_, n, oy, ox, o, ky, kx, ci = sch.get_loops(conv)
-    vector, lane = sch.split(o, [None, config.lanes])
-    sch.reorder(ky, kx, ci, n, oy, ox, vector, lane)
-    sch.vectorize(lane)
-    sch.unroll(vector)
-    sch.unroll(ox)
-    sch.decompose_reduction(conv, ky)
-
-    vector = _vectorize(sch, o_in, config.lanes)
-    sch.unroll(vector)
-    sch.unroll(x_in)
+            in_tiles(0, w.out_width, config.width, columns)
+            clear_border(unit, y, out_shape, out_border, task, tasks)
+    return builder.get()
 
 
-def _vectorize(sch: Any, loop: Any, lanes: int) -> Any:
-    """Vectorise the inner part of a channel loop and return the outer; a map of one stays."""
-    if int(sch.get(loop).extent) % lanes:
-        return loop
-    outer, inner = sch.split(loop, [None, lanes])
-    sch.vectorize(inner)
-    return outer
+def _sums(
+    w: Workload,
+    config: Config,
+    tile: RegisterTile,
+    x: Any,
+    weight: Any,
+    in_shape: tuple[int, int, int, int],
+    row: Expr,
+    panel: Expr,
+    start: Expr,
+) -> None:
+    """Add all taps and channels to a tile of columns; a handful of them is unrolled."""
+    unit = Vectors(config.lanes)
+    high, wide = w.kernel
+    taps = high * wide * w.in_channels
+    first = value(row + start * w.stride[1] * w.in_channels)
+    weights = value(panel * taps * config.panel)
+
+    def add(ky: Expr, kx: Expr, c: Expr) -> None:
+        source = value(
+            first + (ky * w.dilation[0] * in_shape[2] + kx * w.dilation[1]) * w.in_channels + c
+        )
+        at = value(weights + ((ky * wide + kx) * w.in_channels + c) * config.panel)
+        tile.add(
+            lambda column: x[source + column * w.stride[1] * w.in_channels],
+            lambda vector: unit.load(weight, at + vector * unit.lanes),
+        )
+
+    if taps <= _UNROLLED_TAPS:
+        for tap in range(taps):
+            add(tap // w.in_channels // wide, tap // w.in_channels % wide, tap % w.in_channels)
+    else:
+        with serial(high) as ky, serial(wide) as kx, serial(w.in_channels) as c:
+            add(ky, kx, c)
+
+
+def _pad(w: Workload, unit: Vectors, x: Any) -> tuple[Any, tuple[int, int, int, int]]:
+    """Copy x into its border, scaled; return the copy and its shape."""
+    from tvm import tirx
+
+    shape = Border(*w.padding).around(w.batch, w.height, w.width, w.in_channels)
+    _, height, width, channels = shape
+    copy = scratch(math.prod(shape))
+    lanes = Vectors(unit.lanes if channels % unit.lanes == 0 else 1)
+    top, left, _, _ = w.padding
+    with parallel(w.batch * height) as line, serial(width) as column:
+        n, row = value(line // height), value(line % height - top)
+        inside = tirx.all(row >= 0, row < w.height, column >= left, column < left + w.width)
+        source = value(((n * w.height + row) * w.width + column - left) * channels)
+        target = value((line * width + column) * channels)
+        with serial(channels // lanes.lanes) as vector:
+            at = vector * lanes.lanes
+            with when(inside):
+                taken = lanes.load(x, source + at)
+                if w.affine is not None:
+                    taken = (taken - lanes.splat(w.affine[0])) * lanes.splat(w.affine[1])
+                lanes.store(copy, taken, target + at)
+            with when(tirx.Not(inside)):
+                lanes.store(copy, lanes.splat(0), target + at)
+    return copy, shape

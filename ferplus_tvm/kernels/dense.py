@@ -3,20 +3,25 @@
 Pattern
     y[n,o] = max(0, b[o] + sum over k of x[n,k] * w[k,o])
 Buffers
-    x (N, K), w (O/tile, K, tile), b (O), y (N, outputs): float32, 64-byte aligned; O is a multiple
-    of tile = ``Config.vectors * lanes``, and the last O - outputs columns are computed and dropped.
+    x (N, K), w (O/panel, K, panel), b (O), y (N, outputs): float32, 64-byte aligned, but that the
+    weights may be float16; O is a multiple of panel = ``Config.vectors * lanes``, and the last
+    O - outputs columns are computed and dropped.
 Registers
-    ``rows`` x ``vectors`` accumulators, ``vectors`` weights, one broadcast input value.
+    ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast input value
+    (`tensorir.RegisterTile`).
 Caches
     At batch 1 each weight is used once and the kernel runs at memory speed: the layout streams
-    every tile from its first byte to its last.  For batches a tile (K*tile floats, 1 MB for
-    4096x64) is read from L2 once per ``rows`` inputs.
+    every panel from its first byte to its last, fetched ``prefetch`` values ahead, and weights that
+    are half-precision numbers (as of a model stored in half precision) are kept as such, which is
+    exact.  For batches a panel (K*panel floats, 1 MB for 4096x64) is read from L2 once per ``rows``
+    inputs.
 Not used
     Splitting K between threads: the order of the sums would depend on their number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +29,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import vectors_per_tile
+from ferplus_tvm.kernels.tensorir import (
+    CACHE_LINE,
+    Expr,
+    RegisterTile,
+    Vectors,
+    argument,
+    flat,
+    function,
+    in_tiles,
+    parallel,
+    prefetch,
+    scratch,
+    serial,
+    value,
+    when,
+)
 from ferplus_tvm.targets import VectorUnit
+
+_PREFETCH = 8192  # bytes, two pages ahead
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One dense layer: ``outputs`` of the ``out_features`` stored columns are wanted."""
+    """One dense layer.
+
+    outputs
+        how many of the ``out_features`` stored columns are wanted.
+    half
+        whether the weights are stored as float16; for those that lose nothing by it.
+    """
 
     batch: int
     in_features: int
     out_features: int
     outputs: int
     relu: bool
+    half: bool = False
 
     @property
     def name(self) -> str:
-        """A readable name: features, batch."""
-        return f"dense_{self.in_features}to{self.outputs}_batch{self.batch}"
+        """A readable name: features, storage of the weights, batch."""
+        half = "_half" if self.half else ""
+        return f"dense_{self.in_features}to{self.outputs}{half}_batch{self.batch}"
+
+    @property
+    def weight_type(self) -> str:
+        """How a weight is stored."""
+        return "float16" if self.half else "float32"
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a stored weight."""
+        return 2 if self.half else 4
 
     @property
     def flops(self) -> int:
@@ -58,15 +99,26 @@ def reference(
 
 @dataclass(frozen=True)
 class Config:
-    """How the kernel is tiled: lanes per vector, vectors of outputs and rows of inputs."""
+    """How the kernel is tiled.
+
+    lanes
+        float32 values per vector register.
+    vectors
+        vectors of outputs in the register tile, and in a panel.
+    rows
+        inputs in the register tile.
+    prefetch
+        how many bytes ahead weights are fetched; 0 leaves it to the hardware.
+    """
 
     lanes: int
     vectors: int
     rows: int
+    prefetch: int = 0
 
     @property
-    def tile(self) -> int:
-        """Outputs per tile, which is also the layout of the weights."""
+    def panel(self) -> int:
+        """Outputs per panel of weights, which is also their layout."""
         return self.lanes * self.vectors
 
     @classmethod
@@ -79,66 +131,80 @@ class Config:
         vectors = vectors_per_tile(w.out_features, unit.lanes, most=4)
         most = max(1, (unit.registers - vectors - 1) // vectors)
         tiles = -(-w.batch // most)
-        return cls(unit.lanes, vectors, -(-w.batch // tiles))
+        rows = -(-w.batch // tiles)
+        return cls(unit.lanes, vectors, rows, _PREFETCH if w.batch == 1 else 0)
 
 
-def pack_weight(weight: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
-    """Lay (K,O) out as (O/tile, K, tile)."""
+def exact_in_half(weight: NDArray[np.float32]) -> bool:
+    """Whether every weight is a half-precision number."""
+    with np.errstate(over="ignore"):
+        return bool((weight.astype(np.float16).astype(np.float32) == weight).all())
+
+
+def pack_weight(w: Workload, weight: NDArray[np.float32], config: Config) -> NDArray[Any]:
+    """Lay (K,O) out as (O/panel, K, panel)."""
     in_features, out_features = weight.shape
-    tiles = weight.reshape(in_features, out_features // config.tile, config.tile)
-    return np.ascontiguousarray(tiles.transpose(1, 0, 2))
+    panels = weight.reshape(in_features, out_features // config.panel, config.panel)
+    return np.ascontiguousarray(panels.transpose(1, 0, 2), dtype=w.weight_type)
 
 
-def define(w: Workload, config: Config) -> Any:
-    """Return the unscheduled PrimFunc with blocks ``dense`` and ``out``."""
-    from tvm import te, tirx
+def define(w: Workload, config: Config, x_shape: Sequence[int] | None = None) -> Any:
+    """Return the PrimFunc (x, weight, bias, y); ``x_shape`` is another shape for the same x.
 
-    tile = config.tile
-    x = te.placeholder((w.batch, w.in_features), "float32", "x")
-    weight = te.placeholder((w.out_features // tile, w.in_features, tile), "float32", "weight")
-    bias = te.placeholder((w.out_features,), "float32", "bias")
-    k = te.reduce_axis((0, w.in_features), "k")
-    dense = te.compute(
-        (w.batch, w.out_features),
-        lambda n, o: te.sum(x[n, k] * weight[o // tile, k, o % tile], axis=k),
-        name="dense",
-    )
-
-    def finish(n: Any, o: Any) -> Any:
-        total = dense[n, o] + bias[o]
-        return te.max(total, tirx.const(0.0, "float32")) if w.relu else total
-
-    out = te.compute((w.batch, w.outputs), finish, name="out")
-    return te.create_prim_func([x, weight, bias, out])
-
-
-def schedule(sch: Any, w: Workload, config: Config) -> None:
-    """Apply the tiling.
-
-    1. Split the output into tiles of ``rows`` inputs and ``tile`` outputs; run over the output
-       tiles in parallel and over the inputs inside, so that a tile's weights stay in L2.
-    2. Compute each tile's sums in registers: k outside, the unrolled tile inside.
-    3. Add the bias, clip and store what is wanted of the tile.
+    1. One task per panel of outputs, rows of inputs inside, so that a panel's weights stay in L2.
+    2. k outside of the register tile; the first rows fetch weights for all of them.
+    3. Add the bias, clip, and store what is wanted of the tile.
     """
-    del w  # the tiling alone decides
-    dense, out = sch.get_sblock("dense"), sch.get_sblock("out")
-    n, o = sch.get_loops(out)
-    n_tile, n_in = sch.split(n, [None, config.rows])
-    o_tile, o_in = sch.split(o, [None, config.tile])
-    sch.reorder(o_tile, n_tile, n_in, o_in)
-    sch.parallel(o_tile)
+    unit = Vectors(config.lanes)
+    panels = w.out_features // config.panel
+    with function() as builder:
+        buffers = [
+            argument("x", x_shape or (w.batch, w.in_features)),
+            argument("weight", (panels, w.in_features, config.panel), w.weight_type),
+            argument("bias", (w.out_features,)),
+            argument("y", (w.batch, w.outputs)),
+        ]
+        x, weight, bias, y = (flat(buffer) for buffer in buffers)
+        per_line = CACHE_LINE // w.weight_bytes
+        with parallel(panels) as panel:
+            first = value(panel * config.panel)
+            weights = value(first * w.in_features)
 
-    sch.compute_at(dense, n_tile, preserve_unit_loops=True)
-    sch.set_scope(dense, 0, "local")
-    *_, n, o, k = sch.get_loops(dense)
-    vector, lane = sch.split(o, [None, config.lanes])
-    sch.reorder(k, n, vector, lane)
-    sch.vectorize(lane)
-    sch.unroll(vector)
-    sch.unroll(n)
-    sch.decompose_reduction(dense, k)
+            def rows(start: Expr, count: int, fetch: bool) -> None:
+                tile = RegisterTile(unit, count, config.vectors)
+                source = value(start * w.in_features)
+                with serial(w.in_features) as k:
+                    at = value(weights + k * config.panel)
+                    for line in range(0, config.panel if fetch else 0, per_line):
+                        prefetch(weight, at + line + config.prefetch // w.weight_bytes)
+                    tile.add(
+                        lambda row: x[source + row * w.in_features + k],
+                        lambda vector: unit.load(weight, at + vector * unit.lanes),
+                    )
+                for vector in range(config.vectors):
+                    o = value(first + vector * unit.lanes)
+                    shift = value(unit.load(bias, o))
+                    for row in range(count):
+                        total = tile.result(row, vector) + shift
+                        total = unit.clip(total) if w.relu else total
+                        _store(w, unit, y, total, start + row, o)
 
-    vector, lane = sch.split(o_in, [None, config.lanes])
-    sch.vectorize(lane)
-    sch.unroll(vector)
-    sch.unroll(n_in)
+            head = min(config.rows, w.batch) if config.prefetch else 0
+            if head:
+                rows(0, head, fetch=True)
+            in_tiles(head, w.batch, config.rows, lambda s, count: rows(s, count, fetch=False))
+    return builder.get()
+
+
+def _store(w: Workload, unit: Vectors, y: Any, total: Expr, row: Expr, o: Expr) -> None:
+    """Store a vector of outputs, or of its values those that are wanted."""
+    from tvm.script.ir_builder import tirx as T
+
+    at = value(row * w.outputs + o)
+    if w.outputs == w.out_features:
+        unit.store(y, total, at)
+        return
+    whole = scratch(unit.lanes)
+    unit.store(whole, total, 0)
+    with serial(unit.lanes) as lane, when(o + lane < w.outputs):
+        T.buffer_store(y, whole[lane], [at + lane])

@@ -3,19 +3,33 @@
 Pattern
     y[n,oy,ox,c] = max over ky,kx of x[n, oy*sy+ky-top, ox*sx+kx-left, c], outside of x ignored.
 Buffers
-    x (N, H, W, C), y (N, OH, OW, C): float32, 64-byte aligned, C a multiple of the vector width.
+    x (N, H, W, C), y (N, OH, OW, C) in the border that is asked of it: float32, 64-byte aligned,
+    C a multiple of the vector width, or any number as plain numbers.
 Registers, caches
     One accumulator per vector of channels; the map is read once and bounds the speed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.kernels.tensorir import (
+    Border,
+    Expr,
+    Vectors,
+    argument,
+    clear_border,
+    flat,
+    function,
+    parallel,
+    serial,
+    value,
+)
 from ferplus_tvm.targets import VectorUnit
 
 
@@ -78,42 +92,53 @@ class Config:
         return cls(unit.lanes)
 
 
-def define(w: Workload, config: Config) -> Any:
-    """Return the unscheduled PrimFunc with block ``pool``."""
-    from tvm import te, tirx
+def define(
+    w: Workload, config: Config, out_border: Border, x_shape: Sequence[int] | None = None
+) -> Any:
+    """Return the PrimFunc (x, y): one task per image and row, vectors of channels inside.
 
-    del config  # the definition does not depend on it
-    top, left, _, _ = w.padding
-    x = te.placeholder((w.batch, w.height, w.width, w.channels), "float32", "x")
-    ky = te.reduce_axis((0, w.kernel[0]), "ky")
-    kx = te.reduce_axis((0, w.kernel[1]), "kx")
+    ``x_shape`` is another shape for the same x.
+    Positions beyond the map are taken at its edge: that one is in the window too, so the maximum
+    is the same.
+    """
+    from tvm import tirx
 
-    def value(n: Any, row: Any, column: Any, c: Any) -> Any:
-        taken = x[n, row - top, column - left, c]
-        if not any(w.padding):
-            return taken
-        inside = tirx.all(row >= top, row < w.height + top, column >= left, column < w.width + left)
-        return tirx.if_then_else(inside, taken, tirx.min_value("float32"))
+    # A map of one channel is a plain number per position.
+    unit = Vectors(config.lanes if w.channels % config.lanes == 0 else 1)
+    out_shape = out_border.around(w.batch, w.out_height, w.out_width, w.channels)
+    with function() as builder:
+        buffers = [
+            argument("x", x_shape or (w.batch, w.height, w.width, w.channels)),
+            argument("y", out_shape),
+        ]
+        x, y = (flat(buffer) for buffer in buffers)
+        tasks = w.batch * w.out_height
+        with parallel(tasks) as task:
+            n, oy = value(task // w.out_height), value(task % w.out_height)
+            line = value((n * out_shape[1] + oy + out_border.top) * out_shape[2] + out_border.left)
+            with serial(w.out_width) as ox, serial(w.channels // unit.lanes) as vector:
+                c = vector * unit.lanes
+                greatest = None
+                for ky in range(w.kernel[0]):
+                    row = _clamped(oy * w.stride[0] + ky, w.padding[0], w.padding[2], w.height)
+                    for kx in range(w.kernel[1]):
+                        column = _clamped(
+                            ox * w.stride[1] + kx, w.padding[1], w.padding[3], w.width
+                        )
+                        taken = unit.load(
+                            x, ((n * w.height + row) * w.width + column) * w.channels + c
+                        )
+                        greatest = taken if greatest is None else tirx.max(greatest, taken)
+                unit.store(y, greatest, (line + ox) * w.channels + c)
+            clear_border(unit, y, out_shape, out_border, task, tasks)
+    return builder.get()
 
-    pool = te.compute(
-        (w.batch, w.out_height, w.out_width, w.channels),
-        lambda n, oy, ox, c: te.max(
-            value(n, oy * w.stride[0] + ky, ox * w.stride[1] + kx, c), axis=[ky, kx]
-        ),
-        name="pool",
-    )
-    return te.create_prim_func([x, pool])
 
+def _clamped(position: Expr, before: int, after: int, extent: int) -> Expr:
+    """Return a padded position as one of the map: at its edge where it lies beyond."""
+    from tvm import tirx
 
-def schedule(sch: Any, w: Workload, config: Config) -> None:
-    """Run over images and rows in parallel, over the window inside of a vector of channels."""
-    del w  # the tiling alone decides
-    pool = sch.get_sblock("pool")
-    n, oy, ox, c, ky, kx = sch.get_loops(pool)
-    vector, lane = sch.split(c, [None, config.lanes])
-    sch.reorder(n, oy, ox, vector, ky, kx, lane)
-    sch.parallel(sch.fuse(n, oy))
-    sch.vectorize(lane)
-    sch.unroll(ky)
-    sch.unroll(kx)
-    sch.decompose_reduction(pool, ky)
+    at = position - before
+    if before:
+        at = tirx.max(at, 0)
+    return value(tirx.min(at, extent - 1) if after else at)

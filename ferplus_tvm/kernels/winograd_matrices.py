@@ -84,5 +84,6 @@ def _matrix(rows: object) -> Matrix:
 
 F2 = Algorithm(tile=2, points=(0, 1, -1), error=2e-6)
 F4 = Algorithm(tile=4, points=(0, 5 / 8, -5 / 8, 3 / 2, -3 / 2), error=1e-5)
+F6 = Algorithm(tile=6, points=(0, 5 / 8, -5 / 8, 1, -1, 3 / 2, -3 / 2), error=3e-5)
 
-ALGORITHMS = {algorithm.tile: algorithm for algorithm in (F2, F4)}
+ALGORITHMS = {algorithm.tile: algorithm for algorithm in (F2, F4, F6)}

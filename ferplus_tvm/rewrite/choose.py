@@ -1,11 +1,14 @@
 """Choose the algorithm of a layer from an estimate of its time.
 
-The estimate counts what bounds each algorithm on one core, in cycles:
+The estimate counts what bounds each algorithm on one core, in cycles (constants measured with
+``benchmarks/layers.py`` on Zen 4):
 
-- multiply-adds, two vectors a cycle at nine tenths of the peak, as measured for the kernels here;
-- Winograd's transforms, some fifteen cycles per vector of values that they write and read;
-- weights, eight bytes a cycle: they come from L3 or memory, since 20 MB and more of them pass
-  between two uses.
+- multiply-adds, at nineteen twentieths of what the vector unit can start;
+- Winograd's transforms, about three quarters of a cycle per row of the tile for each vector of
+  values between transform and product;
+- weights, which come from L3 or memory, since tens of megabytes pass between two uses: six bytes a
+  cycle.  They are fetched ahead while the core computes, but for a quarter of their time, and no
+  layer is faster than its weights.
 
 It never depends on the number of threads, so the same library serves all of them.
 """
@@ -18,9 +21,10 @@ from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.targets import VectorUnit
 
-_MULTIPLY_ADD_VECTORS_PER_CYCLE = 2 * 0.9
-_CYCLES_PER_TRANSFORMED_VECTOR = 15
-_WEIGHT_BYTES_PER_CYCLE = 8
+_SHARE_OF_PEAK = 0.95
+_CYCLES_PER_TRANSFORMED_VECTOR_AND_ROW = 0.75
+_WEIGHT_BYTES_PER_CYCLE = 6
+_WEIGHTS_NOT_OVERLAPPED = 0.25
 _GHZ = 3.0  # only to express cycles as a time
 
 
@@ -39,48 +43,53 @@ class Choice:
     why: str
 
 
-def choose(w: conv2d.Workload, unit: VectorUnit) -> Choice:
-    """Return the algorithm of a convolution with the least estimated time."""
+def choose(w: conv2d.Workload, unit: VectorUnit, recorded: int | None = None) -> Choice:
+    """Return the algorithm of a convolution with the least estimated time.
+
+    ``recorded`` is the one that a tuning record found to be the fastest, and then chosen.
+    """
     estimates = {0: _direct(w, unit)}
     if winograd.applies(w):
         estimates |= {tile: _winograd(w, unit, tile) for tile in ALGORITHMS}
-    tile = min(estimates, key=lambda candidate: estimates[candidate])
     compared = ", ".join(
         f"{'direct' if candidate == 0 else f'F({candidate},3)'} {milliseconds:.2f} ms"
         for candidate, milliseconds in sorted(estimates.items())
     )
+    if recorded in estimates:
+        return Choice(recorded, estimates[recorded], f"tuned; estimated {compared}")
+    tile = min(estimates, key=lambda candidate: estimates[candidate])
     return Choice(tile, estimates[tile], f"estimated {compared}")
 
 
 def only_dense(w: dense.Workload, unit: VectorUnit) -> Choice:
     """Return the one way to compute a dense layer, with its estimate."""
-    weights = w.in_features * w.out_features
-    return Choice(0, _milliseconds(w.flops, 0, weights, unit), "the only kernel for it")
+    weight_bytes = w.in_features * w.out_features * w.weight_bytes
+    return Choice(0, _milliseconds(w.flops, 0, weight_bytes, unit), "the only kernel for it")
 
 
 def only_max_pool(w: max_pool.Workload, unit: VectorUnit) -> Choice:
     """Return the one way to compute a pooling, with its estimate: it runs at the map's speed."""
     values = w.batch * w.height * w.width * w.channels
-    return Choice(0, _milliseconds(0, 0, values, unit), "the only kernel for it")
+    return Choice(0, _milliseconds(0, 0, 4 * values, unit), "the only kernel for it")
 
 
-def _milliseconds(flops: float, values: float, weights: float, unit: VectorUnit) -> float:
-    cycles = (
-        flops / (2 * unit.lanes * _MULTIPLY_ADD_VECTORS_PER_CYCLE)
-        + values / unit.lanes * _CYCLES_PER_TRANSFORMED_VECTOR
-        + 4 * weights / _WEIGHT_BYTES_PER_CYCLE
-    )
+def _milliseconds(flops: float, transform: float, weight_bytes: float, unit: VectorUnit) -> float:
+    """Return the time of operations, cycles of transforms and bytes of weights."""
+    computing = flops / (2 * unit.lanes * unit.per_cycle * _SHARE_OF_PEAK) + transform
+    fetching = weight_bytes / _WEIGHT_BYTES_PER_CYCLE
+    cycles = max(computing + _WEIGHTS_NOT_OVERLAPPED * fetching, fetching)
     return cycles / (1e6 * _GHZ)
 
 
 def _direct(w: conv2d.Workload, unit: VectorUnit) -> float:
     weights = w.kernel[0] * w.kernel[1] * w.in_channels * w.out_channels
-    return _milliseconds(w.flops, 0, weights, unit)
+    return _milliseconds(w.flops, 0, 4 * weights, unit)
 
 
 def _winograd(w: conv2d.Workload, unit: VectorUnit, tile: int) -> float:
-    elements = ALGORITHMS[tile].side ** 2
+    side = ALGORITHMS[tile].side
     tiles = w.batch * -(-w.out_height // tile) * -(-w.out_width // tile)
-    weights = elements * w.in_channels * w.out_channels
-    values = elements * tiles * (w.in_channels + w.out_channels)
-    return _milliseconds(2.0 * tiles * weights, values, weights, unit)
+    weights = side**2 * w.in_channels * w.out_channels
+    vectors = side**2 * tiles * (w.in_channels + w.out_channels) / unit.lanes
+    transform = vectors * side * _CYCLES_PER_TRANSFORMED_VECTOR_AND_ROW
+    return _milliseconds(2.0 * tiles * weights, transform, 4 * weights, unit)

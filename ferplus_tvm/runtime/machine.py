@@ -48,9 +48,7 @@ class Machine:
         weights = np.frombuffer(artifact.weights, np.uint8)
         self._tensors = [
             tvm_ffi.from_dlpack(
-                weights[piece.offset :][: 4 * int(np.prod(piece.shape))]
-                .view(piece.dtype)
-                .reshape(piece.shape),
+                weights[piece.offset :][: piece.nbytes].view(piece.dtype).reshape(piece.shape),
                 require_alignment=ALIGNMENT,
             )
             for piece in artifact.manifest.pieces

@@ -12,6 +12,7 @@ from ferplus_tvm.errors import TuningLogError
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
+_PREFIX = "ferplus_tvm."
 
 
 def shipped() -> Path:
@@ -70,11 +71,35 @@ class TuningLog:
                 "leave it out"
             ) from error
 
-    def schedule(self, module: Any, target: Any) -> Any:
-        """Return the best recorded ``Schedule`` of an unscheduled module, or None."""
+    def config(self, specification: Any, target: Any) -> dict[str, int] | None:
+        """Return the best recorded configuration of a layer, by its fields' names, or None.
+
+        ``specification`` is one of `ferplus_tvm.kernels.specification`.
+        """
+        from tvm import IRModule
+
         if self._database is None:
             return None
-        return self._database.query_schedule(module, target, "main")
+        module = IRModule({"main": specification})
+        found = self._database.query_schedule(module, target, "main")
+        if found is None:
+            return None
+        annotations = found.get(found.get_sblock("root")).annotations
+        return {
+            str(name).removeprefix(_PREFIX): int(value)
+            for name, value in annotations.items()
+            if str(name).startswith(_PREFIX)
+        }
+
+
+def annotate(sch: Any, config: dict[str, int]) -> None:
+    """Have a schedule of a specification say how the layer is to be computed.
+
+    The values are annotations of the root block, so that records are traces of TVM's own kind.
+    """
+    root = sch.get_sblock("root")
+    for name, value in config.items():
+        sch.annotate(root, _PREFIX + name, value)
 
 
 def _check_lines(path: Path, fits: Callable[[Any], bool]) -> None:

@@ -32,7 +32,7 @@ def target(request: pytest.FixtureRequest) -> ResolvedTarget:
 
 
 def placed_for(model: onnx.ModelProto, target: ResolvedTarget) -> Placed:
-    return place(match(to_relax(model)), BATCHES, target.vector_unit, lambda module: None)
+    return place(match(to_relax(model)), BATCHES, target.vector_unit, lambda specification: None)
 
 
 def check(chain: Chain, target: ResolvedTarget) -> None:

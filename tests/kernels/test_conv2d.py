@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +16,9 @@ from onnx.reference import ReferenceEvaluator
 from ferplus_tvm import targets
 from ferplus_tvm.kernels import conv2d
 from ferplus_tvm.kernels.conv2d import Config, Workload
+from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+from tests.kernels.support import bordered, compile_kernel, inside, run_kernel
 
 PLAIN = Workload(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -35,21 +35,29 @@ def draw(w: Workload, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
 
 
 def check(
-    run: Callable[..., NDArray[np.float32]],
     w: Workload,
     target: ResolvedTarget,
     config: Config | None = None,
+    in_border: Border | None = None,
+    out_border: Border = NO_BORDER,
 ) -> None:
-    """Compare one convolution, element by element.
+    """Compare one convolution, element by element, by default with x in the border it wants.
 
     A float32 sum of n products in any order is off by at most n * eps of the sum of the products'
     magnitudes; three more roundings are the affine's two and the bias's.
     """
     x, weight, bias = draw(w)
     config = config or Config.preset(w, target.vector_unit)
-    packed = conv2d.pack_weight(weight, config)
-    out_shape = (w.batch, w.out_height, w.out_width, w.out_channels)
-    found = run(conv2d, w, target, out_shape, x, packed, bias, config=config)
+    in_border = conv2d.border(w) if in_border is None else in_border
+    found = run_kernel(
+        conv2d.define(w, config, in_border, out_border),
+        target,
+        out_border.around(w.batch, w.out_height, w.out_width, w.out_channels),
+        bordered(x, in_border),
+        conv2d.pack_weight(weight, config),
+        bias,
+    )
+    found = inside(found, out_border)
 
     scaled = x.astype(np.float64)
     if w.affine is not None:
@@ -63,18 +71,18 @@ def check(
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 3), (3, 2), (5, 1), (1, 5)])
 def test_any_number_of_vectors_of_channels(
-    run: Any, target: ResolvedTarget, inputs: int, outputs: int
+    target: ResolvedTarget, inputs: int, outputs: int
 ) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, height=3, in_channels=inputs * lanes, out_channels=outputs * lanes)
-    check(run, w, target)
+    check(w, target)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 13])
-def test_any_width_of_map_around_the_tile(run: Any, target: ResolvedTarget, size: int) -> None:
+def test_any_width_of_map_around_the_tile(target: ResolvedTarget, size: int) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, width=size, height=2, in_channels=lanes, out_channels=2 * lanes)
-    check(run, w, target)
+    check(w, target)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +90,11 @@ def test_any_width_of_map_around_the_tile(run: Any, target: ResolvedTarget, size
     [(1, True, (127.5, 1 / 127.5)), (3, False, (127.5, 1 / 127.5)), (3, True, None)],
 )
 def test_the_first_layer_scales_a_map_of_one_channel(
-    run: Any, target: ResolvedTarget, batch: int, relu: bool, affine: tuple[float, float] | None
+    target: ResolvedTarget, batch: int, relu: bool, affine: tuple[float, float] | None
 ) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, batch=batch, in_channels=1, out_channels=3 * lanes, relu=relu, affine=affine)
-    check(run, w, target)
+    check(w, target)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,6 @@ def test_the_first_layer_scales_a_map_of_one_channel(
     ],
 )
 def test_windows_strides_borders_and_dilations(
-    run: Any,
     target: ResolvedTarget,
     kernel: tuple[int, int],
     stride: tuple[int, int],
@@ -113,16 +120,26 @@ def test_windows_strides_borders_and_dilations(
 ) -> None:
     lanes = target.vector_unit.lanes
     w = Workload(1, 9, 13, lanes, 2 * lanes, kernel, stride, padding, dilation, False)
-    check(run, w, target)
+    check(w, target)
+
+
+@pytest.mark.parametrize("in_border", [NO_BORDER, Border(1, 1, 1, 1)])
+@pytest.mark.parametrize("out_border", [Border(1, 1, 1, 1), Border(0, 2, 3, 0), Border(2, 0, 0, 1)])
+@pytest.mark.parametrize("in_channels", [1, 3])
+def test_maps_come_with_and_without_a_border_and_go_into_any(
+    target: ResolvedTarget, in_border: Border, out_border: Border, in_channels: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    channels = in_channels if in_channels == 1 else lanes
+    w = replace(PLAIN, batch=2, height=5, in_channels=channels, out_channels=2 * lanes)
+    check(w, target, in_border=in_border, out_border=out_border)
 
 
 @pytest.mark.parametrize(("vectors", "width"), [(1, 1), (2, 5), (3, 13)])
-def test_any_tiling_gives_the_same_answer(
-    run: Any, target: ResolvedTarget, vectors: int, width: int
-) -> None:
+def test_any_tiling_gives_the_same_answer(target: ResolvedTarget, vectors: int, width: int) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, width=13, height=3, in_channels=lanes, out_channels=12 * lanes)
-    check(run, w, target, Config(lanes, vectors, width))
+    check(w, target, Config(lanes, vectors, width))
 
 
 @settings(
@@ -132,7 +149,7 @@ def test_any_tiling_gives_the_same_answer(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_convolution(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+def test_any_convolution(target: ResolvedTarget, data: st.DataObject) -> None:
     lanes = target.vector_unit.lanes
     few, pair = st.integers(1, 4), st.tuples(st.integers(1, 3), st.integers(1, 3))
     w = Workload(
@@ -149,7 +166,7 @@ def test_any_convolution(run: Any, target: ResolvedTarget, data: st.DataObject) 
         affine=data.draw(st.sampled_from([None, (127.5, 0.01)])),
     )
     assume(w.out_height > 0 and w.out_width > 0)
-    check(run, w, target)
+    check(w, target)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +220,7 @@ def test_the_reference_scales_before_it_pads() -> None:
 def test_the_preset_fits_the_registers(unit: VectorUnit, channels: int, width: int) -> None:
     w = replace(PLAIN, width=width, out_channels=channels * unit.lanes)
     config = Config.preset(w, unit)
-    assert w.out_channels % config.tile == 0
+    assert w.out_channels % config.panel == 0
     # accumulators, weights, and one broadcast input value
     assert config.width * config.vectors + config.vectors + 1 <= unit.registers
 
@@ -213,12 +230,13 @@ def test_the_preset_fits_the_registers(unit: VectorUnit, channels: int, width: i
     [("x86-64-v3", "vfmadd", "%ymm"), ("x86-64-v4", "vfmadd", "%zmm"), ("aarch64", "fmla", ".4s")],
 )
 def test_sums_are_fused_multiply_adds_of_whole_vectors(
-    lower: Any, name: str, instruction: str, register: str
+    name: str, instruction: str, register: str
 ) -> None:
     target = targets.resolve(name)
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, in_channels=2 * lanes, out_channels=2 * lanes)
-    assembly = lower(conv2d, w, target).mod.inspect_source("asm").splitlines()
-    fused = [line for line in assembly if instruction in line and register in line]
     config = Config.preset(w, target.vector_unit)
+    kernel = conv2d.define(w, config, conv2d.border(w), NO_BORDER)
+    assembly = compile_kernel(kernel, target).mod.inspect_source("asm").splitlines()
+    fused = [line for line in assembly if instruction in line and register in line]
     assert len(fused) >= config.vectors * config.width  # one for each accumulator of the tile

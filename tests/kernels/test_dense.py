@@ -15,6 +15,7 @@ from ferplus_tvm import targets
 from ferplus_tvm.kernels import dense
 from ferplus_tvm.kernels.dense import Config, Workload
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+from tests.kernels.support import compile_kernel, run_kernel
 
 
 def draw(w: Workload, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
@@ -24,43 +25,68 @@ def draw(w: Workload, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
     return tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
 
 
-def check(run: Any, w: Workload, target: ResolvedTarget, config: Config | None = None) -> None:
+def check(w: Workload, target: ResolvedTarget, config: Config | None = None) -> None:
     """Compare one layer, element by element.
 
     A float32 sum of n products in any order is off by at most n * eps of the sum of the products'
     magnitudes; one more rounding is the bias's.
     """
     x, weight, bias = draw(w)
+    if w.half:
+        weight = weight.astype(np.float16).astype(np.float32)
     config = config or Config.preset(w, target.vector_unit)
-    packed = dense.pack_weight(weight, config)
-    found = run(dense, w, target, (w.batch, w.outputs), x, packed, bias, config=config)
+    packed = dense.pack_weight(w, weight, config)
+    found = run_kernel(dense.define(w, config), target, (w.batch, w.outputs), x, packed, bias)
     magnitude = dense.reference(replace(w, relu=False), abs(x), abs(weight), abs(bias))
     error = abs(found - dense.reference(w, x, weight, bias))
     assert (error <= (w.in_features + 1) * np.finfo(np.float32).eps * magnitude).all()
 
 
 @pytest.mark.parametrize(("vectors", "batch"), [(1, 1), (3, 3), (4, 7), (5, 8)])
-def test_any_number_of_vectors_and_rows(
-    run: Any, target: ResolvedTarget, vectors: int, batch: int
-) -> None:
+def test_any_number_of_vectors_and_rows(target: ResolvedTarget, vectors: int, batch: int) -> None:
     outputs = vectors * target.vector_unit.lanes
-    check(run, Workload(batch, 5, outputs, outputs, relu=True), target)
+    check(Workload(batch, 5, outputs, outputs, relu=True), target)
 
 
 @pytest.mark.parametrize("outputs", [1, 7, 8, 15, 17, 33])
-def test_only_the_wanted_scores_are_written(run: Any, target: ResolvedTarget, outputs: int) -> None:
+def test_only_the_wanted_scores_are_written(target: ResolvedTarget, outputs: int) -> None:
     lanes = target.vector_unit.lanes
     stored = -(-outputs // lanes) * lanes
-    check(run, Workload(3, 17, stored, outputs, relu=False), target)
+    check(Workload(3, 17, stored, outputs, relu=False), target)
 
 
 @pytest.mark.parametrize(("vectors", "rows"), [(1, 1), (2, 3), (4, 2)])
+@pytest.mark.parametrize("prefetch", [0, 128])
 def test_any_tiling_gives_the_same_answer(
-    run: Any, target: ResolvedTarget, vectors: int, rows: int
+    target: ResolvedTarget, vectors: int, rows: int, prefetch: int
 ) -> None:
     lanes = target.vector_unit.lanes
     w = Workload(5, 9, 4 * lanes, 4 * lanes, relu=False)
-    check(run, w, target, Config(lanes, vectors, rows))
+    check(w, target, Config(lanes, vectors, rows, prefetch))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("outputs", [8, 48])
+def test_weights_stored_in_half_precision_lose_nothing(
+    target: ResolvedTarget, batch: int, outputs: int
+) -> None:
+    check(Workload(batch, 33, 48, outputs, relu=True, half=True), target)
+
+
+@pytest.mark.parametrize(
+    ("weights", "exact"),
+    [
+        ([0.5, -1.25, 0, 65504, 2**-24], True),
+        ([0.1], False),
+        ([65536], False),
+        ([2**-25], False),
+        ([float("inf")], True),
+    ],
+)
+def test_only_numbers_that_half_precision_has_are_exact_in_it(
+    weights: list[float], exact: bool
+) -> None:
+    assert dense.exact_in_half(np.array(weights, np.float32)) is exact
 
 
 @settings(
@@ -70,7 +96,7 @@ def test_any_tiling_gives_the_same_answer(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_layer(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+def test_any_layer(target: ResolvedTarget, data: st.DataObject) -> None:
     stored = data.draw(st.integers(1, 6)) * target.vector_unit.lanes
     w = Workload(
         batch=data.draw(st.integers(1, 9)),
@@ -79,7 +105,7 @@ def test_any_layer(run: Any, target: ResolvedTarget, data: st.DataObject) -> Non
         outputs=data.draw(st.integers(1, stored)),
         relu=data.draw(st.booleans()),
     )
-    check(run, w, target)
+    check(w, target)
 
 
 def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
@@ -98,17 +124,20 @@ def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
 def test_the_preset_fits_the_registers(unit: VectorUnit, vectors: int, batch: int) -> None:
     stored = vectors * unit.lanes
     config = Config.preset(Workload(batch, 7, stored, stored, relu=True), unit)
-    assert stored % config.tile == 0
+    assert stored % config.panel == 0
     assert 1 <= config.rows <= batch
     # accumulators, weights, and one broadcast input value
     assert config.rows * config.vectors + config.vectors + 1 <= unit.registers
 
 
 @pytest.mark.parametrize("name", ["aarch64", "cortex-a76", "neoverse-v2"])
-def test_an_arm_object_comes_out_of_any_machine(lower: Any, tmp_path: Any, name: str) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_an_arm_object_comes_out_of_any_machine(tmp_path: Any, name: str, half: bool) -> None:
     target = targets.resolve(name)
     path = tmp_path / "dense.o"
-    lower(dense, Workload(1, 64, 8, 8, relu=False), target).mod.write_to_file(str(path), "o")
+    w = Workload(1, 64, 8, 8, relu=False, half=half)
+    kernel = dense.define(w, Config.preset(w, target.vector_unit))
+    compile_kernel(kernel, target).mod.write_to_file(str(path), "o")
     header = path.read_bytes()[:20]
     assert header[:4] == b"\x7fELF"
     assert int.from_bytes(header[18:20], "little") == 183  # EM_AARCH64

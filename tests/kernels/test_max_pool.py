@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from ferplus_tvm.kernels import max_pool
-from ferplus_tvm.kernels.max_pool import Workload
+from ferplus_tvm.kernels.max_pool import Config, Workload
+from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
 from ferplus_tvm.targets import ResolvedTarget
+from tests.kernels.support import inside, run_kernel
 
 PLAIN = Workload(1, 8, 8, 16, (2, 2), (2, 2), (0, 0, 0, 0))
 WINDOWS = [
@@ -28,37 +30,45 @@ WINDOWS = [
 ]
 
 
-def check(run: Any, w: Workload, target: ResolvedTarget) -> None:
+def check(w: Workload, target: ResolvedTarget, out_border: Border = NO_BORDER) -> None:
     """Compare one pooling, exactly: a maximum rounds nothing.
 
     All values are below zero, so that a border of zeros in place of none would be seen.
     """
     random = np.random.default_rng(0)
     x = -1 - random.random((w.batch, w.height, w.width, w.channels)).astype(np.float32)
-    found = run(max_pool, w, target, (w.batch, w.out_height, w.out_width, w.channels), x)
-    np.testing.assert_array_equal(found, max_pool.reference(w, x))
+    shape = out_border.around(w.batch, w.out_height, w.out_width, w.channels)
+    kernel = max_pool.define(w, Config.preset(w, target.vector_unit), out_border)
+    found = run_kernel(kernel, target, shape, x)
+    np.testing.assert_array_equal(inside(found, out_border), max_pool.reference(w, x))
+
+
+@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 2, 3, 0)])
+@pytest.mark.parametrize("channels", [1, 3, 32])
+def test_the_map_is_written_into_the_border_that_its_reader_wants(
+    target: ResolvedTarget, border: Any, channels: int
+) -> None:
+    check(replace(PLAIN, batch=2, channels=channels), target, Border(*border))
 
 
 @pytest.mark.parametrize(("vectors", "batch"), [(1, 1), (2, 3), (3, 1), (5, 3)])
 def test_any_number_of_vectors_of_channels(
-    run: Any, target: ResolvedTarget, vectors: int, batch: int
+    target: ResolvedTarget, vectors: int, batch: int
 ) -> None:
-    check(run, replace(PLAIN, batch=batch, channels=vectors * target.vector_unit.lanes), target)
+    check(replace(PLAIN, batch=batch, channels=vectors * target.vector_unit.lanes), target)
 
 
 @pytest.mark.parametrize("size", [2, 3, 7, 13])
-def test_what_does_not_fill_a_window_is_left_out(
-    run: Any, target: ResolvedTarget, size: int
-) -> None:
+def test_what_does_not_fill_a_window_is_left_out(target: ResolvedTarget, size: int) -> None:
     channels = target.vector_unit.lanes
-    check(run, replace(PLAIN, height=size, width=size, channels=channels), target)
+    check(replace(PLAIN, height=size, width=size, channels=channels), target)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), WINDOWS)
 def test_windows_strides_and_borders(
-    run: Any, target: ResolvedTarget, kernel: Any, stride: Any, padding: Any
+    target: ResolvedTarget, kernel: Any, stride: Any, padding: Any
 ) -> None:
-    check(run, Workload(1, 9, 13, target.vector_unit.lanes, kernel, stride, padding), target)
+    check(Workload(1, 9, 13, target.vector_unit.lanes, kernel, stride, padding), target)
 
 
 @settings(
@@ -68,7 +78,7 @@ def test_windows_strides_and_borders(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_pooling(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+def test_any_pooling(target: ResolvedTarget, data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     # Each window touches the map, as the importer sees to.
     padding = data.draw(st.tuples(*[st.integers(0, k - 1) for k in kernel * 2]))
@@ -82,7 +92,7 @@ def test_any_pooling(run: Any, target: ResolvedTarget, data: st.DataObject) -> N
         padding=padding,
     )
     assume(w.out_height > 0 and w.out_width > 0)
-    check(run, w, target)
+    check(w, target)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), WINDOWS)

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d, max_pool, winograd
 from ferplus_tvm.kernels.conv2d import Workload
+from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
 from ferplus_tvm.kernels.winograd import Config
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+from tests.kernels.support import bordered, inside, run_kernel
 
 PLAIN = Workload(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -32,7 +34,13 @@ def expected(w: Workload, *arrays: NDArray[np.float32]) -> NDArray[np.float64]:
     )
 
 
-def check(run: Any, w: Workload, target: ResolvedTarget, config: Config, scale: float = 1) -> None:
+def check(
+    w: Workload,
+    target: ResolvedTarget,
+    config: Config,
+    scale: float = 1,
+    out_border: Border = NO_BORDER,
+) -> None:
     """Compare with the reference; the error allowed is the one that the matrices promise."""
     random = np.random.default_rng(0)
     x = random.standard_normal((w.batch, w.height, w.width, w.in_channels)).astype(np.float32)
@@ -41,70 +49,88 @@ def check(run: Any, w: Workload, target: ResolvedTarget, config: Config, scale: 
     # Awkward weights: of very different size by channel.
     weight *= scale ** random.uniform(-1, 1, (w.out_channels, w.in_channels, 1, 1))
     y = expected(w, x, weight, bias)
-    packed = winograd.pack_weight(weight, config)
-    found = run(winograd, w, target, y.shape, x, packed, bias, config=config)
+    found = run_kernel(
+        winograd.define(w, config, out_border),
+        target,
+        out_border.around(*y.shape),
+        bordered(x, winograd.border(w, config)),
+        winograd.pack_weight(weight, config),
+        bias,
+    )
     largest = abs(conv2d.reference(replace(w, relu=False), x, weight, bias)).max()
-    assert abs(found - y).max() <= ALGORITHMS[config.tile].error * largest
+    assert abs(inside(found, out_border) - y).max() <= ALGORITHMS[config.tile].error * largest
 
 
 @tiles
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 13])
-def test_any_size_of_map_around_the_tile(
-    run: Any, target: ResolvedTarget, tile: int, size: int
-) -> None:
+def test_any_size_of_map_around_the_tile(target: ResolvedTarget, tile: int, size: int) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, height=3, width=size, in_channels=lanes, out_channels=lanes)
-    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+    check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 3), (3, 2), (2, 5)])
 def test_any_number_of_vectors_of_channels(
-    run: Any, target: ResolvedTarget, tile: int, inputs: int, outputs: int
+    target: ResolvedTarget, tile: int, inputs: int, outputs: int
 ) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, in_channels=inputs * lanes, out_channels=outputs * lanes)
-    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+    check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 9), (2, 3), (4, 13)])
 @pytest.mark.parametrize("relu", [True, False])
 def test_the_pooling_is_taken_in(
-    run: Any, target: ResolvedTarget, tile: int, height: int, width: int, relu: bool
+    target: ResolvedTarget, tile: int, height: int, width: int, relu: bool
 ) -> None:
     lanes = target.vector_unit.lanes
     w = Workload(
         2, height, width, lanes, lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu, pool=True
     )
-    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+    check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (2, 0, 1, 2), (0, 3, 2, 0)])
-def test_any_border(
-    run: Any, target: ResolvedTarget, tile: int, padding: tuple[int, int, int, int]
-) -> None:
+def test_any_border(target: ResolvedTarget, tile: int, padding: tuple[int, int, int, int]) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, padding=padding, in_channels=lanes, out_channels=lanes)
-    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+    check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
-@pytest.mark.parametrize(("images", "tile_rows"), [(0, 0), (1, 1), (1, 2), (2, 2)])
-def test_stages_and_blocks_of_any_size_give_the_answer(
-    run: Any, target: ResolvedTarget, tile: int, images: int, tile_rows: int
+@pytest.mark.parametrize(("block", "rows"), [(0, 1), (0, 3), (1, 1), (3, 2), (4, 4), (7, 3)])
+@pytest.mark.parametrize("prefetch", [0, 64])
+def test_panels_and_blocks_of_any_size_give_the_answer(
+    target: ResolvedTarget, tile: int, block: int, rows: int, prefetch: int
+) -> None:
+    # Eight tiles: a last block that is not full, and tiles of rows that are not.
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, batch=2, height=2 * tile, width=2 * tile, in_channels=lanes)
+    w = replace(w, out_channels=2 * lanes)
+    check(w, target, Config(lanes, tile, 1, rows, block, prefetch))
+
+
+@tiles
+@pytest.mark.parametrize("block", [0, 3])
+@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 2, 3, 0), (2, 0, 0, 1)])
+@pytest.mark.parametrize("size", [(2, 7), (9, 5)])
+def test_the_map_is_written_into_the_border_that_its_reader_wants(
+    target: ResolvedTarget, tile: int, block: int, border: Any, size: tuple[int, int]
 ) -> None:
     lanes = target.vector_unit.lanes
-    w = replace(PLAIN, batch=4, height=4 * tile, in_channels=lanes, out_channels=2 * lanes)
-    check(run, w, target, Config(lanes, tile, 1, 1, 2, images, tile_rows))
+    w = replace(PLAIN, batch=3, height=size[0], width=size[1], in_channels=lanes)
+    w = replace(w, out_channels=2 * lanes, pool=tile == 4)
+    check(w, target, Config(lanes, tile, 1, 2, block), out_border=Border(*border))
 
 
 @tiles
-def test_weights_of_very_different_size(run: Any, target: ResolvedTarget, tile: int) -> None:
+def test_weights_of_very_different_size(target: ResolvedTarget, tile: int) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, in_channels=2 * lanes, out_channels=2 * lanes)
-    check(run, w, target, Config.preset(w, target.vector_unit, tile), scale=1000)
+    check(w, target, Config.preset(w, target.vector_unit, tile), scale=1000)
 
 
 @settings(
@@ -114,7 +140,7 @@ def test_weights_of_very_different_size(run: Any, target: ResolvedTarget, tile: 
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_convolution(run: Any, target: ResolvedTarget, data: st.DataObject) -> None:
+def test_any_convolution(target: ResolvedTarget, data: st.DataObject) -> None:
     lanes = target.vector_unit.lanes
     w = Workload(
         batch=data.draw(st.sampled_from([1, 3, 8])),
@@ -131,7 +157,7 @@ def test_any_convolution(run: Any, target: ResolvedTarget, data: st.DataObject) 
     )
     assume(w.out_height > 1 and w.out_width > 1)
     tile = data.draw(st.sampled_from(sorted(ALGORITHMS)))
-    check(run, w, target, Config.preset(w, target.vector_unit, tile))
+    check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
@@ -176,8 +202,6 @@ def test_the_preset_fits_the_registers_and_divides_the_work(
 ) -> None:
     w = replace(PLAIN, batch=batch, width=width, out_channels=channels * unit.lanes)
     config = Config.preset(w, unit, tile)
-    assert w.out_channels % config.channels == 0
+    assert w.out_channels % config.panel == 0
     # accumulators, weights, and one broadcast input value
-    accumulators = config.rows * config.columns * config.vectors
-    assert accumulators + config.vectors + 1 <= unit.registers
-    assert config.staged or batch % config.images == 0
+    assert config.rows * config.vectors + config.vectors + 1 <= unit.registers

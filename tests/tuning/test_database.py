@@ -20,11 +20,12 @@ from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
 from ferplus_tvm import targets
 from ferplus_tvm.compiler import lower
 from ferplus_tvm.errors import TuningLogError
-from ferplus_tvm.kernels import conv2d
+from ferplus_tvm.kernels import specification
 from ferplus_tvm.kernels.conv2d import Config, Workload
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer
 from ferplus_tvm.rewrite.place import place
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog, shipped
+from ferplus_tvm.rewrite.plan import plan
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog, annotate, shipped
 
 NAME = "native"
 TARGET = targets.resolve(NAME)
@@ -33,8 +34,8 @@ RECORDED = Workload(1, 64, 64, 1, 2 * UNIT.lanes, (3, 3), (1, 1), (1, 1, 1, 1), 
 UNRECORDED = replace(RECORDED, batch=2)
 
 
-def definition(workload: Workload) -> Any:
-    return IRModule({"main": conv2d.define(workload, Config.preset(workload, UNIT))})
+def specify(workload: Workload) -> Any:
+    return specification.conv(workload)
 
 
 @pytest.fixture
@@ -47,29 +48,27 @@ def logs(tmp_path: Path) -> Path:
     database = JSONDatabase(
         str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
     )
-    module = definition(RECORDED)
+    module = IRModule({"main": specify(RECORDED)})
     sch = s_tir.Schedule(module)
-    conv2d.schedule(sch, RECORDED, replace(preset, width=2))
+    annotate(sch, {"tile": 0, **vars(replace(preset, width=2))})
     workload = database.commit_workload(module)
     arguments = ArgInfo.from_prim_func(module["main"])
     database.commit_tuning_record(
         TuningRecord(sch.trace, workload, [0.001], TARGET.tvm_target(), arguments)
     )
-    database.commit_workload(definition(replace(RECORDED, relu=False)))
+    database.commit_workload(IRModule({"main": specify(replace(RECORDED, relu=False))}))
     return tmp_path
 
 
-def lookup(logs: Path) -> Callable[[Any], Any]:
+def lookup(logs: Path) -> Callable[[Any], dict[str, int] | None]:
     log = TuningLog(logs, NAME)
     target = TARGET.tvm_target()
-    return lambda module: log.schedule(module, target)
+    return lambda specification: log.config(specification, target)
 
 
 def test_a_record_is_found_and_gives_its_own_tiling(logs: Path) -> None:
-    found = lookup(logs)(definition(RECORDED))
-    expected = s_tir.Schedule(definition(RECORDED))
-    conv2d.schedule(expected, RECORDED, replace(Config.preset(RECORDED, UNIT), width=2))
-    tvm.ir.assert_structural_equal(found.mod, expected.mod)
+    expected = {"tile": 0, **vars(replace(Config.preset(RECORDED, UNIT), width=2))}
+    assert lookup(logs)(specify(RECORDED)) == expected
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ def test_a_record_is_found_and_gives_its_own_tiling(logs: Path) -> None:
     ids=["unknown", "known without a record", "differs in a constant"],
 )
 def test_without_a_record_there_is_none(logs: Path, workload: Workload) -> None:
-    assert lookup(logs)(definition(workload)) is None
+    assert lookup(logs)(specify(workload)) is None
 
 
 def test_looking_up_never_changes_the_files(logs: Path) -> None:
@@ -86,7 +85,7 @@ def test_looking_up_never_changes_the_files(logs: Path) -> None:
     before = [path.read_bytes() for path in paths]
     find = lookup(logs)
     for workload in (RECORDED, UNRECORDED, replace(RECORDED, relu=False)):
-        find(definition(workload))
+        find(specify(workload))
     assert [path.read_bytes() for path in paths] == before
     assert sorted((logs / NAME).iterdir()) == sorted(paths)
 
@@ -114,8 +113,8 @@ def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(log
     ]
     x = tvm.runtime.tensor(random.standard_normal((1, 1, 64, 64), np.float32))
 
-    def scores(schedule: Callable[[Any], Any]) -> tuple[Any, Any]:
-        placed = place(layers, [1], UNIT, schedule)
+    def scores(record: Callable[[Any], dict[str, int] | None]) -> tuple[Any, Any]:
+        placed = place(layers, [1], UNIT, record)
         vm = relax.VirtualMachine(lower.build(placed.module, TARGET), tvm.cpu())
         weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[1]]
         return placed.kernels, vm["main_batch1"](x, *weights).numpy()
@@ -123,17 +122,64 @@ def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(log
     tuned, found = scores(lookup(logs))
     plain, expected = scores(lambda module: None)
     assert [choice.tuned for choice in tuned] == [True, False]
-    assert tuned[0].tiling == "tuning record"
+    assert "width=2" in tuned[0].tiling
     assert not any(choice.tuned for choice in plain)
-    assert "width=" in plain[0].tiling
+    assert "width=2" not in plain[0].tiling
     # A tiling changes no order of sums.
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("width", "breadth", "breadth"),
+        ("vectors", "tile", "vectors"),
+    ],
+)
+def test_a_record_of_another_version_is_refused_by_the_name_of_its_kernel(
+    logs: Path, old: str, new: str, why: str
+) -> None:
+    path = logs / NAME / RECORDS
+    path.write_text(path.read_text().replace(f"ferplus_tvm.{old}", f"ferplus_tvm.{new}"))
+    layer = ConvLayer(
+        "conv",
+        np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
+        np.zeros(RECORDED.out_channels, np.float32),
+        (1, 1),
+        (1, 1, 1, 1),
+        (1, 1),
+        True,
+        None,
+    )
+    with pytest.raises(TuningLogError) as caught:
+        plan([layer], 1, UNIT, lookup(logs))
+    message = str(caught.value)
+    assert message.startswith(f"the tuning record of {RECORDED.name} does not fit it (")
+    assert why in message
+    assert message.endswith("tune again with this version, or leave the log out")
+
+
+@pytest.mark.parametrize("changes", [{"lanes": 3}, {"vectors": 7}, {"width": -1}])
+def test_a_record_that_does_not_fit_its_layer_is_refused(changes: dict[str, int]) -> None:
+    record = {"tile": 0, **vars(Config.preset(RECORDED, UNIT)), **changes}
+    layer = ConvLayer(
+        "conv",
+        np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
+        np.zeros(RECORDED.out_channels, np.float32),
+        (1, 1),
+        (1, 1, 1, 1),
+        (1, 1),
+        True,
+        None,
+    )
+    with pytest.raises(TuningLogError, match="does not fit it"):
+        plan([layer], 1, UNIT, lambda specification: record)
+
+
 def test_a_target_without_a_folder_has_no_records(tmp_path: Path) -> None:
-    assert lookup(tmp_path)(definition(RECORDED)) is None
+    assert lookup(tmp_path)(specify(RECORDED)) is None
     (tmp_path / NAME).mkdir()
-    assert lookup(tmp_path)(definition(RECORDED)) is None
+    assert lookup(tmp_path)(specify(RECORDED)) is None
     assert list((tmp_path / NAME).iterdir()) == []
 
 
@@ -198,7 +244,12 @@ def test_garbage_after_good_lines_is_named_by_its_line(logs: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"conv"', '"absent"'), ('"Split"', '"Unknown"'), ("[0,[", "[7,["), ('"llvm"', '"nothing"')],
+    [
+        ('"root"', '"absent"'),
+        ('"Annotate"', '"Unknown"'),
+        ("[0,[", "[7,["),
+        ('"llvm"', '"nothing"'),
+    ],
     ids=["a block that is not there", "an instruction", "a workload", "a target"],
 )
 def test_a_record_that_tvm_cannot_apply_is_an_error(logs: Path, old: str, new: str) -> None:
@@ -216,8 +267,8 @@ def test_a_lookup_does_not_wait_for_the_tensor_intrinsics(logs: Path) -> None:
 import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from tests.tuning.test_database import RECORDED, definition, lookup
-assert lookup(Path({str(logs)!r}))(definition(RECORDED)) is not None
+from tests.tuning.test_database import RECORDED, lookup, specify
+assert lookup(Path({str(logs)!r}))(specify(RECORDED)) is not None
 print([name for name in sys.modules if name.startswith("tvm.s_tir.tensor_intrin")])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -1,0 +1,67 @@
+"""Compiles and runs single kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels.tensorir import Border, pass_context
+from ferplus_tvm.targets import ResolvedTarget
+
+_GUARD = 256  # values on either side of every buffer
+
+
+def compile_kernel(function: Any, target: ResolvedTarget) -> Any:
+    """Compile a kernel; its entry is ``main``."""
+    with pass_context():
+        return tvm.compile(function, target=target.tvm_target())
+
+
+def run_kernel(
+    function: Any,
+    target: ResolvedTarget,
+    out_shape: tuple[int, ...],
+    *arrays: NDArray[Any],
+) -> NDArray[np.float32]:
+    """Run a kernel over arrays of the types given; return its output.
+
+    Every array lies at 64 bytes between guards of not-a-number, so that a read beyond it is seen
+    in the result, and a write beyond the output in its guards.
+    """
+    library = compile_kernel(function, target)
+    out, guarded = _guarded(np.full(out_shape, np.nan, np.float32))
+    inputs = [_guarded(array)[0] for array in arrays]
+    library["main"](*[tvm_ffi.from_dlpack(array) for array in (*inputs, out)])
+    start = (out.ctypes.data - guarded.ctypes.data) // 4
+    around = np.concatenate([guarded[:start], guarded[start + out.size :]])
+    assert np.isnan(around).all(), "the kernel wrote beyond its output"
+    return out
+
+
+def bordered(maps: NDArray[np.float32], border: Border) -> NDArray[np.float32]:
+    """Return maps (N, H, W, C) in a border of zeros."""
+    ends = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
+    return np.pad(maps, ends)
+
+
+def inside(maps: NDArray[np.float32], border: Border) -> NDArray[np.float32]:
+    """Return maps without their border, which has to be zeros."""
+    rows = slice(border.top, maps.shape[1] - border.bottom)
+    columns = slice(border.left, maps.shape[2] - border.right)
+    around = np.ones(maps.shape[1:3], bool)
+    around[rows, columns] = False
+    assert (maps[:, around] == 0).all(), "the border is not all zeros"
+    return maps[:, rows, columns]
+
+
+def _guarded(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return a copy at a multiple of 64 bytes, and the not-a-numbers that it lies in."""
+    whole = np.full(array.size + 2 * _GUARD + 64, np.nan, array.dtype)
+    start = _GUARD + (-whole.ctypes.data % 64) // array.itemsize
+    inner = whole[start : start + array.size].reshape(array.shape)
+    inner[...] = array
+    return inner, whole
