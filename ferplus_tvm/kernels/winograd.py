@@ -57,7 +57,10 @@ from ferplus_tvm.kernels.winograd_transforms import transform_input, transform_o
 from ferplus_tvm.targets import VectorUnit
 
 _SMALL_WEIGHTS = 3 << 20  # bytes of U that are read again for every block without harm
-_BLOCK_BYTES = 640 << 10  # of V: it has to leave room in L2 for M and for U in passing
+_BLOCK_BYTES = 600 << 10  # of V: it has to leave room in L2 for M and for U in passing
+_MANY_ROWS = 8  # tiles that amortise the loading of weights
+_BLOCKS = 8  # for as many threads
+_TILES_PER_READ = 0.5  # what it costs to read U for a block, as tiles
 _PREFETCH = 2048  # floats, two pages ahead
 
 
@@ -113,28 +116,46 @@ class Config:
     def preset(cls, w: conv2d.Workload, unit: VectorUnit, tile: int) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Two vectors of channels by as many tiles as the registers hold: eight of them with 32
-        registers, six with 16.  A map of few tiles takes more channels in place of the tiles.
-        Blocks are even in number, for two threads.
+        Two vectors of channels by half to all of the tiles that the registers then hold; a map of
+        few tiles takes more channels in place of the tiles.  Rows and blocks are those that leave
+        the least to compute in vain, and blocks are even in number and eight or more where that
+        leaves them large enough, so that threads have equal shares.
         """
         tiles = _tiles(w, tile)
         vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2)
-        if tiles < _most_rows(unit, vectors):
+        if tiles < _MANY_ROWS:
             vectors = vectors_per_tile(w.out_channels, unit.lanes, most=4)
-        rows = _even_share(tiles, _most_rows(unit, vectors))
+        most = max(1, (unit.registers - vectors - 1) // vectors)
         elements = ALGORITHMS[tile].side ** 2
-        if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
+        few_weights = 4 * elements * w.in_channels * w.out_channels <= _SMALL_WEIGHTS
+        if w.batch == 1 and not few_weights:
+            rows = _even_share(tiles, min(most, _MANY_ROWS))
             return cls(unit.lanes, tile, vectors, rows, 0, _PREFETCH)
-        most = max(rows, _BLOCK_BYTES // (4 * elements * w.in_channels))
-        blocks = -(-tiles // most)
-        blocks += blocks % 2 if tiles >= 2 * rows else 0
-        block = -(-tiles // max(blocks, 1))
-        return cls(unit.lanes, tile, vectors, _even_share(block, rows), block)
+        most = min(most, tiles)
+        fitting = max(_MANY_ROWS, _BLOCK_BYTES // (4 * elements * w.in_channels))
+        wanted = max(-(-tiles // _BLOCKS), _MANY_ROWS if few_weights else 2 * _MANY_ROWS)
+        largest = max(most, min(fitting, wanted))
+        configs = [
+            cls(unit.lanes, tile, vectors, rows, block)
+            for rows in range(-(-most // 2), most + 1)
+            for block in range(rows, largest + 1, rows)
+        ]
+
+        def cost(config: Config) -> float:
+            accumulators = min(config.rows * vectors, 2 * _MANY_ROWS)
+            blocks = -(-tiles // config.block)
+            return computed_tiles(w, config) * (1 + 1 / accumulators) + blocks * _TILES_PER_READ
+
+        return min(configs, key=cost)
 
 
-def _most_rows(unit: VectorUnit, vectors: int) -> int:
-    """Return how many rows of accumulators fit, at most 16 accumulators in all."""
-    return max(1, min(16, unit.registers - vectors - 1) // vectors)
+def computed_tiles(w: conv2d.Workload, config: Config) -> int:
+    """Return how many tiles' time the kernel takes, where two threads share the blocks."""
+    tiles = _tiles(w, config.tile)
+    if not config.block or tiles == 1:
+        return tiles
+    blocks = -(-tiles // config.block)
+    return (blocks + blocks % 2) * config.block
 
 
 def _even_share(extent: int, most: int) -> int:

@@ -3,9 +3,9 @@
 The estimate counts what bounds each algorithm on one core, in cycles (constants measured with
 ``benchmarks/layers.py`` on Zen 4):
 
-- multiply-adds, at nineteen twentieths of what the vector unit can start;
-- Winograd's transforms, about three quarters of a cycle per row of the tile for each vector of
-  values between transform and product;
+- multiply-adds, at 97 % of what the vector unit can start;
+- Winograd's transforms: for each vector of values between a transform and the product, a ninth of
+  a cycle per value of its tile;
 - weights, which come from L3 or memory, since tens of megabytes pass between two uses: six bytes a
   cycle.  They are fetched ahead while the core computes, but for a quarter of their time, and no
   layer is faster than its weights.
@@ -21,8 +21,8 @@ from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.targets import VectorUnit
 
-_SHARE_OF_PEAK = 0.95
-_CYCLES_PER_TRANSFORMED_VECTOR_AND_ROW = 0.75
+_SHARE_OF_PEAK = 0.97
+_CYCLES_PER_TRANSFORMED_VECTOR_AND_VALUE = 1 / 9
 _WEIGHT_BYTES_PER_CYCLE = 6
 _WEIGHTS_NOT_OVERLAPPED = 0.25
 _GHZ = 3.0  # only to express cycles as a time
@@ -88,8 +88,8 @@ def _direct(w: conv2d.Workload, unit: VectorUnit) -> float:
 
 def _winograd(w: conv2d.Workload, unit: VectorUnit, tile: int) -> float:
     side = ALGORITHMS[tile].side
-    tiles = w.batch * -(-w.out_height // tile) * -(-w.out_width // tile)
+    tiles = winograd.computed_tiles(w, winograd.Config.preset(w, unit, tile))
     weights = side**2 * w.in_channels * w.out_channels
     vectors = side**2 * tiles * (w.in_channels + w.out_channels) / unit.lanes
-    transform = vectors * side * _CYCLES_PER_TRANSFORMED_VECTOR_AND_ROW
+    transform = vectors * side**2 * _CYCLES_PER_TRANSFORMED_VECTOR_AND_VALUE
     return _milliseconds(2.0 * tiles * weights, transform, 4 * weights, unit)

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from ferplus_tvm import cpu, targets
 from ferplus_tvm.compiler.link import find_linker, link
 from ferplus_tvm.errors import LinkerError
 from ferplus_tvm.kernels import max_pool
+from ferplus_tvm.kernels.tensorir import NO_BORDER
 from ferplus_tvm.targets import ResolvedTarget
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fakes compilers by shell scripts")
@@ -183,10 +183,9 @@ def test_the_compiler_is_told_objects_and_output(fake: Fake, tmp_path: Path) -> 
 def test_a_linked_kernel_loads_and_runs(tmp_path: Path) -> None:
     workload = max_pool.Workload(1, 4, 4, NATIVE.vector_unit.lanes, (2, 2), (2, 2), (0, 0, 0, 0))
     config = max_pool.Config.preset(workload, NATIVE.vector_unit)
-    sch: Any = tvm.s_tir.Schedule(max_pool.define(workload, config))
-    max_pool.schedule(sch, workload, config)
+    function = max_pool.define(workload, config, NO_BORDER)
     kernel = tmp_path / "kernel.o"
-    tvm.compile(sch.mod, target=NATIVE.tvm_target()).mod.write_to_file(str(kernel), "o")
+    tvm.compile(function, target=NATIVE.tvm_target()).mod.write_to_file(str(kernel), "o")
     output = tmp_path / "kernel.so"
     link(NATIVE, output, [str(kernel)])
 
@@ -201,10 +200,9 @@ def test_an_object_of_another_machine_is_an_error(tmp_path: Path) -> None:
     target = targets.resolve("aarch64" if FOREIGN_ARCH == "aarch64" else "x86-64-v2")
     workload = max_pool.Workload(1, 4, 4, 4, (2, 2), (2, 2), (0, 0, 0, 0))
     config = max_pool.Config.preset(workload, target.vector_unit)
-    sch: Any = tvm.s_tir.Schedule(max_pool.define(workload, config))
-    max_pool.schedule(sch, workload, config)
+    function = max_pool.define(workload, config, NO_BORDER)
     kernel = tmp_path / "kernel.o"
-    tvm.compile(sch.mod, target=target.tvm_target()).mod.write_to_file(str(kernel), "o")
+    tvm.compile(function, target=target.tvm_target()).mod.write_to_file(str(kernel), "o")
     with pytest.raises(LinkerError, match="failed with status 1 to link for") as caught:
         link(NATIVE, tmp_path / "kernel.so", [str(kernel)])
     assert "collect2" not in str(caught.value)
