@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from ferplus_tvm.kernels import conv2d, vectors_per_tile
 from ferplus_tvm.kernels.tensorir import (
     CACHE_LINE,
+    NO_BORDER,
     Border,
     Expr,
     RegisterTile,
@@ -192,6 +193,24 @@ def define(w: conv2d.Workload, config: Config, out_border: Border) -> Any:
     return _Winograd(w, config, out_border).emit()
 
 
+def define_products(w: conv2d.Workload, config: Config) -> Any:
+    """Return the PrimFunc (v, u, m) of the products of one block alone, as benchmarks time them.
+
+    v and m are flat, with the strides between elements that `strides` gives.
+    """
+    return _Winograd(w, config, NO_BORDER).emit_products()
+
+
+def strides(w: conv2d.Workload, config: Config) -> tuple[int, int]:
+    """Return how far the elements of V and of M lie apart.
+
+    That is one vector more than their size: a tile's values would otherwise be powers of two apart,
+    in one set of L1, and evict each other.
+    """
+    block = config.block or _tiles(w, config.tile)
+    return block * w.in_channels + config.lanes, block * config.panel + config.lanes
+
+
 class _Winograd:
     """The kernel while it is being emitted: sizes, and one method per step."""
 
@@ -209,12 +228,7 @@ class _Winograd:
         self.step = config.tile // shrink  # outputs of a tile along one side
         self.out_height, self.out_width = w.out_height // shrink, w.out_width // shrink
         self.in_shape = border(w, config).around(w.batch, w.height, w.width, w.in_channels)
-        # The elements of V and M lie one vector further apart than their size: a tile's values
-        # would otherwise be powers of two apart, in one set of L1, and evict each other.
-        self.strides = (
-            self.block * w.in_channels + config.lanes,
-            self.block * config.panel + config.lanes,
-        )
+        self.strides = strides(w, config)
 
     def emit(self) -> Any:
         """Emit blocks or panels."""
@@ -252,6 +266,21 @@ class _Winograd:
                     with serial(self.block) as position:
                         self.output(panel, position, 0)
                     clear_border(unit, self.y, out_shape, self.out_border, panel, self.panels)
+        return builder.get()
+
+    def emit_products(self) -> Any:
+        """Emit the products of one block; M is written anew for each panel."""
+        v_stride, m_stride = self.strides
+        u_shape = (self.panels, self.elements, self.w.in_channels, self.config.panel)
+        with function() as builder:
+            buffers = [
+                argument("v", (self.elements * v_stride,)),
+                argument("u", u_shape),
+                argument("m", (self.elements * m_stride,)),
+            ]
+            self.v, self.u, self.m = (flat(buffer) for buffer in buffers)
+            with serial(self.panels) as panel:
+                self.multiply(panel)
         return builder.get()
 
     def place(self, first: Expr, position: Expr) -> tuple[Expr, Expr, Expr]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -87,6 +88,32 @@ class Machine:
             answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
             result[start : start + count] = np.from_dlpack(answer)[:count]
         return result
+
+    def kernel_times(self, faces: Scores) -> list[tuple[str, float]]:
+        """Return the seconds that each kernel of a call takes, in order; on the thread.
+
+        The virtual machine reports every function that it calls, its own small ones too; kernels
+        are those whose names are not TVM's.
+        """
+        import tvm_ffi
+
+        times: list[tuple[str, float]] = []
+        started = 0.0
+
+        def instrument(_function: Any, name: str, before: bool, *_: Any) -> int:
+            nonlocal started
+            if before:
+                started = time.perf_counter()
+            elif not name.startswith("vm."):
+                times.append((name, time.perf_counter() - started))
+            return 0  # go on with the call
+
+        self._vm["set_instrument"](tvm_ffi.convert(instrument))
+        try:
+            self.scores(faces)
+        finally:
+            self._vm["set_instrument"](None)
+        return times
 
 
 def _split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
