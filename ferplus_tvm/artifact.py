@@ -41,7 +41,7 @@ from typing import BinaryIO
 
 from ferplus_tvm import cpu
 from ferplus_tvm.errors import ArtifactDamagedError, ArtifactError, ArtifactFormatError
-from ferplus_tvm.manifest import Manifest, VerifyLevel
+from ferplus_tvm.manifest import ITEM_BYTES, Manifest, VerifyLevel
 
 FORMAT = 1
 PAGE = 4096
@@ -217,7 +217,8 @@ def _check_pieces(path: Path, manifest: Manifest, length: int) -> None:
     if manifest.weights_bytes != length or manifest.chunk_bytes < 1:
         raise _damaged(path, "its manifest and its footer disagree")
     for piece in manifest.pieces:
-        fits = piece.offset >= 0 and piece.offset + piece.nbytes <= length
+        known = piece.dtype in ITEM_BYTES
+        fits = known and piece.offset >= 0 and piece.offset + piece.nbytes <= length
         if piece.offset % ALIGNMENT or not fits:
             raise _damaged(path, f"its weight {piece.name!r} lies outside of the file")
 

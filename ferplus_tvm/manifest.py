@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from ferplus_tvm.errors import ArtifactDamagedError
 
+ITEM_BYTES = {"float32": 4, "float16": 2}
+"""The types that weights are stored in, with their sizes."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -21,12 +24,12 @@ class Piece:
     name: str
     offset: int
     shape: tuple[int, ...]
-    dtype: Literal["float32", "float16"]
+    dtype: str
 
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return math.prod(self.shape) * {"float32": 4, "float16": 2}[self.dtype]
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)

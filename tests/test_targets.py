@@ -41,12 +41,13 @@ def test_a_level_of_x86_needs_exactly_its_features(name: str, features: set[str]
     ("name", "unit"),
     [
         ("x86-64-v2", VectorUnit(lanes=4, registers=16)),
-        ("x86-64-v3", VectorUnit(lanes=8, registers=16)),
-        ("znver3", VectorUnit(lanes=8, registers=16)),
-        ("x86-64-v4", VectorUnit(lanes=16, registers=32)),
-        ("sapphirerapids", VectorUnit(lanes=16, registers=32)),
-        ("aarch64", VectorUnit(lanes=4, registers=32)),
-        ("neoverse-v2", VectorUnit(lanes=4, registers=32)),
+        ("x86-64-v3", VectorUnit(lanes=8, registers=16, half=True)),
+        ("znver3", VectorUnit(lanes=8, registers=16, half=True)),
+        ("x86-64-v4", VectorUnit(lanes=16, registers=32, half=True)),
+        ("sapphirerapids", VectorUnit(lanes=16, registers=32, half=True)),
+        ("znver4", VectorUnit(lanes=16, registers=32, per_cycle=1, half=True)),
+        ("aarch64", VectorUnit(lanes=4, registers=32, half=True)),
+        ("neoverse-v2", VectorUnit(lanes=4, registers=32, half=True)),
     ],
 )
 def test_vector_units(name: str, unit: VectorUnit) -> None:

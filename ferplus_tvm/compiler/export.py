@@ -53,8 +53,7 @@ def pieces(placed: Placed) -> tuple[Piece, ...]:
     found = []
     offset = 0
     for name, weight in placed.weights.items():
-        dtype: Any = str(weight.dtype)
-        found.append(Piece(name, offset, weight.shape, dtype))
+        found.append(Piece(name, offset, weight.shape, str(weight.dtype)))
         offset += -(-weight.nbytes // artifact.ALIGNMENT) * artifact.ALIGNMENT
     return tuple(found)
 

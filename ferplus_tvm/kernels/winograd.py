@@ -13,14 +13,15 @@ Registers
     input (`tensorir.RegisterTile`).  A transform has two rows of a tile in flight.
 Caches
     Per panel of output channels, M of a block of tiles is written and at once transformed back, so
-    that it never leaves L2.  Two ways with V.  *Blocks*: each task transforms a block of tiles,
-    which then meets all panels in L2; U is read once per block, so for layers whose U is small,
+    that it never leaves L2.  Two ways with V.  *Blocks*: each task transforms a few tiles, which
+    then meet all panels; U is read once per block, from L2 or L3, so for layers whose U is small,
     and for batches.  *Panels*: V covers the whole map, and the tasks are the panels, so that every
     byte of U is read once, in order, by one core; for layers whose U outweighs their map.
     With ``prefetch``, U is asked for that many floats ahead: hardware prefetchers stop at each
     page of 4 KB, and what comes from memory would then wait at each.
 Not used
-    Three passes over the whole map (V, M, y): M goes out to L3 and back, 20 % slower.
+    Three passes over the whole map (V, M, y): M goes out to L3 and back, 20 % slower.  Blocks that
+    fill L2: 5 % slower, 10 % where a neighbour uses the cache too.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ from ferplus_tvm.kernels.winograd_transforms import transform_input, transform_o
 from ferplus_tvm.targets import VectorUnit
 
 _SMALL_WEIGHTS = 3 << 20  # bytes of U that are read again for every block without harm
-_BLOCK_BYTES = 600 << 10  # of V: it has to leave room in L2 for M and for U in passing
-_MANY_ROWS = 8  # tiles that amortise the loading of weights
-_BLOCKS = 8  # for as many threads
-_TILES_PER_READ = 0.5  # what it costs to read U for a block, as tiles
-_PREFETCH = 2048  # floats, two pages ahead
+_BLOCK_BYTES = 300 << 10  # the most of V, so that much of L2 stays free for M and for U in passing
+_BLOCK_DOUBLES = 6 << 20  # bytes of V that would double the time, by what larger blocks cost
+_ROWS = 8  # tiles that amortise the loading of weights
+_SUMS = 16  # accumulators beyond which more help no more
+_PREFETCH = 1024  # floats, one page ahead
 
 
 def applies(w: conv2d.Workload) -> bool:
@@ -117,35 +118,32 @@ class Config:
     def preset(cls, w: conv2d.Workload, unit: VectorUnit, tile: int) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Two vectors of channels by half to all of the tiles that the registers then hold; a map of
-        few tiles takes more channels in place of the tiles.  Rows and blocks are those that leave
-        the least to compute in vain, and blocks are even in number and eight or more where that
-        leaves them large enough, so that threads have equal shares.
+        Two vectors of channels; a map of few tiles takes more channels in place of the tiles.  A
+        block of tiles is small, so that V and M leave the caches to U, even where these are shared
+        with others; its size and the rows are those that leave the least to compute in vain for two
+        threads with equal shares, in register tiles that are as full as can be.
         """
         tiles = _tiles(w, tile)
-        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2)
-        if tiles < _MANY_ROWS:
-            vectors = vectors_per_tile(w.out_channels, unit.lanes, most=4)
+        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if tiles >= _ROWS else 4)
         most = max(1, (unit.registers - vectors - 1) // vectors)
         elements = ALGORITHMS[tile].side ** 2
-        few_weights = 4 * elements * w.in_channels * w.out_channels <= _SMALL_WEIGHTS
-        if w.batch == 1 and not few_weights:
-            rows = _even_share(tiles, min(most, _MANY_ROWS))
+        if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
+            rows = _even_share(tiles, min(most, _ROWS))
             return cls(unit.lanes, tile, vectors, rows, 0, _PREFETCH)
-        most = min(most, tiles)
-        fitting = max(_MANY_ROWS, _BLOCK_BYTES // (4 * elements * w.in_channels))
-        wanted = max(-(-tiles // _BLOCKS), _MANY_ROWS if few_weights else 2 * _MANY_ROWS)
-        largest = max(most, min(fitting, wanted))
+        tile_bytes = 4 * elements * w.in_channels  # of V
+        largest = min(tiles, max(_ROWS, _BLOCK_BYTES // tile_bytes))
         configs = [
             cls(unit.lanes, tile, vectors, rows, block)
-            for rows in range(-(-most // 2), most + 1)
-            for block in range(rows, largest + 1, rows)
+            for block in range(1, largest + 1)
+            for rows in range(1, min(most, block) + 1)
         ]
 
         def cost(config: Config) -> float:
-            accumulators = min(config.rows * vectors, 2 * _MANY_ROWS)
-            blocks = -(-tiles // config.block)
-            return computed_tiles(w, config) * (1 + 1 / accumulators) + blocks * _TILES_PER_READ
+            full, rest = divmod(config.block, config.rows)
+            shares = [config.rows] * full + [rest] * (rest > 0)
+            time = sum(rows * (1 + 1 / min(rows * vectors, _SUMS)) for rows in shares)
+            crowding = 1 + config.block * tile_bytes / _BLOCK_DOUBLES
+            return computed_tiles(w, config) / config.block * time * crowding
 
         return min(configs, key=cost)
 
