@@ -101,8 +101,10 @@ def test_any_border(target: ResolvedTarget, tile: int, padding: tuple[int, int, 
 
 
 @tiles
-@pytest.mark.parametrize(("block", "rows"), [(0, 1), (0, 3), (1, 1), (3, 2), (4, 4), (7, 3)])
-@pytest.mark.parametrize("prefetch", [0, 64])
+@pytest.mark.parametrize(
+    ("block", "rows", "prefetch"),
+    [(0, 1, 0), (0, 3, 64), (1, 1, 64), (3, 2, 0), (4, 4, 0), (7, 3, 64)],
+)
 def test_panels_and_blocks_of_any_size_give_the_answer(
     target: ResolvedTarget, tile: int, block: int, rows: int, prefetch: int
 ) -> None:
@@ -115,8 +117,9 @@ def test_panels_and_blocks_of_any_size_give_the_answer(
 
 @tiles
 @pytest.mark.parametrize("block", [0, 3])
-@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 2, 3, 0), (2, 0, 0, 1)])
-@pytest.mark.parametrize("size", [(2, 7), (9, 5)])
+@pytest.mark.parametrize(
+    ("border", "size"), [((1, 1, 1, 1), (9, 5)), ((0, 2, 3, 0), (2, 7)), ((2, 0, 0, 1), (9, 5))]
+)
 def test_the_map_is_written_into_the_border_that_its_reader_wants(
     target: ResolvedTarget, tile: int, block: int, border: Any, size: tuple[int, int]
 ) -> None:

@@ -264,7 +264,7 @@ for turn in range(50):
 for _ in range(500):  # a forgotten engine's thread ends by itself
     after = held()
     more = after.pop("all") - before["all"]
-    level = all(after[what] == before[what] for what in after)
+    level = all(after[what] <= before[what] for what in after)
     if level and more <= 20:  # the allocator's arenas vary
         break
     time.sleep(0.01)
