@@ -50,23 +50,21 @@ class Choice:
 def choose(w: conv2d.Workload, unit: VectorUnit, recorded: int | None = None) -> Choice:
     """Return the algorithm of a convolution with the least estimated time.
 
-    ``recorded`` is the one that a tuning record found to be the fastest, and then chosen.
+    ``recorded`` is the one that a tuning record found to be the fastest: chosen, if it applies.
     """
     estimates = {0: _direct(w, unit)}
     if winograd.applies(w):
-        estimates |= {
-            tile: _winograd(w, unit, tile)
-            for tile in ALGORITHMS
-            if tile < 6 or _weights(w, tile) <= _LARGEST_OF_F6
-        }
+        estimates |= {tile: _winograd(w, unit, tile) for tile in ALGORITHMS}
     compared = ", ".join(
         f"{'direct' if candidate == 0 else f'F({candidate},3)'} {milliseconds:.2f} ms"
         for candidate, milliseconds in sorted(estimates.items())
     )
     if recorded in estimates:
         return Choice(recorded, estimates[recorded], f"tuned; estimated {compared}")
-    tile = min(estimates, key=lambda candidate: estimates[candidate])
-    return Choice(tile, estimates[tile], f"estimated {compared}")
+    offered = [tile for tile in estimates if tile < 6 or _weights(w, tile) <= _LARGEST_OF_F6]
+    tile = min(offered, key=lambda candidate: estimates[candidate])
+    crowded = "" if 6 in offered or 6 not in estimates else ", F(6,3)'s weights crowd the caches"
+    return Choice(tile, estimates[tile], f"estimated {compared}{crowded}")
 
 
 def only_dense(w: dense.Workload, unit: VectorUnit) -> Choice:

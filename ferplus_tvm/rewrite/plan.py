@@ -19,6 +19,8 @@ from ferplus_tvm.rewrite.choose import Choice, choose, only_dense, only_max_pool
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
 
+_MOST_VALUES = 1 << 30  # indices are 32 bits, and a border adds to them
+
 Record = Callable[[Any], dict[str, int] | None]
 """Takes a layer's specification; returns the configuration that a tuning log holds, or None."""
 
@@ -114,6 +116,8 @@ def plan(layers: Sequence[Layer], batch: int, unit: VectorUnit, record: Record) 
         else:
             step = planner.pool(layer)
         steps.append(step)
+    for step in steps:
+        _expect_indices(step, batch)
     # The faces come without a border, and each map with the one that its reader wants.
     wanted = [NO_BORDER, *(step.wanted_border for step in steps[1:]), NO_BORDER]
     return [
@@ -157,6 +161,8 @@ class _Planner:
             pooled = workload
         record = self.record(specification.conv(pooled))
         choice = choose(workload, self.unit, None if record is None else record.get("tile", 0))
+        if record is not None and choice.tile != record.get("tile", 0):
+            raise _misfit(workload.name, f"there is no algorithm {record['tile']} for it")
         config: Any
         if choice.tile:
             workload = pooled
@@ -243,6 +249,16 @@ class _Planner:
         return (self.shape[0], self.shape[1], self.shape[2])
 
 
+def _expect_indices(step: Step, batch: int) -> None:
+    """See that a map's values can be counted in 32 bits, as the kernels do."""
+    values = batch * int(np.prod(step.out_shape))
+    if values > _MOST_VALUES:
+        raise ModelShapeError(
+            f"the layer {step.layer.name!r} makes {values} values at batch {batch}: expected at "
+            f"most {_MOST_VALUES}; compile for smaller batches, which serve any number of faces"
+        )
+
+
 def _recorded(config: Any, record: dict[str, int], kernel: str) -> Any:
     try:
         return config(**{name: value for name, value in record.items() if name != "tile" or value})
@@ -251,10 +267,11 @@ def _recorded(config: Any, record: dict[str, int], kernel: str) -> Any:
 
 
 def _expect_fit(config: Any, kernel: str, unit: VectorUnit, out_channels: int) -> None:
-    wrong = [name for name, value in vars(config).items() if value < 0]
-    if wrong:
-        raise _misfit(kernel, f"{wrong[0]} is negative")
-    if config.lanes != unit.lanes or not config.panel or out_channels % config.panel:
+    for name, value in vars(config).items():
+        least = 0 if name in ("block", "prefetch") else 1
+        if value < least:
+            raise _misfit(kernel, f"its {name} is {value}, expected {least} or more")
+    if config.lanes != unit.lanes or out_channels % config.panel:
         raise _misfit(kernel, f"panels of {config.panel} channels do not divide {out_channels}")
 
 

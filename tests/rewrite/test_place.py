@@ -206,6 +206,11 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Layer], message
     assert "\n" not in str(caught.value)
 
 
+def test_a_batch_whose_maps_cannot_be_indexed_is_refused_by_its_layer() -> None:
+    with pytest.raises(ModelShapeError, match=r"^the layer 'a' makes 1\d{9} values at batch 4096"):
+        untuned([conv("a", 1, 90), HALVES, dense("c", 90 * 1024, 8)], [4096], AVX512)
+
+
 def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
     layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
     placed = untuned(layers, [1, 3], AVX512)
