@@ -47,7 +47,7 @@ class Kernel:
     fused
         the name of a pooling that the kernel took in, or None.
     tiling
-        the kernel's configuration, or "tuning record" where a record replaced it.
+        the kernel's configuration.
     tuned
         whether there was a tuning record; a preset is used where none was found.
     why

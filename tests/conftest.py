@@ -18,6 +18,12 @@ from ferplus_tvm.compiler.pipeline import CompileResult
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_tuning_logs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep out what the person who runs the tests has tuned."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
     """The bundled model, compiled for this machine at batch sizes 1, 3 and 8."""

@@ -12,7 +12,7 @@ from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
-    from ferplus_tvm.manifest import Kernel
+    from ferplus_tvm.manifest import Kernel, Manifest
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
@@ -44,8 +44,12 @@ def compile_(
         str, typer.Option(metavar="SIZES", help="Batch sizes to compile for.")
     ] = "1,8,32",
     tuning_logs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Tuning logs in place of the shipped ones.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Tuning logs to look into before yours and the shipped."),
     ] = None,
+    require_tuned: Annotated[
+        bool, typer.Option("--require-tuned", help="Fail where a kernel has no tuning record.")
+    ] = False,
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Put libtvm_runtime beside the library.")
     ] = False,
@@ -68,6 +72,7 @@ def compile_(
             output,
             sizes,
             tuning_logs=tuning_logs,
+            require_tuned=require_tuned,
             with_runtime=with_runtime,
             progress=progress,
         )
@@ -82,14 +87,13 @@ def compile_(
         if error is not None
         else f"not run here: 'ferplus-tvm verify {result.path.name}' does it on the device"
     )
-    kernels = len(manifest.kernels)
     print_facts(
         [
             ("library", f"{result.path} ({size / 1e6:.1f} MB)"),
             ("model", manifest.model_name),
             ("target", f"{manifest.target} ({manifest.triple})"),
             ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
-            ("tuned", f"{kernels - len(manifest.untuned)} of {kernels} kernels"),
+            ("tuned", _tuned(manifest)),
             ("checked", checked),
             ("time", f"{result.seconds:.1f} s"),
             *([("runtime", str(result.runtime))] if result.runtime else []),
@@ -106,6 +110,14 @@ def compile_(
             [_explained(kernel) for kernel in manifest.kernels],
             fold="why",
         )
+
+
+def _tuned(manifest: Manifest) -> str:
+    kernels = len(manifest.kernels)
+    text = f"{kernels - len(manifest.untuned)} of {kernels} kernels"
+    if manifest.tuning_logs not in ("", manifest.target):
+        text += f", by the log of {manifest.tuning_logs}, the nearest to {manifest.target}"
+    return text
 
 
 def _explained(kernel: Kernel) -> tuple[str, ...]:

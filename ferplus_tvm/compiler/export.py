@@ -65,9 +65,12 @@ def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> C
 
 
 def describe(
-    options: CompileOptions, imported: ImportedModel, placed: Placed, check: Check
+    options: CompileOptions, imported: ImportedModel, placed: Placed, check: Check, log: str
 ) -> Manifest:
-    """Return the manifest, but for what is known only when the file is written."""
+    """Return the manifest, but for what is known only when the file is written.
+
+    ``log`` is the target whose tuning log was looked into.
+    """
     target = options.target
     index = {name: position for position, name in enumerate(placed.weights)}
     own_runtime = library.installed() if _is_here(target) else None
@@ -94,7 +97,7 @@ def describe(
             for batch, name in placed.functions.items()
         },
         kernels=placed.kernels,
-        tuning_logs=target.name if any(kernel.tuned for kernel in placed.kernels) else "",
+        tuning_logs=log if any(kernel.tuned for kernel in placed.kernels) else "",
         check=check,
         options=options.describe(),
         image_sha256="",

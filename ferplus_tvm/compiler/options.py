@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.errors import CompileError
+from ferplus_tvm.errors import CompileError, TuningLogError
 from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning import database
@@ -25,7 +25,9 @@ class CompileOptions:
     batch_sizes
         increasing, without repetition.
     tuning_logs
-        the folder to look records up in.
+        the folders to look records up in, in order.
+    require_tuned
+        whether every kernel has to have a record.
     with_runtime
         whether to put a copy of ``libtvm_runtime`` beside the library.
     """
@@ -34,7 +36,8 @@ class CompileOptions:
     target: ResolvedTarget
     output: Path
     batch_sizes: tuple[int, ...]
-    tuning_logs: Path
+    tuning_logs: tuple[Path, ...]
+    require_tuned: bool
     with_runtime: bool
 
     @classmethod
@@ -45,6 +48,7 @@ class CompileOptions:
         output: str | os.PathLike[str],
         batch_sizes: Iterable[int],
         tuning_logs: str | os.PathLike[str] | None,
+        require_tuned: bool,
         with_runtime: bool,
     ) -> CompileOptions:
         """Work the options out.
@@ -57,6 +61,8 @@ class CompileOptions:
             For batch sizes that are not whole numbers.
         TargetError
             For a target that does not exist.
+        TuningLogError
+            If there is no such folder of tuning logs.
         CompileError
             If the output's folder is missing, or what stands in its place is not for replacing: a
             folder, a device, the model itself, the runtime library.
@@ -72,8 +78,16 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
-        logs = Path(tuning_logs) if tuning_logs is not None else database.shipped()
-        return cls(model, resolve(target), path, sizes, logs, with_runtime)
+        logs: tuple[Path, ...] = (database.own(), database.shipped())
+        if tuning_logs is not None:
+            if not Path(tuning_logs).is_dir():
+                raise TuningLogError(
+                    f"{tuning_logs} is not a folder: expected the folder of tuning logs, with one "
+                    "folder per target in it"
+                )
+            logs = (Path(tuning_logs), *logs)
+        resolved = resolve(target)
+        return cls(model, resolved, path, sizes, logs, require_tuned, with_runtime)
 
     def describe(self) -> dict[str, Any]:
         """Return what is worth recording: no paths of the machine that compiled."""

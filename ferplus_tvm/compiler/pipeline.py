@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower, reference
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
+from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.manifest import Manifest
+from ferplus_tvm.manifest import Kernel, Manifest
 from ferplus_tvm.rewrite.match import match
 from ferplus_tvm.rewrite.place import place
-from ferplus_tvm.tuning.database import TuningLog
+from ferplus_tvm.tuning.database import find
 from ferplus_tvm.zoo import resolve as resolve_model
 
 STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
@@ -53,6 +54,7 @@ def compile(
     batch_sizes: Iterable[int] = (1, 8, 32),
     *,
     tuning_logs: str | os.PathLike[str] | None = None,
+    require_tuned: bool = False,
     with_runtime: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CompileResult:
@@ -69,7 +71,10 @@ def compile(
     batch_sizes
         The batch sizes to compile for; an engine serves any number of faces with them.
     tuning_logs
-        The folder of tuning logs; by default those that the package carries.
+        A folder of tuning logs to look into before the user's own and those that the package
+        carries.  A target without a log takes that of the nearest target.
+    require_tuned
+        Refuse to use a preset where no record is found.
     with_runtime
         Put a copy of the target's ``libtvm_runtime`` beside the library.
     progress
@@ -82,12 +87,14 @@ def compile(
     TargetError
         If the target does not exist.
     TuningLogError
-        If the tuning logs are missing or damaged.
+        If the tuning logs are missing or damaged, or a record that is required is not there.
     CompileError
         If linking fails, or the library's scores are off the reference.
     """
     start = time.perf_counter()
-    options = CompileOptions.of(model, target, output, batch_sizes, tuning_logs, with_runtime)
+    options = CompileOptions.of(
+        model, target, output, batch_sizes, tuning_logs, require_tuned, with_runtime
+    )
     runtime = export.find_runtime(options) if with_runtime else None
 
     # ONNX -> tidy graph -> Relax -> layers
@@ -101,14 +108,16 @@ def compile(
 
     # layers -> scheduled kernels, weights as they want them
     progress("place kernels")
-    log = TuningLog(options.tuning_logs, options.target.name)
+    log = find(options.tuning_logs, options.target)
     tvm_target = options.target.tvm_target()
     placed = place(
         layers,
         options.batch_sizes,
         options.target.vector_unit,
-        lambda specification: log.config(specification, tvm_target),
+        lambda specification: log.config(specification, tvm_target) if log else None,
     )
+    if options.require_tuned:
+        _expect_tuned(placed.kernels, options.target.name)
 
     # kernels -> native code -> library file under a temporary name
     progress("compile")
@@ -116,7 +125,7 @@ def compile(
     progress("link")
     image = export.link_image(executable, options.target)
     acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
-    manifest = export.describe(options, imported, placed, acceptance)
+    manifest = export.describe(options, imported, placed, acceptance, log.target if log else "")
     weights = export.lay_out(placed)
     with export.temporary(options.output) as unfinished:
         export.write(unfinished, image, weights, manifest)
@@ -132,3 +141,12 @@ def compile(
         os.replace(unfinished, options.output)
     seconds = time.perf_counter() - start
     return CompileResult(options.output, manifest, verified, seconds, copied)
+
+
+def _expect_tuned(kernels: Sequence[Kernel], target: str) -> None:
+    missed = list(dict.fromkeys(kernel.kernel for kernel in kernels if not kernel.tuned))
+    if missed:
+        raise TuningLogError(
+            f"{len(missed)} kernels have no tuning record for {target} ({', '.join(missed)}): give "
+            "the logs that hold them, or compile without --require-tuned"
+        )

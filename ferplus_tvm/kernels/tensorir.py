@@ -124,17 +124,6 @@ def when(condition: Expr) -> Iterator[None]:
         yield
 
 
-def least(*values: Expr) -> Expr:
-    """Return the least of some values; numbers are taken for what they are."""
-    from tvm import tirx
-
-    first, *others = values
-    for other in others:
-        known = isinstance(first, int) and isinstance(other, int)
-        first = min(first, other) if known else tirx.min(first, other)
-    return first
-
-
 @dataclass(frozen=True)
 class Vectors:
     """Vectors of ``lanes`` float32 numbers; one lane is a plain number."""

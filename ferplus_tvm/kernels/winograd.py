@@ -46,7 +46,6 @@ from ferplus_tvm.kernels.tensorir import (
     flat,
     function,
     in_tiles,
-    least,
     parallel,
     prefetch,
     scratch,
@@ -62,6 +61,7 @@ _SMALL_WEIGHTS = 3 << 20  # bytes of U that are read again for every block witho
 _BLOCK_BYTES = 300 << 10  # the most of V, so that much of L2 stays free for M and for U in passing
 _BLOCK_DOUBLES = 6 << 20  # bytes of V that would double the time, by what larger blocks cost
 _ROWS = 8  # tiles that amortise the loading of weights
+_FEW = 4  # tiles that give enough accumulators with two vectors
 _SUMS = 16  # accumulators beyond which more help no more
 _PREFETCH = 1024  # floats, one page ahead
 
@@ -118,13 +118,14 @@ class Config:
     def preset(cls, w: conv2d.Workload, unit: VectorUnit, tile: int) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Two vectors of channels; a map of few tiles takes more channels in place of the tiles.  A
-        block of tiles is small, so that V and M leave the caches to U, even where these are shared
-        with others; its size and the rows are those that leave the least to compute in vain for two
-        threads with equal shares, in register tiles that are as full as can be.
+        Two vectors of channels, so that batches share the layout of the weights; more only where a
+        tile or two would leave most of the registers unused.  A block of tiles is small, so that V
+        and M leave the caches to U, even where these are shared with others; its size and the rows
+        are those that leave the least to compute in vain for two threads with equal shares, in
+        register tiles that are as full as can be.
         """
         tiles = _tiles(w, tile)
-        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if tiles >= _ROWS else 4)
+        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if tiles >= _FEW else 4)
         most = max(1, (unit.registers - vectors - 1) // vectors)
         elements = ALGORITHMS[tile].side ** 2
         if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
@@ -286,9 +287,11 @@ class _Winograd:
 
         The last block may reach beyond the last tile, and then computes that one again.
         """
+        from tvm import tirx
+
         at = first + position
         if self.tiles % self.block:
-            at = least(at, self.tiles - 1)
+            at = tirx.min(at, self.tiles - 1)
         at = value(at)
         per_image = self.tiles_high * self.tiles_wide
         image, row = at // per_image, at // self.tiles_wide % self.tiles_high

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.targets import NAMED, ResolvedTarget, resolve
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
@@ -22,9 +23,52 @@ def shipped() -> Path:
     return packed if packed.is_dir() else package.parent / "tuning_logs"
 
 
+def own() -> Path:
+    """Return the folder of the user's own logs, whether or not it exists."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("ferplus_tvm", appauthor=False)) / "tuning_logs"
+
+
+def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
+    """Return the log to use for a target: its own in the first folder that has one, or the nearest.
+
+    The nearest is that of a named target whose code runs on this one and whose registers are the
+    same, with the most features.
+
+    Raises
+    ------
+    TuningLogError
+        If the log cannot be read as a database.
+    """
+    present = [folder for folder in folders if folder.is_dir()]
+    for folder in present:
+        if _holds_a_log(folder / target.name):
+            return TuningLog(folder, target.name)
+    for folder in present:
+        fitting = [
+            named
+            for named in (resolve(name) for name in NAMED if _holds_a_log(folder / name))
+            if named.arch == target.arch
+            and named.features <= target.features
+            and named.vector_unit.registers == target.vector_unit.registers
+            and named.vector_unit.lanes == target.vector_unit.lanes
+        ]
+        if fitting:
+            nearest = max(fitting, key=lambda named: (len(named.features), named.name))
+            return TuningLog(folder, nearest.name)
+    return None
+
+
+def _holds_a_log(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (WORKLOADS, RECORDS))
+
+
 class TuningLog:
     """The records of one target; an absent log has none.
 
+    target
+        the target that they were measured on.
     folder
         the folder that holds the two files, whether or not they are there.
     """
@@ -42,6 +86,7 @@ class TuningLog:
                 f"{logs} is not a folder: expected the folder of tuning logs, with one folder "
                 "per target in it"
             )
+        self.target = target
         self.folder = Path(logs) / target
         self._database = self._open()
 

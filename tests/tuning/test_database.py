@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tvm
-from tvm import IRModule, relax, s_tir
-from tvm.s_tir.meta_schedule.arg_info import ArgInfo
-from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
+from tvm import relax
 
 from ferplus_tvm import targets
 from ferplus_tvm.compiler import lower
@@ -25,7 +23,8 @@ from ferplus_tvm.kernels.conv2d import Config, Workload
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer
 from ferplus_tvm.rewrite.place import place
 from ferplus_tvm.rewrite.plan import plan
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog, annotate, shipped
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog, shipped
+from tests.tuning.support import write_log
 
 NAME = "native"
 TARGET = targets.resolve(NAME)
@@ -43,20 +42,11 @@ def logs(tmp_path: Path) -> Path:
     """Logs with one record of RECORDED, two columns wide, which no preset is, and one workload."""
     preset = Config.preset(RECORDED, UNIT)
     assert preset.width != 2
-    folder = tmp_path / NAME
-    folder.mkdir()
-    database = JSONDatabase(
-        str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
-    )
-    module = IRModule({"main": specify(RECORDED)})
-    sch = s_tir.Schedule(module)
-    annotate(sch, {"tile": 0, **vars(replace(preset, width=2))})
-    workload = database.commit_workload(module)
-    arguments = ArgInfo.from_prim_func(module["main"])
-    database.commit_tuning_record(
-        TuningRecord(sch.trace, workload, [0.001], TARGET.tvm_target(), arguments)
-    )
-    database.commit_workload(IRModule({"main": specify(replace(RECORDED, relu=False))}))
+    records = [
+        (specify(RECORDED), {"tile": 0, **vars(replace(preset, width=2))}),
+        (specify(replace(RECORDED, relu=False)), None),
+    ]
+    write_log(tmp_path, NAME, records)
     return tmp_path
 
 

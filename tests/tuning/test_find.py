@@ -1,0 +1,74 @@
+"""Which tuning log a target gets: its own, or that of the nearest target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ferplus_tvm import targets
+from ferplus_tvm.tuning import database
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, find
+
+
+def log(folder: Path, *names: str) -> Path:
+    """Put an empty log of each target into a folder of logs."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for file in (WORKLOADS, RECORDS):
+            (folder / name / file).touch()
+    return folder
+
+
+def found(target: str, *folders: Path) -> tuple[str, Path] | None:
+    taken = find(folders, targets.resolve(target))
+    return None if taken is None else (taken.target, taken.folder.parent)
+
+
+def test_its_own_log_in_the_first_folder_that_has_one(tmp_path: Path) -> None:
+    first = log(tmp_path / "first", "x86-64-v3")
+    second = log(tmp_path / "second", "x86-64-v4", "znver4")
+    third = log(tmp_path / "third", "znver4")
+    assert found("znver4", tmp_path / "absent", first, second, third) == ("znver4", second)
+
+
+@pytest.mark.parametrize(
+    ("target", "logs", "nearest"),
+    [
+        ("znver5", ["x86-64-v3", "x86-64-v4", "znver4"], "znver4"),
+        ("sapphirerapids", ["x86-64-v4", "skylake-avx512", "icelake-server"], "icelake-server"),
+        ("skylake-avx512", ["x86-64-v4", "icelake-server"], "x86-64-v4"),
+        ("znver3", ["x86-64-v2", "x86-64-v3", "x86-64-v4"], "x86-64-v3"),
+        ("cortex-a76", ["aarch64", "x86-64-v3"], "aarch64"),
+    ],
+)
+def test_the_nearest_has_the_most_features_that_the_target_has_too(
+    tmp_path: Path, target: str, logs: list[str], nearest: str
+) -> None:
+    assert found(target, log(tmp_path, *logs)) == (nearest, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "logs"),
+    [
+        ("x86-64-v4", ["x86-64-v3"]),  # narrower registers: another shape of kernels
+        ("x86-64-v3", ["x86-64-v4"]),  # code that would not run
+        ("aarch64", ["x86-64-v2"]),
+        ("x86-64-v3", []),
+    ],
+)
+def test_without_one_near_enough_there_is_none(
+    tmp_path: Path, target: str, logs: list[str]
+) -> None:
+    assert found(target, log(tmp_path, *logs)) is None
+
+
+def test_folders_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    log(tmp_path, "../escape", "notes")
+    assert found("x86-64-v3", tmp_path) is None
+
+
+def test_the_users_own_folder_lies_outside_of_the_package() -> None:
+    assert database.own().name == "tuning_logs"
+    assert database.own() != database.shipped()
+    assert "ferplus_tvm" in str(database.own())
