@@ -96,7 +96,8 @@ def fastest(call: Callable[[], object], times: int) -> float:
 def direct_flops(kernel: Kernel) -> float:
     """Return a layer's operations as a direct convolution or a dense layer, by its kernel's name.
 
-    Names are ``conv3x3_64x64_1to64_batch1`` or ``dense_4096to1024_batch1``.
+    FER+'s convolutions keep the size of the map, so that the name's is the output's.  Names are
+    ``conv3x3_64x64_1to64_batch1`` or ``dense_4096to1024_batch1``.
     """
     kind, *rest = kernel.kernel.split("_")
     if kind.startswith("conv"):

@@ -144,8 +144,12 @@ class Manifest:
 
     @property
     def untuned(self) -> tuple[str, ...]:
-        """The kernels that had no tuning record."""
-        return tuple(kernel.kernel for kernel in self.kernels if not kernel.tuned)
+        """The kernels that had no tuning record; a pooling has nothing to tune."""
+        return tuple(
+            kernel.kernel
+            for kernel in self.kernels
+            if not kernel.tuned and kernel.algorithm != "max pool"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

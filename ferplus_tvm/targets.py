@@ -76,8 +76,8 @@ _VECTOR_UNITS = (
     ("neon", VectorUnit(lanes=4, registers=32, half=True)),
 )
 _PLAIN = VectorUnit(lanes=4, registers=16)
-# CPUs that take a register of that width in two halves, or have one unit for it.
-_ONE_PER_CYCLE = frozenset({"znver4", "cortex-a72"})
+# CPUs that take a register of so many floats in two halves, or have one unit for it.
+_ONE_PER_CYCLE = frozenset({("znver4", 16), ("cortex-a72", 4)})
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class ResolvedTarget:
     def vector_unit(self) -> VectorUnit:
         """The vector unit that kernels are shaped for."""
         unit = next((unit for feature, unit in _VECTOR_UNITS if feature in self.features), _PLAIN)
-        if self.config.get("mcpu") in _ONE_PER_CYCLE:
+        if (self.config.get("mcpu"), unit.lanes) in _ONE_PER_CYCLE:
             unit = replace(unit, per_cycle=1)
         return replace(unit, half=unit.half or "f16c" in self.features)
 

@@ -9,7 +9,7 @@ from ferplus_tvm.targets import ResolvedTarget
 
 
 def build(module: Any, target: ResolvedTarget) -> Any:
-    """Return the ``VMExecutable`` of a module whose every call is a scheduled kernel.
+    """Return the ``VMExecutable`` of a module whose every call is a kernel.
 
     The passes are those that TVM's own pipeline ends with; nothing is legalised or fused here,
     since the rewrite has chosen every kernel.

@@ -95,6 +95,7 @@ class CompileOptions:
             "model": os.path.basename(self.model),
             "target": self.target.name,
             "batch_sizes": list(self.batch_sizes),
+            "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
 

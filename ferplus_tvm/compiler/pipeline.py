@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.manifest import Kernel, Manifest
+from ferplus_tvm.manifest import Manifest
 from ferplus_tvm.rewrite.match import match
 from ferplus_tvm.rewrite.place import place
 from ferplus_tvm.tuning.database import find
@@ -106,7 +106,7 @@ def compile(
     progress("reference")
     expected = reference.scores(imported.proto, check.inputs(_SEED, _FACES))
 
-    # layers -> scheduled kernels, weights as they want them
+    # layers -> kernels, weights as they want them
     progress("place kernels")
     log = find(options.tuning_logs, options.target)
     tvm_target = options.target.tvm_target()
@@ -116,8 +116,6 @@ def compile(
         options.target.vector_unit,
         lambda specification: log.config(specification, tvm_target) if log else None,
     )
-    if options.require_tuned:
-        _expect_tuned(placed.kernels, options.target.name)
 
     # kernels -> native code -> library file under a temporary name
     progress("compile")
@@ -126,6 +124,8 @@ def compile(
     image = export.link_image(executable, options.target)
     acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
     manifest = export.describe(options, imported, placed, acceptance, log.target if log else "")
+    if options.require_tuned:
+        _expect_tuned(manifest)
     weights = export.lay_out(placed)
     with export.temporary(options.output) as unfinished:
         export.write(unfinished, image, weights, manifest)
@@ -143,10 +143,11 @@ def compile(
     return CompileResult(options.output, manifest, verified, seconds, copied)
 
 
-def _expect_tuned(kernels: Sequence[Kernel], target: str) -> None:
-    missed = list(dict.fromkeys(kernel.kernel for kernel in kernels if not kernel.tuned))
+def _expect_tuned(manifest: Manifest) -> None:
+    missed = list(dict.fromkeys(manifest.untuned))
     if missed:
         raise TuningLogError(
-            f"{len(missed)} kernels have no tuning record for {target} ({', '.join(missed)}): give "
-            "the logs that hold them, or compile without --require-tuned"
+            f"{len(missed)} kernels have no tuning record for {manifest.target} "
+            f"({', '.join(missed)}): give the logs that hold them, or compile without "
+            "--require-tuned"
         )

@@ -1,4 +1,4 @@
-"""The kernels: one file per operator, each with numpy reference, config, definition, schedule.
+"""The kernels: one file per operator, each with numpy reference, config, definition.
 
 All of them work on channels-last maps (N, H, W, C) whose channel count is a multiple of the
 target's vector width: `padded` says how many channels are stored, and the stored channels beyond

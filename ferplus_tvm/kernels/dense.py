@@ -126,7 +126,7 @@ class Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
         Four vectors of outputs and as many rows as the registers hold; fewer if the batch has
-        fewer, and evenly shared: five rows in registers for four go as two and two.
+        fewer, and evenly shared: five rows, where four fit, go as three and two.
         """
         vectors = vectors_per_tile(w.out_features, unit.lanes, most=4)
         most = max(1, (unit.registers - vectors - 1) // vectors)

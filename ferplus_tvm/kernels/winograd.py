@@ -10,7 +10,7 @@ Buffers
     aligned; panel = ``Config.vectors * lanes`` output channels.
 Registers
     The products take ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast
-    input (`tensorir.RegisterTile`).  A transform has two rows of a tile in flight.
+    input (`tensorir.RegisterTile`).  A transform's partial sums take the others.
 Caches
     Per panel of output channels, M of a block of tiles is written and at once transformed back, so
     that it never leaves L2.  Two ways with V.  *Blocks*: each task transforms a few tiles, which
@@ -118,21 +118,21 @@ class Config:
     def preset(cls, w: conv2d.Workload, unit: VectorUnit, tile: int) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Two vectors of channels, so that batches share the layout of the weights; more only where a
-        tile or two would leave most of the registers unused.  A block of tiles is small, so that V
-        and M leave the caches to U, even where these are shared with others; its size and the rows
-        are those that leave the least to compute in vain for two threads with equal shares, in
-        register tiles that are as full as can be.
+        Two vectors of channels, so that batches with one algorithm share the layout of the weights;
+        more only where a tile or two would leave most of the registers unused.  A block of tiles is
+        small, so that V and M leave the caches to U, even where these are shared with others; its
+        size and the rows are those that leave the least to compute in vain for two threads with
+        equal shares, in register tiles that are as full as can be.
         """
-        tiles = _tiles(w, tile)
-        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if tiles >= _FEW else 4)
+        count = tiles(w, tile)
+        vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if count >= _FEW else 4)
         most = max(1, (unit.registers - vectors - 1) // vectors)
         elements = ALGORITHMS[tile].side ** 2
         if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
-            rows = _even_share(tiles, min(most, _ROWS))
+            rows = _even_share(count, min(most, _ROWS))
             return cls(unit.lanes, tile, vectors, rows, 0, _PREFETCH)
         tile_bytes = 4 * elements * w.in_channels  # of V
-        largest = min(tiles, max(_ROWS, _BLOCK_BYTES // tile_bytes))
+        largest = min(count, max(_ROWS, _BLOCK_BYTES // tile_bytes))
         configs = [
             cls(unit.lanes, tile, vectors, rows, block)
             for block in range(1, largest + 1)
@@ -151,10 +151,10 @@ class Config:
 
 def computed_tiles(w: conv2d.Workload, config: Config) -> int:
     """Return how many tiles' time the kernel takes, where two threads share the blocks."""
-    tiles = _tiles(w, config.tile)
-    if not config.block or tiles == 1:
-        return tiles
-    blocks = -(-tiles // config.block)
+    count = tiles(w, config.tile)
+    if not config.block or count == 1:
+        return count
+    blocks = -(-count // config.block)
     return (blocks + blocks % 2) * config.block
 
 
@@ -167,7 +167,8 @@ def _counts(w: conv2d.Workload, tile: int) -> tuple[int, int]:
     return -(-w.out_height // tile), -(-w.out_width // tile)
 
 
-def _tiles(w: conv2d.Workload, tile: int) -> int:
+def tiles(w: conv2d.Workload, tile: int) -> int:
+    """Return how many Winograd tiles cover the outputs of all images."""
     high, wide = _counts(w, tile)
     return w.batch * high * wide
 
@@ -206,7 +207,7 @@ def strides(w: conv2d.Workload, config: Config) -> tuple[int, int]:
     That is one vector more than their size: a tile's values would otherwise be powers of two apart,
     in one set of L1, and evict each other.
     """
-    block = config.block or _tiles(w, config.tile)
+    block = config.block or tiles(w, config.tile)
     return block * w.in_channels + config.lanes, block * config.panel + config.lanes
 
 
@@ -219,7 +220,7 @@ class _Winograd:
         self.unit = Vectors(config.lanes)
         self.out_border = out_border
         self.tiles_high, self.tiles_wide = _counts(w, config.tile)
-        self.tiles = _tiles(w, config.tile)
+        self.tiles = tiles(w, config.tile)
         self.block = config.block or self.tiles
         self.elements = config.algorithm.side**2
         self.panels = w.out_channels // config.panel

@@ -4,9 +4,10 @@ Both rest on the points being zero, pairs p and -p, and infinity (see `winograd_
 of B^T for p and -p differ in the sign of their odd half, and A^T's columns for them are equal or
 opposite, so that two rows share their partial sums.
 
-A tile of F(4, 3) has 36 values, more than there are registers.  Rows of the first pass that belong
-together are followed by the whole second pass for them, before the next ones are begun: at most
-two rows of intermediate values are alive, and what is loaded again comes from L1.
+A tile of F(4, 3) has 36 values, more than there are registers.  Going in, rows of the first pass
+that belong together are followed by the whole second pass for them, before the next ones are begun:
+at most two rows of intermediate values are alive, and what is loaded again comes from L1.  Going
+back, the first pass leaves m (m+2) values, which is 24 for F(4, 3).
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def _write(
     shapes = [(batch, 1, 64, 64), *((batch, *step.out_shape) for step, _ in calls)]
     kernels = []
     for (step, _), shape in zip(calls, shapes, strict=False):
-        border = "".join(map(str, step.out_border)) if any(step.out_border) else ""
+        border = "x".join(map(str, step.out_border)) if any(step.out_border) else ""
         symbol = step.workload.name + (f"_border{border}" if border else "")
         function = step.define(shape).with_attr("global_symbol", symbol)
         kernels.append(builder.add_func(function, symbol))

@@ -1,11 +1,12 @@
 """Plan a network for one batch size: a kernel with its configuration for every layer.
 
 A plan knows shapes but touches no weights.  Every map lies channels last, between two kernels in
-the border of zeros that its reader wants, so that nothing is ever copied into one.
+the border of zeros that its reader wants, so that nothing but the faces is copied into one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from ferplus_tvm.rewrite.choose import Choice, choose, only_dense, only_max_pool
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
 
+_MOST_OF_A_CONFIG = 1 << 20
 _MOST_VALUES = 1 << 30  # indices are 32 bits, and a border adds to them
 
 Record = Callable[[Any], dict[str, int] | None]
@@ -116,14 +118,15 @@ def plan(layers: Sequence[Layer], batch: int, unit: VectorUnit, record: Record) 
         else:
             step = planner.pool(layer)
         steps.append(step)
-    for step in steps:
-        _expect_indices(step, batch)
     # The faces come without a border, and each map with the one that its reader wants.
     wanted = [NO_BORDER, *(step.wanted_border for step in steps[1:]), NO_BORDER]
-    return [
+    bordered = [
         replace(step, in_border=before, out_border=after)
         for step, before, after in zip(steps, wanted, wanted[1:], strict=False)
     ]
+    for step in bordered:
+        _expect_indices(step, batch)
+    return bordered
 
 
 @dataclass
@@ -171,7 +174,7 @@ class _Planner:
             config = conv2d.Config.preset(workload, self.unit)
         if record is not None:
             config = _recorded(type(config), record, workload.name)
-            _expect_fit(config, workload.name, self.unit, workload.out_channels)
+            _expect_fit(config, workload, self.unit, workload.out_channels)
         fused = follower if workload.pool else None
         step = self.step(layer, workload, config, choice, record is not None, fused)
         shrink = 2 if fused else 1
@@ -221,7 +224,7 @@ class _Planner:
         config = dense.Config.preset(workload, self.unit)
         if record is not None:
             config = _recorded(dense.Config, record, workload.name)
-            _expect_fit(config, workload.name, self.unit, stored)
+            _expect_fit(config, workload, self.unit, stored)
         choice = only_dense(workload, self.unit)
         step = self.step(layer, workload, config, choice, record is not None)
         self.shape, self.stored = (out_features,), stored
@@ -251,7 +254,7 @@ class _Planner:
 
 def _expect_indices(step: Step, batch: int) -> None:
     """See that a map's values can be counted in 32 bits, as the kernels do."""
-    values = batch * int(np.prod(step.out_shape))
+    values = batch * math.prod(step.out_shape)
     if values > _MOST_VALUES:
         raise ModelShapeError(
             f"the layer {step.layer.name!r} makes {values} values at batch {batch}: expected at "
@@ -266,13 +269,24 @@ def _recorded(config: Any, record: dict[str, int], kernel: str) -> Any:
         raise _misfit(kernel, f"{error}") from None
 
 
-def _expect_fit(config: Any, kernel: str, unit: VectorUnit, out_channels: int) -> None:
+def _expect_fit(config: Any, workload: Any, unit: VectorUnit, out_channels: int) -> None:
+    """See that a recorded configuration is one that the kernel can be emitted with."""
+    kernel = workload.name
+    if config.lanes != unit.lanes:
+        raise _misfit(
+            kernel, f"it is for vectors of {config.lanes} floats, this target has {unit.lanes}"
+        )
     for name, value in vars(config).items():
         least = 0 if name in ("block", "prefetch") else 1
-        if value < least:
-            raise _misfit(kernel, f"its {name} is {value}, expected {least} or more")
-    if config.lanes != unit.lanes or out_channels % config.panel:
+        if not least <= value <= _MOST_OF_A_CONFIG:
+            raise _misfit(kernel, f"its {name} is {value}")
+    rows = config.width if isinstance(config, conv2d.Config) else config.rows
+    if rows * config.vectors > unit.registers:
+        raise _misfit(kernel, f"{rows * config.vectors} sums exceed {unit.registers} registers")
+    if out_channels % config.panel:
         raise _misfit(kernel, f"panels of {config.panel} channels do not divide {out_channels}")
+    if isinstance(config, winograd.Config) and config.block > winograd.tiles(workload, config.tile):
+        raise _misfit(kernel, f"its block of {config.block} is more than there are tiles")
 
 
 def _misfit(kernel: str, why: str) -> TuningLogError:

@@ -1,1 +1,1 @@
-"""Tuned schedules: where they are kept and how they are found."""
+"""Tuned configurations: where they are kept and how they are found."""

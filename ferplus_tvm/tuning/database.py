@@ -31,33 +31,38 @@ def own() -> Path:
 
 
 def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
-    """Return the log to use for a target: its own in the first folder that has one, or the nearest.
+    """Return the log to use for a target: its own, or the nearest, of the first folder with one.
 
     The nearest is that of a named target whose code runs on this one and whose registers are the
-    same, with the most features.
+    same, with the most features; its own has to fit too, since a virtual machine may hide what the
+    CPU's name promises.
 
     Raises
     ------
     TuningLogError
         If the log cannot be read as a database.
     """
-    present = [folder for folder in folders if folder.is_dir()]
-    for folder in present:
-        if _holds_a_log(folder / target.name):
+    for folder in folders:
+        if target.name not in NAMED and _holds_a_log(folder / target.name):
             return TuningLog(folder, target.name)
-    for folder in present:
         fitting = [
             named
             for named in (resolve(name) for name in NAMED if _holds_a_log(folder / name))
-            if named.arch == target.arch
-            and named.features <= target.features
-            and named.vector_unit.registers == target.vector_unit.registers
-            and named.vector_unit.lanes == target.vector_unit.lanes
+            if _fits(named, target)
         ]
         if fitting:
-            nearest = max(fitting, key=lambda named: (len(named.features), named.name))
+            nearest = max(
+                fitting,
+                key=lambda named: (named.name == target.name, len(named.features), named.name),
+            )
             return TuningLog(folder, nearest.name)
     return None
+
+
+def _fits(named: ResolvedTarget, target: ResolvedTarget) -> bool:
+    ours, theirs = named.vector_unit, target.vector_unit
+    same_registers = (ours.lanes, ours.registers) == (theirs.lanes, theirs.registers)
+    return named.arch == target.arch and named.features <= target.features and same_registers
 
 
 def _holds_a_log(folder: Path) -> bool:
@@ -130,11 +135,18 @@ class TuningLog:
         if found is None:
             return None
         annotations = found.get(found.get_sblock("root")).annotations
-        return {
-            str(name).removeprefix(_PREFIX): int(value)
+        config = {
+            str(name).removeprefix(_PREFIX): value
             for name, value in annotations.items()
             if str(name).startswith(_PREFIX)
         }
+        for name, value in config.items():
+            if not isinstance(value, int):
+                raise TuningLogError(
+                    f"a record of the tuning log in {self.folder} has {name} = {value!r}: expected "
+                    "a whole number; copy it again, or leave it out"
+                )
+        return config
 
 
 def annotate(sch: Any, config: dict[str, int]) -> None:

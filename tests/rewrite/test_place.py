@@ -155,9 +155,9 @@ def test_equal_layers_share_one_kernel() -> None:
     ]
     # The last one writes without a border, for the dense layer.
     assert sorted(kernels) == [
-        "conv3x3_64x64_1to8_batch1_border1111",
+        "conv3x3_64x64_1to8_batch1_border1x1x1x1",
         "conv3x3_64x64_8to8_batch1",
-        "conv3x3_64x64_8to8_batch1_border1111",
+        "conv3x3_64x64_8to8_batch1_border1x1x1x1",
     ]
 
 

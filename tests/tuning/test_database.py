@@ -150,7 +150,16 @@ def test_a_record_of_another_version_is_refused_by_the_name_of_its_kernel(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"lanes": 3}, {"vectors": 7}, {"width": 0}, {"tile": 5}, {"tile": 4}]
+    "changes",
+    [
+        {"lanes": 3},
+        {"vectors": 7},
+        {"width": 0},
+        {"tile": 5},
+        {"tile": 4},
+        {"width": 10**6},
+        {"width": 60},
+    ],
 )
 def test_a_record_that_does_not_fit_its_layer_is_refused(changes: dict[str, int]) -> None:
     record = {"tile": 0, **vars(Config.preset(RECORDED, UNIT)), **changes}

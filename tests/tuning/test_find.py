@@ -25,11 +25,24 @@ def found(target: str, *folders: Path) -> tuple[str, Path] | None:
     return None if taken is None else (taken.target, taken.folder.parent)
 
 
-def test_its_own_log_in_the_first_folder_that_has_one(tmp_path: Path) -> None:
+def test_its_own_log_in_the_first_folder_that_has_a_fitting_one(tmp_path: Path) -> None:
     first = log(tmp_path / "first", "x86-64-v3")
     second = log(tmp_path / "second", "x86-64-v4", "znver4")
     third = log(tmp_path / "third", "znver4")
     assert found("znver4", tmp_path / "absent", first, second, third) == ("znver4", second)
+    assert found("znver5", first, third, second) == ("znver4", third)
+
+
+def test_a_log_of_its_name_is_left_where_the_machine_hides_registers(tmp_path: Path) -> None:
+    hidden = targets.ResolvedTarget(
+        "znver4",
+        {"kind": "llvm", "mcpu": "znver4"},
+        "x86_64-unknown-linux-gnu",
+        targets.resolve("znver3").features,
+    )
+    folder = log(tmp_path, "znver4", "znver3")
+    taken = find([folder], hidden)
+    assert taken is not None and taken.target == "znver3"
 
 
 @pytest.mark.parametrize(
@@ -61,11 +74,6 @@ def test_without_one_near_enough_there_is_none(
     tmp_path: Path, target: str, logs: list[str]
 ) -> None:
     assert found(target, log(tmp_path, *logs)) is None
-
-
-def test_folders_of_other_names_are_left_alone(tmp_path: Path) -> None:
-    log(tmp_path, "../escape", "notes")
-    assert found("x86-64-v3", tmp_path) is None
 
 
 def test_the_users_own_folder_lies_outside_of_the_package() -> None:
