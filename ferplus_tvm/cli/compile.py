@@ -113,8 +113,8 @@ def compile_(
 
 
 def _tuned(manifest: Manifest) -> str:
-    kernels = len(manifest.kernels)
-    text = f"{kernels - len(manifest.untuned)} of {kernels} kernels"
+    tuned = sum(kernel.tuned for kernel in manifest.kernels)
+    text = f"{tuned} of {tuned + len(manifest.untuned)} kernels"
     if manifest.tuning_logs not in ("", manifest.target):
         text += f", by the log of {manifest.tuning_logs}, the nearest to {manifest.target}"
     return text

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.errors import CompileError, TuningLogError
+from ferplus_tvm.errors import CompileError
 from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning import database
@@ -78,14 +78,7 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
-        logs: tuple[Path, ...] = (database.own(), database.shipped())
-        if tuning_logs is not None:
-            if not Path(tuning_logs).is_dir():
-                raise TuningLogError(
-                    f"{tuning_logs} is not a folder: expected the folder of tuning logs, with one "
-                    "folder per target in it"
-                )
-            logs = (Path(tuning_logs), *logs)
+        logs = database.search_path(tuning_logs)
         resolved = resolve(target)
         return cls(model, resolved, path, sizes, logs, require_tuned, with_runtime)
 

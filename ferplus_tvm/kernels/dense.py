@@ -11,7 +11,7 @@ Registers
     (`tensorir.RegisterTile`).
 Caches
     At batch 1 each weight is used once and the kernel runs at memory speed: the layout streams
-    every panel from its first byte to its last, fetched ``prefetch`` values ahead, and weights that
+    every panel from its first byte to its last, fetched ``prefetch`` bytes ahead, and weights that
     are half-precision numbers (as of a model stored in half precision) are kept as such, which is
     exact.  For batches a panel (K*panel floats, 1 MB for 4096x64) is read from L2 once per ``rows``
     inputs.

@@ -228,19 +228,19 @@ class _Winograd:
         self.step = config.tile // shrink  # outputs of a tile along one side
         self.out_height, self.out_width = w.out_height // shrink, w.out_width // shrink
         self.in_shape = border(w, config).around(w.batch, w.height, w.width, w.in_channels)
+        self.u_shape = (self.panels, self.elements, w.in_channels, config.panel)
+        self.out_shape = out_border.around(w.batch, self.out_height, self.out_width, w.out_channels)
         self.strides = strides(w, config)
 
     def emit(self) -> Any:
         """Emit blocks or panels."""
         w, config, unit = self.w, self.config, self.unit
-        out_shape = self.out_border.around(w.batch, self.out_height, self.out_width, w.out_channels)
         with function() as builder:
-            u_shape = (self.panels, self.elements, w.in_channels, config.panel)
             buffers = [
                 argument("x", self.in_shape),
-                argument("u", u_shape),
+                argument("u", self.u_shape),
                 argument("bias", (w.out_channels,)),
-                argument("y", out_shape),
+                argument("y", self.out_shape),
             ]
             self.x, self.u, self.bias, self.y = (flat(buffer) for buffer in buffers)
             if config.block:
@@ -254,7 +254,7 @@ class _Winograd:
                         self.multiply(panel)
                         with serial(self.block) as position:
                             self.output(panel, position, first)
-                    clear_border(unit, self.y, out_shape, self.out_border, block, blocks)
+                    clear_border(unit, self.y, self.out_shape, self.out_border, block, blocks)
             else:
                 v_stride, m_stride = self.strides
                 self.v = scratch(self.elements * v_stride)
@@ -265,17 +265,16 @@ class _Winograd:
                     self.multiply(panel)
                     with serial(self.block) as position:
                         self.output(panel, position, 0)
-                    clear_border(unit, self.y, out_shape, self.out_border, panel, self.panels)
+                    clear_border(unit, self.y, self.out_shape, self.out_border, panel, self.panels)
         return builder.get()
 
     def emit_products(self) -> Any:
         """Emit the products of one block; M is written anew for each panel."""
         v_stride, m_stride = self.strides
-        u_shape = (self.panels, self.elements, self.w.in_channels, self.config.panel)
         with function() as builder:
             buffers = [
                 argument("v", (self.elements * v_stride,)),
-                argument("u", u_shape),
+                argument("u", self.u_shape),
                 argument("m", (self.elements * m_stride,)),
             ]
             self.v, self.u, self.m = (flat(buffer) for buffer in buffers)
@@ -357,13 +356,7 @@ class _Winograd:
         side, stride = config.algorithm.side, self.strides[1]
         n, row, column = self.place(first, position)
         top, left = value(row * self.step), value(column * self.step)
-        height, width = (
-            extent + ends
-            for extent, ends in (
-                (self.out_height, self.out_border.top + self.out_border.bottom),
-                (self.out_width, self.out_border.left + self.out_border.right),
-            )
-        )
+        _, height, width, _ = self.out_shape
         corner = value(
             ((n * height + top + self.out_border.top) * width + left + self.out_border.left)
             * w.out_channels

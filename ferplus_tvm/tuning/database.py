@@ -30,6 +30,26 @@ def own() -> Path:
     return Path(platformdirs.user_data_dir("ferplus_tvm", appauthor=False)) / "tuning_logs"
 
 
+def search_path(given: str | os.PathLike[str] | None) -> tuple[Path, ...]:
+    """Return the folders to look for logs in: one that was given, the user's own, the package's.
+
+    Raises
+    ------
+    TuningLogError
+        If the one given is not a folder.
+    """
+    return (*([] if given is None else [_folder(given)]), own(), shipped())
+
+
+def _folder(logs: str | os.PathLike[str]) -> Path:
+    if not Path(logs).is_dir():
+        raise TuningLogError(
+            f"{logs} is not a folder: expected the folder of tuning logs, with one folder "
+            "per target in it"
+        )
+    return Path(logs)
+
+
 def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
     """Return the log to use for a target: its own, or the nearest, of the first folder with one.
 
@@ -86,13 +106,8 @@ class TuningLog:
         TuningLogError
             If ``logs`` is not a folder, or the files cannot be read as a database.
         """
-        if not Path(logs).is_dir():
-            raise TuningLogError(
-                f"{logs} is not a folder: expected the folder of tuning logs, with one folder "
-                "per target in it"
-            )
         self.target = target
-        self.folder = Path(logs) / target
+        self.folder = _folder(logs) / target
         self._database = self._open()
 
     def _open(self) -> Any:

@@ -30,6 +30,16 @@ NAME = "native"
 TARGET = targets.resolve(NAME)
 UNIT = TARGET.vector_unit
 RECORDED = Workload(1, 64, 64, 1, 2 * UNIT.lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True, None)
+LAYER = ConvLayer(
+    "conv",
+    np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
+    np.zeros(RECORDED.out_channels, np.float32),
+    (1, 1),
+    (1, 1, 1, 1),
+    (1, 1),
+    True,
+    None,
+)
 UNRECORDED = replace(RECORDED, batch=2)
 
 
@@ -131,18 +141,8 @@ def test_a_record_of_another_version_is_refused_by_the_name_of_its_kernel(
 ) -> None:
     path = logs / NAME / RECORDS
     path.write_text(path.read_text().replace(f"ferplus_tvm.{old}", f"ferplus_tvm.{new}"))
-    layer = ConvLayer(
-        "conv",
-        np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
-        np.zeros(RECORDED.out_channels, np.float32),
-        (1, 1),
-        (1, 1, 1, 1),
-        (1, 1),
-        True,
-        None,
-    )
     with pytest.raises(TuningLogError) as caught:
-        plan([layer], 1, UNIT, lookup(logs))
+        plan([LAYER], 1, UNIT, lookup(logs))
     message = str(caught.value)
     assert message.startswith(f"the tuning record of {RECORDED.name} does not fit it (")
     assert why in message
@@ -163,18 +163,8 @@ def test_a_record_of_another_version_is_refused_by_the_name_of_its_kernel(
 )
 def test_a_record_that_does_not_fit_its_layer_is_refused(changes: dict[str, int]) -> None:
     record = {"tile": 0, **vars(Config.preset(RECORDED, UNIT)), **changes}
-    layer = ConvLayer(
-        "conv",
-        np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
-        np.zeros(RECORDED.out_channels, np.float32),
-        (1, 1),
-        (1, 1, 1, 1),
-        (1, 1),
-        True,
-        None,
-    )
     with pytest.raises(TuningLogError, match="does not fit it"):
-        plan([layer], 1, UNIT, lambda specification: record)
+        plan([LAYER], 1, UNIT, lambda specification: record)
 
 
 def test_a_target_without_a_folder_has_no_records(tmp_path: Path) -> None:
