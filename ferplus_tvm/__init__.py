@@ -27,6 +27,7 @@ from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import compile as compile
+    from ferplus_tvm.compiler.tune import tune as tune
     from ferplus_tvm.compiler.verify import verify as verify
 
 __version__ = "0.1.0"
@@ -42,10 +43,15 @@ __all__ = [
     "load",
     "postprocess",
     "preprocess",
+    "tune",
     "verify",
 ]
 
-_COMPILER = {"compile": "ferplus_tvm.compiler.pipeline", "verify": "ferplus_tvm.compiler.verify"}
+_COMPILER = {
+    "compile": "ferplus_tvm.compiler.pipeline",
+    "tune": "ferplus_tvm.compiler.tune",
+    "verify": "ferplus_tvm.compiler.verify",
+}
 
 
 def load(

@@ -11,6 +11,7 @@ and what to do next::
     │   ├── ModelShapeError        an ONNX model, but not 64x64 grey in and eight scores out
     │   └── UnsupportedModelError  an operator, attribute or precision that is not supported
     ├── TuningLogError             tuning logs that are missing or damaged
+    ├── DeviceError                a device to tune on that cannot be reached, or was lost
     ├── TargetError                a target that does not exist or cannot be built for here
     ├── CompileError               the compiler could not produce a library
     │   ├── LinkerError            no C or C++ compiler was found, or linking failed
@@ -65,6 +66,10 @@ class UnsupportedModelError(ModelError):
 
 class TuningLogError(FerplusError):
     """Tuning logs that are missing or damaged."""
+
+
+class DeviceError(FerplusError):
+    """A device to tune on that cannot be reached, or was lost."""
 
 
 class TargetError(FerplusError):

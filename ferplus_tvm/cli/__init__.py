@@ -16,6 +16,7 @@ import typer
 
 from ferplus_tvm.cli import compile as compile_verb
 from ferplus_tvm.cli import demo, doctor, info, models, predict, targets
+from ferplus_tvm.cli import tune as tune_verb
 from ferplus_tvm.cli import verify as verify_verb
 from ferplus_tvm.errors import FerplusError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("compile")(compile_verb.compile_)
+app.command("tune")(tune_verb.tune)
 app.command("verify")(verify_verb.verify)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)

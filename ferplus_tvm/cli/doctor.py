@@ -74,7 +74,7 @@ def _llvm_cpu() -> str:
 
 def _compiler() -> str:
     from ferplus_tvm import cpu
-    from ferplus_tvm.compiler.link import find_linker
+    from ferplus_tvm.link import find_linker
 
     try:
         command = find_linker(f"{cpu.architecture()}-unknown-{cpu.system()}")

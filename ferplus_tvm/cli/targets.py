@@ -19,7 +19,7 @@ def targets(
         import tvm as _tvm  # noqa: F401
     except ModuleNotFoundError:
         raise MissingExtraError.of("listing targets", "compile") from None
-    from ferplus_tvm.compiler.link import find_linker
+    from ferplus_tvm.link import find_linker
     from ferplus_tvm.targets import NAMED, resolve
 
     entries = []

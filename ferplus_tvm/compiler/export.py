@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 import ferplus_tvm
 from ferplus_tvm import artifact, cpu
-from ferplus_tvm.compiler.link import link
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.labels import EMOTIONS
+from ferplus_tvm.link import link
 from ferplus_tvm.manifest import Check, Function, Manifest, Piece
 from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.runtime import library

@@ -67,11 +67,7 @@ class CompileOptions:
             If the output's folder is missing, or what stands in its place is not for replacing: a
             folder, a device, the model itself, the runtime library.
         """
-        sizes = tuple(sorted({operator.index(size) for size in batch_sizes}))
-        if not sizes or sizes[0] < 1 or sizes[-1] > LARGEST_BATCH:
-            raise ValueError(
-                f"batch sizes are {list(sizes)}: expected one or more, each in 1..{LARGEST_BATCH}"
-            )
+        sizes = batch_sizes_of(batch_sizes)
         path = Path(os.path.abspath(output))
         wrong = _wrong_output(path, model)
         if wrong:
@@ -91,6 +87,24 @@ class CompileOptions:
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
+
+
+def batch_sizes_of(batch_sizes: Iterable[int]) -> tuple[int, ...]:
+    """Return batch sizes, increasing and without repetition.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one is out of 1..4096.
+    TypeError
+        If one is not a whole number.
+    """
+    sizes = tuple(sorted({operator.index(size) for size in batch_sizes}))
+    if not sizes or sizes[0] < 1 or sizes[-1] > LARGEST_BATCH:
+        raise ValueError(
+            f"batch sizes are {list(sizes)}: expected one or more, each in 1..{LARGEST_BATCH}"
+        )
+    return sizes
 
 
 def _wrong_output(path: Path, model: str | os.PathLike[str]) -> str | None:

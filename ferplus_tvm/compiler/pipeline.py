@@ -109,12 +109,11 @@ def compile(
     # layers -> kernels, weights as they want them
     progress("place kernels")
     log = find(options.tuning_logs, options.target)
-    tvm_target = options.target.tvm_target()
     placed = place(
         layers,
         options.batch_sizes,
         options.target.vector_unit,
-        lambda specification: log.config(specification, tvm_target) if log else None,
+        lambda layer: log.config(layer) if log else None,
     )
 
     # kernels -> native code -> library file under a temporary name

@@ -11,6 +11,11 @@ from typing import Any
 from ferplus_tvm.kernels import conv2d, dense
 
 
+def of(w: conv2d.Workload | dense.Workload) -> Any:
+    """Return the specification of a layer."""
+    return conv(w) if isinstance(w, conv2d.Workload) else dense_layer(w)
+
+
 def conv(w: conv2d.Workload) -> Any:
     """Return x (N,H,W,CI), weight (CO,CI,KH,KW), bias (CO) -> y (N,OH,OW,CO), pooled if asked."""
     from tvm import te, tirx
@@ -42,15 +47,13 @@ def conv(w: conv2d.Workload) -> Any:
         return te.sum(pad[n, row, column, ci] * weight[o, ci, ky, kx], axis=[ky, kx, ci])
 
     y = te.compute((w.batch, w.out_height, w.out_width, w.out_channels), products, name="conv")
-    shifted = te.compute(y.shape, lambda n, oy, ox, o: y[n, oy, ox, o] + bias[o], name="out")
-    if w.relu:
-        shifted = te.compute(shifted.shape, lambda *at: te.max(shifted[at], zero), name="relu")
+    out = te.compute(y.shape, lambda *at: _finish(w, y[at] + bias[at[-1]]), name="out")
     if not w.pool:
-        return te.create_prim_func([x, weight, bias, shifted])
+        return te.create_prim_func([x, weight, bias, out])
     py, px = te.reduce_axis((0, 2), "py"), te.reduce_axis((0, 2), "px")
     pooled = te.compute(
         (w.batch, w.out_height // 2, w.out_width // 2, w.out_channels),
-        lambda n, oy, ox, o: te.max(shifted[n, oy * 2 + py, ox * 2 + px, o], axis=[py, px]),
+        lambda n, oy, ox, o: te.max(out[n, oy * 2 + py, ox * 2 + px, o], axis=[py, px]),
         name="pooled",
     )
     return te.create_prim_func([x, weight, bias, pooled])
@@ -58,7 +61,7 @@ def conv(w: conv2d.Workload) -> Any:
 
 def dense_layer(w: dense.Workload) -> Any:
     """Return x (N,K), weight (K,O), bias (O) -> y (N, outputs)."""
-    from tvm import te, tirx
+    from tvm import te
 
     x = te.placeholder((w.batch, w.in_features), "float32", "x")
     weight = te.placeholder((w.in_features, w.out_features), w.weight_type, "weight")
@@ -69,8 +72,11 @@ def dense_layer(w: dense.Workload) -> Any:
         lambda n, o: te.sum(x[n, k] * weight[k, o].astype("float32"), axis=k),
         name="dense",
     )
-    shifted = te.compute(y.shape, lambda n, o: y[n, o] + bias[o], name="out")
-    if w.relu:
-        zero = tirx.const(0.0, "float32")
-        shifted = te.compute(shifted.shape, lambda *at: te.max(shifted[at], zero), name="relu")
-    return te.create_prim_func([x, weight, bias, shifted])
+    out = te.compute(y.shape, lambda *at: _finish(w, y[at] + bias[at[-1]]), name="out")
+    return te.create_prim_func([x, weight, bias, out])
+
+
+def _finish(w: conv2d.Workload | dense.Workload, total: Any) -> Any:
+    from tvm import te, tirx
+
+    return te.max(total, tirx.const(0.0, "float32")) if w.relu else total

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ferplus_tvm.errors import ModelShapeError, TuningLogError
-from ferplus_tvm.kernels import conv2d, dense, max_pool, padded, specification, winograd
+from ferplus_tvm.kernels import conv2d, dense, max_pool, padded, winograd
 from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
 from ferplus_tvm.rewrite.choose import Choice, choose, only_dense, only_max_pool
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
@@ -23,8 +23,9 @@ from ferplus_tvm.targets import VectorUnit
 _MOST_OF_A_CONFIG = 1 << 20
 _MOST_VALUES = 1 << 30  # indices are 32 bits, and a border adds to them
 
-Record = Callable[[Any], dict[str, int] | None]
-"""Takes a layer's specification; returns the configuration that a tuning log holds, or None."""
+Recorded = conv2d.Workload | dense.Workload
+Record = Callable[[Recorded], dict[str, int] | None]
+"""Takes a layer; returns the configuration that a tuning log holds for it, or None."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Step:
         (height, width, model's channels) of the map that reaches the layer, or (features,).
     in_stored
         the stored channels of that map, or the stored features.
+    recorded_as
+        what a tuning record of the layer is kept under: the layer with the pooling that some
+        kernels take in; None where there is nothing to tune.
     in_border, out_border
         zeros around the maps read and written.
     """
@@ -49,6 +53,7 @@ class Step:
     tuned: bool
     in_shape: tuple[int, ...]
     in_stored: int
+    recorded_as: Recorded | None
     in_border: Border = NO_BORDER
     out_border: Border = NO_BORDER
 
@@ -162,7 +167,7 @@ class _Planner:
             pooled = replace(workload, pool=True)
         else:
             pooled = workload
-        record = self.record(specification.conv(pooled))
+        record = self.record(pooled)
         choice = choose(workload, self.unit, None if record is None else record.get("tile", 0))
         if record is not None and choice.tile != record.get("tile", 0):
             raise _misfit(workload.name, f"there is no algorithm {record['tile']} for it")
@@ -176,7 +181,7 @@ class _Planner:
             config = _recorded(type(config), record, workload.name)
             _expect_fit(config, workload, self.unit, workload.out_channels)
         fused = follower if workload.pool else None
-        step = self.step(layer, workload, config, choice, record is not None, fused)
+        step = self.step(layer, workload, config, choice, record is not None, pooled, fused)
         shrink = 2 if fused else 1
         self.shape = (workload.out_height // shrink, workload.out_width // shrink, out_channels)
         self.stored = workload.out_channels
@@ -220,13 +225,13 @@ class _Planner:
             relu=layer.relu,
             half=self.unit.half and dense.exact_in_half(layer.weight),
         )
-        record = self.record(specification.dense_layer(workload))
+        record = self.record(workload)
         config = dense.Config.preset(workload, self.unit)
         if record is not None:
             config = _recorded(dense.Config, record, workload.name)
             _expect_fit(config, workload, self.unit, stored)
         choice = only_dense(workload, self.unit)
-        step = self.step(layer, workload, config, choice, record is not None)
+        step = self.step(layer, workload, config, choice, record is not None, workload)
         self.shape, self.stored = (out_features,), stored
         return step
 
@@ -237,10 +242,13 @@ class _Planner:
         config: Any,
         choice: Choice,
         tuned: bool,
+        recorded_as: Recorded | None = None,
         fused: PoolLayer | None = None,
     ) -> Step:
         """Return a step for what reaches it now."""
-        return Step(layer, fused, workload, config, choice, tuned, self.shape, self.stored)
+        return Step(
+            layer, fused, workload, config, choice, tuned, self.shape, self.stored, recorded_as
+        )
 
     def map(self, layer: str) -> tuple[int, int, int]:
         """Return height, width and channels of the map that reaches a layer."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.kernels import specification
 from ferplus_tvm.targets import NAMED, ResolvedTarget, resolve
+from ferplus_tvm.tuning import provenance
+from ferplus_tvm.tuning.space import PREFIX, Config, Layer
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
-_PREFIX = "ferplus_tvm."
 
 
 def shipped() -> Path:
@@ -53,6 +56,8 @@ def _folder(logs: str | os.PathLike[str]) -> Path:
 def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
     """Return the log to use for a target: its own, or the nearest, of the first folder with one.
 
+    One that keeps no record yet, as of a tuning that was ended early, is passed over.
+
     The nearest is that of a named target whose code runs on this one and whose registers are the
     same, with the most features; its own has to fit too, since a virtual machine may hide what the
     CPU's name promises.
@@ -63,20 +68,26 @@ def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
         If the log cannot be read as a database.
     """
     for folder in folders:
-        if target.name not in NAMED and _holds_a_log(folder / target.name):
-            return TuningLog(folder, target.name)
-        fitting = [
-            named
-            for named in (resolve(name) for name in NAMED if _holds_a_log(folder / name))
-            if _fits(named, target)
-        ]
-        if fitting:
-            nearest = max(
-                fitting,
-                key=lambda named: (named.name == target.name, len(named.features), named.name),
-            )
-            return TuningLog(folder, nearest.name)
+        name = _best_name(folder, target)
+        log = None if name is None else TuningLog(folder, name)
+        if log is not None and any(layer.kept is not None for layer in log.layers):
+            return log
     return None
+
+
+def _best_name(folder: Path, target: ResolvedTarget) -> str | None:
+    if target.name not in NAMED and _holds_a_log(folder / target.name):
+        return target.name
+    fitting = [
+        named
+        for named in (resolve(name) for name in NAMED if _holds_a_log(folder / name))
+        if _fits(named, target)
+    ]
+    if not fitting:
+        return None
+    return max(
+        fitting, key=lambda named: (named.name == target.name, len(named.features), named.name)
+    ).name
 
 
 def _fits(named: ResolvedTarget, target: ResolvedTarget) -> bool:
@@ -86,7 +97,7 @@ def _fits(named: ResolvedTarget, target: ResolvedTarget) -> bool:
 
 
 def _holds_a_log(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (WORKLOADS, RECORDS))
+    return any((folder / name).is_file() for name in (WORKLOADS, RECORDS, provenance.NAME))
 
 
 class TuningLog:
@@ -95,7 +106,9 @@ class TuningLog:
     target
         the target that they were measured on.
     folder
-        the folder that holds the two files, whether or not they are there.
+        the folder that holds the files, whether or not they are there.
+    provenance
+        where they come from, or None.
     """
 
     def __init__(self, logs: str | os.PathLike[str], target: str) -> None:
@@ -104,104 +117,127 @@ class TuningLog:
         Raises
         ------
         TuningLogError
-            If ``logs`` is not a folder, or the files cannot be read as a database.
+            If ``logs`` is not a folder, or the files are not whole, or another TVM's.
         """
         self.target = target
         self.folder = _folder(logs) / target
-        self._database = self._open()
+        present = _holds_a_log(self.folder)
+        self.provenance = provenance.read(self.folder) if present else None
+        self._workloads: list[str] = []
+        self._records: list[str] = []
+        if self.provenance is not None:
+            self._workloads = _lines(self.folder / WORKLOADS, self.provenance.workloads)
+            self._records = _lines(self.folder / RECORDS, self.provenance.records)
+        self._kept = self._open_kept()
 
-    def _open(self) -> Any:
-        paths = [self.folder / WORKLOADS, self.folder / RECORDS]
-        present = [path.is_file() for path in paths]
-        if not any(present):
+    @property
+    def layers(self) -> tuple[provenance.LayerResult, ...]:
+        """What was found for each layer."""
+        return self.provenance.layers if self.provenance is not None else ()
+
+    def trials(self) -> list[Trial]:
+        """Return every configuration that was tried, in order."""
+        modules: dict[int, Any] = {}
+        found = []
+        for line in self._records:
+            workload = json.loads(line)[0]
+            if workload not in modules:
+                modules[workload] = self._workload(workload)
+            record = self._record(line, modules[workload])
+            seconds = None if record.run_secs is None else tuple(map(float, record.run_secs))
+            found.append(Trial(workload, self._config(_apply(record)), seconds))
+        return found
+
+    def hashes(self) -> list[str]:
+        """Return TVM's structural hash of each layer's specification, in order."""
+        return [json.loads(line)[0] for line in self._workloads]
+
+    def config(self, layer: Layer) -> Config | None:
+        """Return the configuration that is kept for a layer, by its fields' names, or None."""
+        from tvm import IRModule
+        from tvm.target import Target
+
+        if self._kept is None:
             return None
-        if not all(present):
-            raise TuningLogError(
-                f"{self.folder} holds only one of {WORKLOADS} and {RECORDS}: expected both; copy "
-                "the folder again"
-            )
-        # TVM's reader takes some damage for null pointers, and the process with it.
-        _check_lines(paths[0], _is_workload)
-        _check_lines(paths[1], _is_record)
-        from tvm.s_tir import meta_schedule
+        module = IRModule({"main": specification.of(layer)})
+        # The target makes no difference: the log is that of one.
+        found = self._kept.query_schedule(module, Target("llvm"), "main")
+        return None if found is None else self._config(found)
 
-        try:
-            return meta_schedule.database.JSONDatabase(
-                *map(str, paths), allow_missing=False, module_equality="structural"
+    def _open_kept(self) -> Any:
+        kept = [(layer.workload, layer.kept) for layer in self.layers if layer.kept is not None]
+        if not kept:
+            return None
+        from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
+
+        database = MemoryDatabase(module_equality="structural")
+        for position, line in kept:
+            workload = database.commit_workload(self._workload(position).mod)
+            record = self._record(self._records[line], workload)
+            database.commit_tuning_record(
+                TuningRecord(record.trace, workload, [0.0], record.target, record.args_info)
             )
-        except Exception as error:  # TVM raises several kinds for a damaged file
-            reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        return database
+
+    def _workload(self, position: int) -> Any:
+        from tvm.s_tir.meta_schedule.database import Workload
+
+        return self._read(Workload.from_json, json.loads(self._workloads[position]))
+
+    def _record(self, line: str, workload: Any) -> Any:
+        from tvm.s_tir.meta_schedule.database import TuningRecord
+
+        return self._read(TuningRecord.from_json, json.loads(line)[1], workload)
+
+    def _read(self, reader: Any, *arguments: Any) -> Any:
+        try:
+            return reader(*arguments)
+        except Exception as error:  # TVM raises several kinds
+            reason = (str(error).splitlines() or [type(error).__name__])[-1].split(". ")[0]
             raise TuningLogError(
-                f"the tuning log in {self.folder} cannot be read ({reason}): copy it again, or "
-                "leave it out"
+                f"the tuning log in {self.folder} cannot be read by this TVM ({reason}): tune "
+                "again, or leave it out"
             ) from error
 
-    def config(self, specification: Any, target: Any) -> dict[str, int] | None:
-        """Return the best recorded configuration of a layer, by its fields' names, or None.
-
-        ``specification`` is one of `ferplus_tvm.kernels.specification`.
-        """
-        from tvm import IRModule
-
-        if self._database is None:
-            return None
-        module = IRModule({"main": specification})
-        found = self._database.query_schedule(module, target, "main")
-        if found is None:
-            return None
-        annotations = found.get(found.get_sblock("root")).annotations
+    def _config(self, schedule: Any) -> Config:
+        annotations = schedule.get(schedule.get_sblock("root")).annotations
         config = {
-            str(name).removeprefix(_PREFIX): value
+            str(name).removeprefix(PREFIX): value
             for name, value in annotations.items()
-            if str(name).startswith(_PREFIX)
+            if str(name).startswith(PREFIX)
         }
         for name, value in config.items():
             if not isinstance(value, int):
                 raise TuningLogError(
                     f"a record of the tuning log in {self.folder} has {name} = {value!r}: expected "
-                    "a whole number; copy it again, or leave it out"
+                    "a whole number; tune again, or leave it out"
                 )
         return config
 
 
-def annotate(sch: Any, config: dict[str, int]) -> None:
-    """Have a schedule of a specification say how the layer is to be computed.
+@dataclass(frozen=True)
+class Trial:
+    """One record.
 
-    The values are annotations of the root block, so that records are traces of TVM's own kind.
+    workload
+        the line of its layer.
+    seconds
+        for each number of threads in the provenance, or None where it failed.  They compare
+        between runs: those of the preset when it was first measured, times the paired ratios.
     """
-    root = sch.get_sblock("root")
-    for name, value in config.items():
-        sch.annotate(root, _PREFIX + name, value)
+
+    workload: int
+    config: Config
+    seconds: tuple[float, ...] | None
 
 
-def _check_lines(path: Path, fits: Callable[[Any], bool]) -> None:
-    """Check that every line is JSON of the shape that TVM writes."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TuningLogError(
-            f"the tuning log {path} cannot be read ({error}): copy it again, or leave it out"
-        ) from error
-    for number, line in enumerate(lines, 1):
-        try:
-            whole = fits(json.loads(line))
-        except (ValueError, RecursionError):
-            whole = False
-        if not whole:
-            raise TuningLogError(
-                f"line {number} of the tuning log {path} is cut or altered: copy it again, or "
-                "leave it out"
-            )
+def _apply(record: Any) -> Any:
+    from tvm import s_tir
+
+    schedule = s_tir.Schedule(record.workload.mod)
+    record.trace.apply_to_schedule(schedule, remove_postproc=False)
+    return schedule
 
 
-def _is_workload(line: Any) -> bool:
-    """Recognise [hash, module]."""
-    return isinstance(line, list) and [type(part) for part in line] == [str, str]
-
-
-def _is_record(line: Any) -> bool:
-    """Recognise [workload, [[instructions, decisions], seconds, target, arguments]]."""
-    match line:
-        case [int(), [[list(), list()], list() | None, dict() | None, list() | None]]:
-            return True
-    return False
+def _lines(path: Path, part: provenance.Part) -> list[str]:
+    return provenance.counted(path, part).decode().splitlines()

@@ -12,8 +12,10 @@ from ferplus_tvm import targets
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.kernels import conv2d
 from ferplus_tvm.rewrite.match import match
 from ferplus_tvm.rewrite.plan import plan
+from ferplus_tvm.tuning.space import Config, Layer
 from tests.artifacts import assert_sentence
 from tests.tuning.support import write_log
 
@@ -21,18 +23,18 @@ TARGET = "x86-64-v2" if targets.resolve("x86-64-v2").runs_here else "aarch64"
 
 
 @pytest.fixture(scope="module")
-def records(narrow_model: Path) -> dict[str, tuple[Any, dict[str, int]]]:
-    """By kernel: its specification, and a configuration that is not the preset."""
-    seen: list[Any] = []
+def records(narrow_model: Path) -> dict[str, tuple[Layer, Config]]:
+    """By kernel: its layer, and a configuration that is not the preset."""
     unit = targets.resolve(TARGET).vector_unit
-    steps = plan(match(to_relax(load_model(narrow_model).proto)), 1, unit, seen.append)
+    steps = plan(match(to_relax(load_model(narrow_model).proto)), 1, unit, lambda layer: None)
     found = {}
-    for step, specification in zip(steps, seen, strict=True):
-        config = dict(vars(step.config))
-        config["vectors"] = 1
-        if step.algorithm != "dense":
-            config.setdefault("tile", 0)
-        found[step.workload.name] = (specification, config)
+    for step in steps:
+        layer = step.recorded_as
+        if layer is not None:
+            config = {**vars(step.config), "vectors": 1}
+            if isinstance(layer, conv2d.Workload):
+                config.setdefault("tile", 0)
+            found[step.workload.name] = (layer, config)
     return found
 
 

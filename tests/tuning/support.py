@@ -1,36 +1,45 @@
-"""Writes tuning logs, as TVM's own database does."""
+"""Writes tuning logs, as a tuning does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from tvm import IRModule, s_tir
-from tvm.s_tir.meta_schedule.arg_info import ArgInfo
-from tvm.s_tir.meta_schedule.database import JSONDatabase, TuningRecord
 
 from ferplus_tvm.targets import resolve
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, annotate
+from ferplus_tvm.tuning import provenance
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS
+from ferplus_tvm.tuning.journal import open_journal
+from ferplus_tvm.tuning.provenance import Part
+from ferplus_tvm.tuning.space import Config, Layer, Space
+
+TUNED = 0.001
+"""The seconds that every record says."""
 
 
-def write_log(
-    logs: Path, target: str, records: Iterable[tuple[Any, dict[str, int] | None]]
-) -> None:
-    """Write the log of a target: specifications with their configuration, or with none."""
-    folder = logs / target
-    folder.mkdir(parents=True)
-    database = JSONDatabase(
-        str(folder / WORKLOADS), str(folder / RECORDS), module_equality="structural"
-    )
-    for specification, config in records:
-        module = IRModule({"main": specification})
-        workload = database.commit_workload(module)
-        if config is None:
-            continue
-        sch = s_tir.Schedule(module)
-        annotate(sch, config)
-        arguments = ArgInfo.from_prim_func(module["main"])
-        database.commit_tuning_record(
-            TuningRecord(sch.trace, workload, [0.001], resolve(target).tvm_target(), arguments)
-        )
+def write_log(logs: Path, target: str, records: Iterable[tuple[Layer, Config | None]]) -> None:
+    """Write the log of a target: layers with the configuration that is kept, or with none."""
+    resolved = resolve(target)
+    with open_journal(logs, resolved, cpu="a CPU", threads=(1,), command="a test") as journal:
+        for layer, config in records:
+            entry = journal.entry(layer)
+            if config is not None:
+                journal.add(entry, Space(layer, resolved.vector_unit), [(config, [TUNED])])
+                journal.note(entry, "kept", entry.line_of(config))
+        journal.save()
+
+
+def alter(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    """Change the text of a file of a log, and make the log whole again."""
+    state = provenance.read(folder)
+    text = (folder / name).read_text()
+    assert change(text) != text
+    (folder / name).write_text(change(text))
+    parts = {"workloads": _whole(folder / WORKLOADS), "records": _whole(folder / RECORDS)}
+    replace(state, **parts).write(folder)
+
+
+def _whole(path: Path) -> Part:
+    content = path.read_bytes()
+    return Part(len(content), hashlib.sha256(content).hexdigest())

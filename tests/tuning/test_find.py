@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from ferplus_tvm import targets
+from ferplus_tvm.kernels import dense
 from ferplus_tvm.tuning import database
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, find
+from ferplus_tvm.tuning.database import find
+from tests.tuning.support import write_log
 
 
 def log(folder: Path, *names: str) -> Path:
-    """Put an empty log of each target into a folder of logs."""
+    """Put a log of each target, with one record, into a folder of logs."""
     for name in names:
-        (folder / name).mkdir(parents=True)
-        for file in (WORKLOADS, RECORDS):
-            (folder / name / file).touch()
+        unit = targets.resolve(name).vector_unit
+        layer = dense.Workload(1, 64, 64, 64, relu=True)
+        write_log(folder, name, [(layer, dict(vars(dense.Config.preset(layer, unit))))])
     return folder
 
 
@@ -74,6 +76,12 @@ def test_without_one_near_enough_there_is_none(
     tmp_path: Path, target: str, logs: list[str]
 ) -> None:
     assert found(target, log(tmp_path, *logs)) is None
+
+
+def test_a_log_that_keeps_nothing_yet_is_passed_over(tmp_path: Path) -> None:
+    write_log(tmp_path / "begun", "znver4", [])
+    finished = log(tmp_path / "finished", "znver4")
+    assert found("znver4", tmp_path / "begun", finished) == ("znver4", finished)
 
 
 def test_the_users_own_folder_lies_outside_of_the_package() -> None:

@@ -15,10 +15,10 @@ import tvm
 import tvm_ffi
 
 from ferplus_tvm import cpu, targets
-from ferplus_tvm.compiler.link import find_linker, link
 from ferplus_tvm.errors import LinkerError
 from ferplus_tvm.kernels import max_pool
 from ferplus_tvm.kernels.tensorir import NO_BORDER
+from ferplus_tvm.link import find_linker, link
 from ferplus_tvm.targets import ResolvedTarget
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="fakes compilers by shell scripts")

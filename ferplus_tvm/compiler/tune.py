@@ -1,0 +1,388 @@
+"""The whole tuning on one page: from an ONNX model to the records of its layers on a target."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm import cpu
+from ferplus_tvm.compiler import networks
+from ferplus_tvm.compiler.options import batch_sizes_of
+from ferplus_tvm.errors import MissingExtraError, TargetError
+from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.rewrite import match
+from ferplus_tvm.rewrite.match import ConvLayer
+from ferplus_tvm.rewrite.plan import Step, plan
+from ferplus_tvm.targets import ResolvedTarget, resolve
+from ferplus_tvm.tuning.build import Builder
+from ferplus_tvm.tuning.contest import Standing
+from ferplus_tvm.tuning.database import find, search_path
+from ferplus_tvm.tuning.device import Device, count_devices
+from ferplus_tvm.tuning.journal import Journal, open_journal
+from ferplus_tvm.tuning.provenance import Gain
+from ferplus_tvm.tuning.runner import Address
+from ferplus_tvm.tuning.search import Generation, Search, Tuner, counts
+from ferplus_tvm.tuning.space import Config, Layer
+from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.zoo import resolve as resolve_model
+
+_FOR_NETWORKS = 0.25  # of the time
+_COMPARING = 0.02  # of the time, for each comparison of whole networks
+_LEAST_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What a tuning did.
+
+    folder
+        the target's log.
+    tried, failed
+        configurations in this run.
+    layers
+        that were tuned, all batch sizes counted.
+    changed
+        layers whose kept record is another than before; presets count as what was before.
+    rejected
+        batch sizes at which what was fastest layer by layer was slower in the whole network.
+    gains
+        the whole network's time with presets over its time now.
+    seconds
+        the time it took, the imports in the processes that work for it not counted.
+    importing
+        the time of those.
+    measuring
+        the share of ``seconds`` in which the device, or each of several, was measured on.
+    """
+
+    target: str
+    folder: Path
+    tried: int
+    failed: int
+    layers: int
+    changed: int
+    rejected: tuple[int, ...]
+    gains: tuple[Gain, ...]
+    seconds: float
+    importing: float
+    measuring: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is reported while it goes on.
+
+    stage
+        ``import``, ``search`` or ``networks``.
+    left
+        seconds that the stage may still take.
+    generation
+        in a search, what was measured last.
+    """
+
+    stage: str
+    left: float
+    generation: Generation | None = None
+
+
+def tune(
+    model: str | os.PathLike[str] = "bundled",
+    target: str = "native",
+    log_dir: str | os.PathLike[str] = "tuning_logs",
+    time_limit: float = 300,
+    *,
+    batch_sizes: Iterable[int] = (1, 8, 32),
+    threads: int | None = None,
+    rpc: str | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> TuneResult:
+    """Find the fastest configuration of each layer on the target itself, and keep it in a log.
+
+    What was tried before is in the log and not tried again.  Interrupted at any moment, by a kill
+    too, the log is whole, and the next run goes on with it.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
+    target
+        ``"native"`` or a name of `ferplus_tvm.targets.NAMED`.
+    log_dir
+        The folder of tuning logs; the target's own is made in it where needed.
+    time_limit
+        Seconds, at least 10; a search that has tried everything ends before.
+    batch_sizes
+        The batch sizes to tune.
+    threads
+        Each configuration is measured with one thread and with so many, which count the same; by
+        default what keeps the device busy.
+    rpc
+        ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
+        them at the same time.  RPC has no authentication: use it in a network that you trust.
+    progress
+        Called as it goes on.
+
+    Raises
+    ------
+    MissingExtraError
+        If a package that only tuning needs is not installed.
+    ModelError, DownloadError
+        If the model cannot be had or compiled.
+    TargetError
+        If the target does not exist, or this machine cannot run it and no device is given.
+    TuningLogError
+        If the log is damaged, another machine's, or in use.
+    DeviceError
+        If no device can be reached, or the last was lost.
+    ValueError
+        For an argument out of its range.
+    """
+    _expect_packages()
+    sizes = batch_sizes_of(batch_sizes)
+    if time_limit < _LEAST_SECONDS:
+        raise ValueError(f"time_limit is {time_limit} s: expected {_LEAST_SECONDS} or more")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
+    address = None if rpc is None else Address.parse(rpc)
+    resolved = _resolve(target, address)
+    layers = match.match(to_relax(load_model(resolve_model(model)).proto))
+
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ferplus-tvm-")))
+        # one process for each device, and builders, each of which imports TVM
+        started = time.perf_counter()
+        progress(Progress("import", 0))
+        number = 1 if address is None else count_devices(address)
+        devices = [Device(address, threads) for _ in range(number)]
+        for device in devices:
+            opened.callback(device.close)
+            device.prepare()
+        builder = Builder(resolved, folder, workers=cpu.default_threads())
+        opened.callback(builder.close)
+        builder.prepare()
+        devices[0].hold()
+        devices[0].release()
+        most = devices[0].threads
+        importing = time.perf_counter() - started
+
+        # the log, and every layer as it would be without it
+        started = time.perf_counter()
+        journal = opened.enter_context(
+            open_journal(
+                log_dir,
+                resolved,
+                cpu=cpu.name() if address is None else f"devices with the key {address.key!r}",
+                threads=counts(most),
+                command=_command(model, resolved, sizes, time_limit, threads, address),
+            )
+        )
+        searches = _searches(layers, sizes, resolved, journal)
+
+        # layer by layer
+        end = started + time_limit
+        stop_searching = end - _FOR_NETWORKS * time_limit
+
+        def report(generation: Generation) -> None:
+            progress(Progress("search", stop_searching - time.perf_counter(), generation))
+
+        tuner = Tuner(journal, builder, searches, report=report)
+        tuner.run(devices, stop_searching)
+
+        # whole networks, with the records kept before and with the new ones
+        progress(Progress("networks", end - time.perf_counter()))
+        before = [(search, search.entry.result.used) for search in searches]
+        rejected = _keep(
+            journal, searches, layers, resolved, builder, devices[0], folder, time_limit
+        )
+        seconds = time.perf_counter() - started
+        measuring = sum(device.measuring for device in devices) / len(devices)
+        return TuneResult(
+            resolved.name,
+            journal.folder,
+            tuner.tried,
+            tuner.failed,
+            len(searches),
+            sum(search.entry.result.used != used for search, used in before),
+            rejected,
+            tuple(gain for gain in journal.provenance.gains if gain.batch in sizes),
+            seconds,
+            importing,
+            measuring / seconds,
+        )
+
+
+def _expect_packages() -> None:
+    for package in ("tvm", "cloudpickle", "psutil", "tornado"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError.of(f"tuning (no module {package})", "tune")
+
+
+def _resolve(target: str, address: Address | None) -> ResolvedTarget:
+    resolved = resolve(target)
+    if resolved.name == "custom":
+        raise TargetError(
+            "a tuning log has the name of its target, and TVM's JSON has none: give native or a "
+            "name that 'ferplus-tvm targets' lists"
+        )
+    if address is not None and target == "native":
+        raise TargetError(
+            "the target native is this machine, but --rpc measures on others: give the name of "
+            "their CPU that 'ferplus-tvm targets' lists"
+        )
+    if address is None and not resolved.runs_here:
+        raise TargetError(
+            f"this machine cannot run what is compiled for {target}: tune on one that can, or give "
+            "its address with --rpc"
+        )
+    return resolved
+
+
+def _command(
+    model: str | os.PathLike[str],
+    target: ResolvedTarget,
+    sizes: Sequence[int],
+    time_limit: float,
+    threads: int | None,
+    address: Address | None,
+) -> str:
+    """Return the command line of this run, without paths and hosts."""
+    parts = ["ferplus-tvm tune", os.path.basename(model), "--target", target.name]
+    parts += ["--batch", ",".join(map(str, sizes)), "--time", f"{time_limit:g}"]
+    parts += [] if threads is None else ["--threads", str(threads)]
+    parts += [] if address is None else ["--rpc", f"TRACKER:{address.port}/{address.key}"]
+    return " ".join(parts)
+
+
+def _searches(
+    layers: Sequence[match.Layer], sizes: Sequence[int], target: ResolvedTarget, journal: Journal
+) -> list[Search]:
+    """Return every layer once, with the configurations that other logs have for it."""
+    unit = target.vector_unit
+    other = find(search_path(None), target)
+    found: dict[Layer, Search] = {}
+    for batch in sizes:
+        for position, step in enumerate(plan(layers, batch, unit, lambda layer: None)):
+            layer = step.recorded_as
+            if layer is None:
+                continue
+            if layer in found:
+                found[layer].count += 1
+                continue
+            seed = other.config(layer) if other is not None else None
+            found[layer] = Search(
+                Task(layer, unit, first=position == 0),
+                journal.entry(layer),
+                1,
+                _preset(step),
+                [] if seed is None else [seed],
+            )
+    return list(found.values())
+
+
+def _preset(step: Step) -> Config:
+    config: Config = dict(vars(step.config))
+    if isinstance(step.layer, ConvLayer):
+        config.setdefault("tile", 0)
+    return config
+
+
+def _keep(
+    journal: Journal,
+    searches: Sequence[Search],
+    layers: Sequence[match.Layer],
+    target: ResolvedTarget,
+    builder: Builder,
+    device: Device,
+    folder: Path,
+    time_limit: float,
+) -> tuple[int, ...]:
+    """Keep what is fastest layer by layer, unless a whole network is slower with it.
+
+    Returns the batch sizes where one is.
+    """
+    by_batch: dict[int, list[Search]] = {}
+    for search in searches:
+        if search.entry.result.leader is not None:
+            by_batch.setdefault(search.task.layer.batch, []).append(search)
+    # presets, what was kept until now, what is to be kept
+    choices = {
+        batch: [_choice(group, which) for which in ("preset", "used", "leader")]
+        for batch, group in by_batch.items()
+    }
+    wanted = [
+        (batch, choice)
+        for batch, each in choices.items()
+        if len(unique := _unique(each)) > 1
+        for choice in unique
+    ]
+    built = networks.build(builder, layers, target, wanted, folder)
+    ready = {
+        (batch, _key(choice)): network
+        for (batch, choice), network in zip(wanted, built, strict=True)
+    }
+    threads = counts(device.threads)
+    rejected = []
+    gains = {(gain.batch, gain.threads): gain for gain in journal.provenance.gains}
+    for batch, group in by_batch.items():
+        presets, old, new = choices[batch]
+
+        def stand(
+            first: networks.Choice, other: networks.Choice, batch: int = batch
+        ) -> Standing | None:
+            if first == other:
+                return None
+            pair = [ready[batch, _key(choice)] for choice in (first, other)]
+            device.hold()
+            _, standing = networks.compare(device, batch, pair, threads, _COMPARING * time_limit)
+            device.release()
+            return standing
+
+        standing = stand(old, new)
+        slower = standing is not None and not (standing.ratio < 0 and standing.not_slower)
+        if slower:
+            rejected.append(batch)
+        for search in group:
+            result = search.entry.result
+            journal.note(search.entry, "kept", result.used if slower else result.leader)
+        now = old if slower else new
+        if old != presets or slower:
+            standing = stand(presets, now)
+        gains |= {(batch, gain.threads): gain for gain in _gains(batch, threads, standing)}
+    journal.save(gains.values())
+    return tuple(rejected)
+
+
+def _choice(group: Sequence[Search], which: str) -> dict[Layer, Config]:
+    """Return each layer's configuration: its preset, leader, or the one in use."""
+    found = {}
+    for search in group:
+        config = search.entry.config(getattr(search.entry.result, which))
+        assert config is not None
+        found[search.task.layer] = config
+    return found
+
+
+def _gains(batch: int, threads: Sequence[int], standing: Standing | None) -> list[Gain]:
+    if standing is None:
+        return [Gain(batch, count, 1.0, 0.0) for count in threads]
+    return [
+        Gain(batch, count, round(math.exp(-ratio), 4), round(noise, 4))
+        for count, ratio, noise in zip(threads, standing.ratios, standing.noise, strict=True)
+    ]
+
+
+def _unique(choices: Sequence[dict[Layer, Config]]) -> list[dict[Layer, Config]]:
+    return [choice for at, choice in enumerate(choices) if choice not in choices[:at]]
+
+
+def _key(choice: networks.Choice) -> Any:
+    return tuple((layer, tuple(sorted(config.items()))) for layer, config in choice.items())

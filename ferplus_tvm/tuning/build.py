@@ -1,0 +1,81 @@
+"""Builds candidates into shared libraries, in worker processes of TVM's own pool.
+
+Workers live as long as the tuning, so that they import TVM once and nothing of its intrinsics.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm.kernels.tensorir import pass_context
+from ferplus_tvm.link import link
+from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.tuning.task import Task
+
+_TIMEOUT = 300  # for a whole network; a candidate takes less than one second
+
+
+class Builder:
+    """Builds for one target into a folder."""
+
+    def __init__(self, target: ResolvedTarget, folder: Path, workers: int) -> None:
+        from tvm.support.popen_pool import PopenPoolExecutor
+
+        self._target = target
+        self._folder = folder
+        self._workers = workers
+        self._count = 0
+        self._pool = PopenPoolExecutor(max_workers=workers, timeout=_TIMEOUT)
+
+    def prepare(self) -> None:
+        """Start the workers, which import TVM."""
+        jobs = [self.submit(_nothing) for _ in range(self._workers)]
+        concurrent.futures.wait(jobs)
+        for job in jobs:
+            job.result()
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Have a worker call a function."""
+        future: Future[Any] = self._pool.submit(function, *arguments)
+        return future
+
+    def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+        """Return the library of each configuration, or why there is none.
+
+        It is a ``ChildProcessError`` where the worker died, which may have had another reason.
+        """
+        jobs = []
+        for config in configs:
+            self._count += 1
+            path = self._folder / f"candidate{self._count}.so"
+            jobs.append((path, self.submit(_build, task, config, self._target, path)))
+        return [job.exception() or path for path, job in jobs]
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.shutdown(wait=False)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _build(task: Task, config: Config, target: ResolvedTarget, path: Path) -> None:
+    import tvm
+
+    functions: dict[str, Any] = {}
+    for at, function in enumerate(task.define(config)):
+        name = f"kernel{at}"
+        functions[name] = function.with_attr("global_symbol", name)
+    with pass_context():
+        executable = tvm.compile(tvm.IRModule(functions), target=target.tvm_target())
+
+    def run_linker(output: str, objects: Sequence[str]) -> None:
+        link(target, Path(output), objects)
+
+    executable.export_library(str(path), fcompile=run_linker)

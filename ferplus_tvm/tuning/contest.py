@@ -1,0 +1,121 @@
+"""Candidates measured in turns, and what the clock's noise lets one say of them.
+
+A round gives every contestant one turn, in an order that changes; a turn is the median of a few
+calls.  What counts is the ratio to the incumbent of the same round, so that what slows all of a
+round down does no harm.  The incumbent takes part twice, as itself and as its twin: what the twin
+seems to gain is noise.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAST_GAIN = 0.005
+"""What is not worth a change, however sure it is."""
+
+_CALLS = 3  # of a turn
+_LONG = 5e-3  # seconds of a call, beyond which one makes a turn
+_FEWEST_ROUNDS = 4
+_MOST_ROUNDS = 200
+# The standard error of a median of normal values, from their median absolute deviation.
+_ERROR_OF_MEDIAN = 1.2533 * 1.4826
+
+
+class Turns(Protocol):
+    """What takes turns: see `ferplus_tvm.tuning.device.Device.turns`."""
+
+    def turns(self, order: Sequence[int], threads: int, repeat: int) -> list[list[float]]:
+        """Return the seconds of ``repeat`` calls for each turn."""
+        ...
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A contestant beside the incumbent; logarithms of time ratios, below 0 where it is faster.
+
+    ratios
+        for each number of threads, the median.
+    noise
+        for each number of threads, what the ratio has to exceed to mean anything: twice its
+        standard error, what the incumbent's twin seems to gain or lose, or half a per cent.
+    seconds
+        for each number of threads, the median of its turns.
+    """
+
+    ratios: tuple[float, ...]
+    noise: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Over all numbers of threads, which count the same: one library serves them all."""
+        return statistics.fmean(self.ratios)
+
+    @property
+    def wins(self) -> bool:
+        """Whether it is faster by more than the noise, and with no number of threads slower."""
+        return self.ratio < -statistics.fmean(self.noise) and self.not_slower
+
+    @property
+    def not_slower(self) -> bool:
+        """Whether it is not slower by more than the noise with any number of threads."""
+        return all(ratio <= noise for ratio, noise in zip(self.ratios, self.noise, strict=True))
+
+
+def contest(
+    place: Turns, contestants: Sequence[int], threads: Sequence[int], seconds: float
+) -> list[Standing]:
+    """Return how contestants stand beside the first of them, in order, within a time.
+
+    ``contestants`` are those that the place knows by number.  Rounds go on for ``seconds``, shared
+    evenly between the numbers of threads.
+    """
+    series = [contestants[0], *contestants]  # the twin comes first
+    times = [_rounds(place, series, count, seconds / len(threads)) for count in threads]
+    logs = [np.log(each) - np.log(each[:, 1:2]) for each in times]
+    standings = []
+    for at in range(1, len(series)):
+        ratios, noise, medians = [], [], []
+        for each, ratio in zip(times, logs, strict=True):
+            ratios.append(float(np.median(ratio[:, at])))
+            twin = abs(float(np.median(ratio[:, 0])))
+            noise.append(max(LEAST_GAIN, twin, 2 * _error(ratio[:, at])))
+            medians.append(float(np.median(each[:, at])))
+        standings.append(Standing(tuple(ratios), tuple(noise), tuple(medians)))
+    return standings
+
+
+def _rounds(
+    place: Turns, series: Sequence[int], threads: int, seconds: float
+) -> NDArray[np.float64]:
+    """Return the time of each round's turns, (rounds, contestants)."""
+    first = place.turns(series, threads, 1)  # after a change of threads; not counted
+    longest = max(turn[0] for turn in first)
+    repeat = 1 if longest > _LONG else _CALLS
+    rounds: list[list[float]] = []
+    end = time.perf_counter() + seconds
+    while len(rounds) < _FEWEST_ROUNDS or (
+        time.perf_counter() < end and len(rounds) < _MOST_ROUNDS
+    ):
+        # Every contestant follows on others in turn, and every second round runs backwards.
+        shift = len(rounds) % len(series)
+        order = [*range(shift, len(series)), *range(shift)]
+        if len(rounds) % 2:
+            order.reverse()
+        taken = place.turns([series[at] for at in order], threads, repeat)
+        by_contestant = dict(zip(order, taken, strict=True))
+        rounds.append([statistics.median(by_contestant[at]) for at in range(len(series))])
+    return np.array(rounds)
+
+
+def _error(values: NDArray[np.float64]) -> float:
+    deviation = float(np.median(np.abs(values - np.median(values))))
+    return _ERROR_OF_MEDIAN * deviation / math.sqrt(len(values))

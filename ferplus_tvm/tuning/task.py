@@ -1,0 +1,115 @@
+"""A layer to tune: its kernels for a configuration, what they are run on, and the right answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
+from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
+from ferplus_tvm.targets import VectorUnit
+from ferplus_tvm.tuning.space import Config, Layer, config_of
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-4
+"""How far a kernel's answer may be off, relative to the largest value, as for whole networks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One layer at one batch size.
+
+    first
+        whether it reads the faces, which come without a border.
+    """
+
+    layer: Layer
+    unit: VectorUnit
+    first: bool = False
+
+    def define(self, config: Config) -> list[Any]:
+        """Return the PrimFuncs that compute the layer, one after the other.
+
+        A pooling that a convolution does not take in is one of its own.
+        """
+        w, own = self.layer, config_of(config)
+        if isinstance(w, dense.Workload):
+            return [dense.define(w, own)]
+        if config["tile"]:
+            return [winograd.define(w, own, NO_BORDER)]
+        plain = replace(w, pool=False)
+        kernels = [conv2d.define(plain, own, self._border(config), NO_BORDER)]
+        if w.pool:
+            pool = _pool(w)
+            preset = max_pool.Config.preset(pool, self.unit)
+            kernels.append(max_pool.define(pool, preset, NO_BORDER))
+        return kernels
+
+    def layout(self, config: Config) -> tuple[Any, ...]:
+        """Return what the operands' layout depends on."""
+        return (config.get("tile"), config_of(config).panel, self._border(config))
+
+    def operands(self, config: Config) -> list[list[Array]]:
+        """Return the arguments of each kernel, the output last; the next one reads it."""
+        w, own = self.layer, config_of(config)
+        x, weight, bias = self._values()
+        if isinstance(w, dense.Workload):
+            packed = dense.pack_weight(w, weight, own)
+            return [[x, packed, bias, np.zeros((w.batch, w.outputs), np.float32)]]
+        border = self._border(config)
+        ends = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
+        pack = winograd.pack_weight if config["tile"] else conv2d.pack_weight
+        shape = (w.batch, w.out_height, w.out_width, w.out_channels)
+        halves = (w.batch, w.out_height // 2, w.out_width // 2, w.out_channels)
+        split = w.pool and not config["tile"]
+        y = np.zeros(halves if w.pool and not split else shape, np.float32)
+        calls = [[np.pad(x, ends), pack(weight, own), bias, y]]
+        if split:
+            calls.append([y, np.zeros(halves, np.float32)])
+        return calls
+
+    def expected(self) -> Array:
+        """Return the layer's output for the operands, in float64."""
+        w = self.layer
+        x, weight, bias = self._values()
+        if isinstance(w, dense.Workload):
+            return dense.reference(w, x, weight, bias)
+        y = conv2d.reference(w, x, weight, bias)
+        return max_pool.reference(_pool(w), y) if w.pool else y
+
+    def _border(self, config: Config) -> Border:
+        w = self.layer
+        if isinstance(w, dense.Workload) or self.first:
+            return NO_BORDER
+        return winograd.border(w, config_of(config)) if config["tile"] else conv2d.border(w)
+
+    def _values(self) -> tuple[Array, Array, Array]:
+        """Return an input, as a ReLU leaves it, and weights that keep its size."""
+        w = self.layer
+        if isinstance(w, dense.Workload):
+            fan = w.in_features
+            shapes: Sequence[tuple[int, ...]] = [(w.batch, fan), (fan, w.out_features)]
+            outputs = w.out_features
+        else:
+            fan = w.kernel[0] * w.kernel[1] * w.in_channels
+            shapes = [
+                (w.batch, w.height, w.width, w.in_channels),
+                (w.out_channels, w.in_channels, *w.kernel),
+            ]
+            outputs = w.out_channels
+        random = np.random.default_rng(0)
+        x, weight = (random.standard_normal(shape, np.float32) for shape in shapes)
+        weight *= np.sqrt(2 / fan, dtype=np.float32)
+        if isinstance(w, dense.Workload) and w.half:
+            weight = weight.astype(np.float16).astype(np.float32)
+        return np.maximum(x, 0), weight, random.standard_normal(outputs, np.float32)
+
+
+def _pool(w: conv2d.Workload) -> max_pool.Workload:
+    window = ((2, 2), (2, 2), (0, 0, 0, 0))
+    return max_pool.Workload(w.batch, w.out_height, w.out_width, w.out_channels, *window)
