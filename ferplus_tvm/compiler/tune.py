@@ -27,6 +27,7 @@ from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.database import find, search_path
 from ferplus_tvm.tuning.device import Device, count_devices
+from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.runner import Address
@@ -156,7 +157,7 @@ def tune(
     resolved = _resolve(target, address)
     layers = match.match(to_relax(load_model(resolve_model(model)).proto))
 
-    with ExitStack() as opened:
+    with interrupts_held() as interrupted, ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ferplus-tvm-")))
         # one process for each device, and builders, each of which imports TVM
         started = time.perf_counter()
@@ -194,8 +195,10 @@ def tune(
         def report(generation: Generation) -> None:
             progress(Progress("search", stop_searching - time.perf_counter(), generation))
 
-        tuner = Tuner(journal, builder, searches, report=report)
+        tuner = Tuner(journal, builder, searches, interrupted, report=report)
         tuner.run(devices, stop_searching)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
         # whole networks, with the records kept before and with the new ones
         progress(Progress("networks", end - time.perf_counter()))

@@ -6,6 +6,7 @@ Workers live as long as the tuning, so that they import TVM once and nothing of 
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -30,6 +31,8 @@ class Builder:
         self._folder = folder
         self._workers = workers
         self._count = 0
+        self._lock = threading.Lock()
+        self._jobs: list[Future[Any]] = []
         self._pool = PopenPoolExecutor(max_workers=workers, timeout=_TIMEOUT)
 
     def prepare(self) -> None:
@@ -42,6 +45,8 @@ class Builder:
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Have a worker call a function."""
         future: Future[Any] = self._pool.submit(function, *arguments)
+        with self._lock:
+            self._jobs = [job for job in self._jobs if not job.done()] + [future]
         return future
 
     def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
@@ -51,14 +56,17 @@ class Builder:
         """
         jobs = []
         for config in configs:
-            self._count += 1
-            path = self._folder / f"candidate{self._count}.so"
+            with self._lock:
+                self._count += 1
+                path = self._folder / f"candidate{self._count}.so"
             jobs.append((path, self.submit(_build, task, config, self._target, path)))
         return [job.exception() or path for path, job in jobs]
 
     def close(self) -> None:
-        """End the workers."""
-        self._pool.shutdown(wait=False)
+        """End the workers, after the jobs under way."""
+        # The pool takes a worker that ends for one that is to be started again.
+        concurrent.futures.wait(self._jobs)
+        self._pool.shutdown(wait=True)
 
 
 def _nothing() -> None:

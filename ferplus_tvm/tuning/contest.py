@@ -3,7 +3,8 @@
 A round gives every contestant one turn, in an order that changes; a turn is the median of a few
 calls.  What counts is the ratio to the incumbent of the same round, so that what slows all of a
 round down does no harm.  The incumbent takes part twice, as itself and as its twin: what the twin
-seems to gain is noise.
+seems to gain is noise.  So is what changes with where the arrays happen to lie in memory, where a
+contest moves them.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ _ERROR_OF_MEDIAN = 1.2533 * 1.4826
 
 
 class Turns(Protocol):
-    """What takes turns: see `ferplus_tvm.tuning.device.Device.turns`."""
+    """What takes turns: see `ferplus_tvm.tuning.device.Device`."""
 
     def turns(self, order: Sequence[int], threads: int, repeat: int) -> list[list[float]]:
         """Return the seconds of ``repeat`` calls for each turn."""
         ...
+
+    def move(self) -> None:
+        """Have the candidates' arrays lie elsewhere in memory."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Standing:
         for each number of threads, the median.
     noise
         for each number of threads, what the ratio has to exceed to mean anything: twice its
-        standard error, what the incumbent's twin seems to gain or lose, or half a per cent.
+        standard error, from round to round and from place to place, what the incumbent's twin
+        seems to gain or lose, or half a per cent.
     seconds
         for each number of threads, the median of its turns.
     """
@@ -71,26 +76,41 @@ class Standing:
 
 
 def contest(
-    place: Turns, contestants: Sequence[int], threads: Sequence[int], seconds: float
+    place: Turns,
+    contestants: Sequence[int],
+    threads: Sequence[int],
+    seconds: float,
+    moves: int = 0,
 ) -> list[Standing]:
     """Return how contestants stand beside the first of them, in order, within a time.
 
     ``contestants`` are those that the place knows by number.  Rounds go on for ``seconds``, shared
-    evenly between the numbers of threads.
+    evenly between the numbers of threads, and between ``moves`` of the arrays.
     """
     series = [contestants[0], *contestants]  # the twin comes first
-    times = [_rounds(place, series, count, seconds / len(threads)) for count in threads]
-    logs = [np.log(each) - np.log(each[:, 1:2]) for each in times]
-    standings = []
-    for at in range(1, len(series)):
-        ratios, noise, medians = [], [], []
-        for each, ratio in zip(times, logs, strict=True):
-            ratios.append(float(np.median(ratio[:, at])))
-            twin = abs(float(np.median(ratio[:, 0])))
-            noise.append(max(LEAST_GAIN, twin, 2 * _error(ratio[:, at])))
-            medians.append(float(np.median(each[:, at])))
-        standings.append(Standing(tuple(ratios), tuple(noise), tuple(medians)))
-    return standings
+    share = seconds / len(threads) / max(1, moves)
+    times: list[list[NDArray[np.float64]]] = [[] for _ in threads]
+    for _ in range(max(1, moves)):
+        if moves:
+            place.move()
+        for at, count in enumerate(threads):
+            times[at].append(_rounds(place, series, count, share))
+    return [_standing(times, at) for at in range(1, len(series))]
+
+
+def _standing(times: list[list[NDArray[np.float64]]], at: int) -> Standing:
+    """Return how the contestant of a column stands; for each number of threads, several places."""
+    ratios, noise, medians = [], [], []
+    for places in times:
+        logs = [np.log(each) - np.log(each[:, 1:2]) for each in places]
+        ratio = np.concatenate(logs)[:, at]
+        twin = np.concatenate(logs)[:, 0]
+        by_place = [float(np.median(each[:, at])) for each in logs]
+        apart = statistics.stdev(by_place) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
+        ratios.append(float(np.median(ratio)))
+        noise.append(max(LEAST_GAIN, abs(float(np.median(twin))), 2 * _error(ratio), 2 * apart))
+        medians.append(float(np.median(np.concatenate(places)[:, at])))
+    return Standing(tuple(ratios), tuple(noise), tuple(medians))
 
 
 def _rounds(

@@ -82,6 +82,10 @@ class Device:
             self.measuring += time.perf_counter() - start
         return answer
 
+    def move(self) -> None:
+        """Have the candidates' arrays lie elsewhere in memory; see `runner.move`."""
+        self._call(_TIMEOUT, runner.move)
+
     def close(self) -> None:
         """End the child process."""
         self._worker.kill()

@@ -7,7 +7,9 @@ have left the caches, as the rest of the network would have them do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import random
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm import cpu
-from ferplus_tvm.runtime.threads import limit_spinning
 from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import TOLERANCE, Task
 
@@ -60,10 +61,9 @@ class _Runner:
 
         self.session: Any = None
         if address is None:
-            limit_spinning()
             self.device = tvm.cpu()
             self._configure = tvm.get_global_func("runtime.config_threadpool")
-            self.threads = threads or cpu.default_threads()
+            self.threads = threads or _default_threads()
             self.use(self.threads)  # which makes the pool, and it never grows
             return
         from tvm import rpc
@@ -84,14 +84,15 @@ class _Runner:
         """Have what is run from now on use so many threads, each pinned to a core of its own.
 
         Threads that the system may place where it likes share a core for their first tenths of a
-        second, and take ten times as long.
+        second, and take ten times as long.  They look for work long enough, by TVM's default, to be
+        awake when the next kernel comes, as they are within a network.
         """
         if self.session is not None:
             big_cores = 1  # on most machines all of them; a list of cores does not pass through RPC
             self._configure(big_cores, threads)
             return
         one_core_per_thread = -2
-        names = [str(number) for number in cpu.allowed()[:threads]]
+        names = [str(number) for number in _allowed()[:threads]]
         self._configure(one_core_per_thread, len(names), names)
 
     def load(self, path: Path) -> Any:
@@ -109,47 +110,84 @@ class _Runner:
 
         return tvm.runtime.tensor(array, self.device)
 
+    def copy(self, tensor: Any) -> Any:
+        """Return a copy on the device."""
+        return tensor.copyto(self.empty(tensor.shape, tensor.dtype))
+
+    def empty(self, shape: Sequence[int], dtype: str) -> Any:
+        """Return memory of the device."""
+        import tvm
+
+        return tvm.runtime.empty(tuple(shape), dtype, self.device)
+
 
 class _Kernels:
-    """Candidates of one layer."""
+    """Candidates of one layer.
+
+    All but the weights are the same arrays for all of them.  Where those happen to lie can make a
+    tenth of a kernel's time, as its stores and loads get into each other's way; see `move`.
+    """
 
     def __init__(self, runner: _Runner, task: Task) -> None:
         self.runner = runner
         self.task = task
         self.expected = task.expected()
-        self.operands: dict[Any, list[list[Any]]] = {}
-        self.calls: list[list[tuple[Any, list[Any]]]] = []
+        self.tensors: dict[Hashable, Any] = {}
+        self.operands: dict[Hashable, list[list[Hashable]]] = {}
+        self.candidates: list[tuple[Any, list[list[Hashable]]]] = []
+        self._random = random.Random(0)
+        self._pads: list[Any] = []
 
     def admit(self, path: Path, config: Config) -> str | None:
         layout = self.task.layout(config)
         if layout not in self.operands:
-            self.operands[layout] = self._send(self.task.operands(config))
+            self.operands[layout] = self._send(self.task.operands(config), layout)
         module, operands = self.runner.load(path), self.operands[layout]
-        calls = [(module[f"kernel{at}"], arguments) for at, arguments in enumerate(operands)]
-        for function, arguments in calls:
-            function(*arguments)
-        answer = calls[-1][1][-1].numpy()
+        for at, arguments in enumerate(operands):
+            module[f"kernel{at}"](*(self.tensors[name] for name in arguments))
+        answer = self.tensors[operands[-1][-1]].numpy()
         # What is not a number compares as false.
         allowed = TOLERANCE * float(np.abs(self.expected).max())
         off = float(np.abs(answer - self.expected).max())
         if not off <= allowed:
             return f"its answer is off by {off:.1e}"
-        self.calls.append([(module, arguments) for _, arguments in calls])
+        self.candidates.append((module, operands))
         return None
 
     def time(self, candidate: int, repeat: int) -> list[float]:
-        device = self.runner.device
+        module, operands = self.candidates[candidate]
         total = np.zeros(repeat)
-        for at, (module, arguments) in enumerate(self.calls[candidate]):
+        for at, arguments in enumerate(operands):
             evaluator = module.time_evaluator(
-                f"kernel{at}", device, number=1, repeat=repeat, f_preproc=_FLUSH
+                f"kernel{at}", self.runner.device, number=1, repeat=repeat, f_preproc=_FLUSH
             )
-            total += evaluator(*arguments).results
+            total += evaluator(*(self.tensors[name] for name in arguments)).results
         return [float(seconds) for seconds in total]
 
-    def _send(self, calls: list[list[NDArray[Any]]]) -> list[list[Any]]:
-        sent: dict[int, Any] = {}
-        return [[sent.setdefault(id(a), self.runner.tensor(a)) for a in call] for call in calls]
+    def move(self) -> None:
+        """Have every array lie elsewhere, in an order and at distances that are random."""
+        names = list(self.tensors)
+        self._random.shuffle(names)
+        moved = {}
+        pads = []
+        for name in names:
+            pads.append(self.runner.empty((16 * self._random.randrange(1, 256),), "float32"))
+            moved[name] = self.runner.copy(self.tensors[name])
+        self.tensors, self._pads = moved, pads
+
+    def _send(self, calls: list[list[NDArray[Any]]], layout: Hashable) -> list[list[Hashable]]:
+        """Send the operands of a layout, but for those that are there, and return their names."""
+        sent = []
+        for at, arrays in enumerate(calls):
+            names = [f"map{at}", *["weight", "bias"][: len(arrays) - 2], f"map{at + 1}"]
+            keys: list[Hashable] = []
+            for name, array in zip(names, arrays, strict=True):
+                key = (name, array.shape, layout if name == "weight" else None)
+                if key not in self.tensors:
+                    self.tensors[key] = self.runner.tensor(array)
+                keys.append(key)
+            sent.append(keys)
+        return sent
 
 
 class _Networks:
@@ -183,13 +221,20 @@ class _Networks:
         return [float(seconds) for seconds in evaluator().results]
 
 
+# Asked once, since threads that are pinned may no longer use all of them.
+_default_threads = functools.cache(cpu.default_threads)
+_allowed = functools.cache(cpu.allowed)
+
 _runner: _Runner | None = None
 _held: _Kernels | _Networks | None = None
 
 
 def prepare() -> None:
-    """Import what a job needs."""
+    """Import what a job needs, and see which CPUs there are before any thread is pinned."""
     import tvm  # noqa: F401
+
+    _default_threads()
+    _allowed()
 
 
 def hold(address: Address | None, threads: int | None) -> int:
@@ -230,6 +275,12 @@ def admit_network(path: Path, function: str, weights: dict[str, Path]) -> NDArra
     """Take in a network, and return its scores for the faces that all of them get."""
     assert isinstance(_held, _Networks)
     return _held.admit(path, function, weights)
+
+
+def move() -> None:
+    """Have the candidates' arrays lie elsewhere in memory."""
+    assert isinstance(_held, _Kernels)
+    _held.move()
 
 
 def turns(order: Sequence[int], threads: int, repeat: int) -> list[list[float]]:

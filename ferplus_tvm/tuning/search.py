@@ -31,6 +31,7 @@ _NEAR = 1.3  # times the leader's time
 _DRAWS = 40  # random ones, before they are taken to be exhausted
 _LEAST_SECONDS = 0.8  # of measuring
 _MEASURING = 1.2  # times the time of building
+_MOVES = 4  # of the arrays, in the last contest
 _STRIKES = 2  # processes that died with a configuration, of several, after which it is blamed
 _GRACE = 0.3  # seconds within which an interrupted process and its children hear of it
 
@@ -170,6 +171,7 @@ class Tuner:
         journal: Journal,
         builder: Builds,
         searches: Sequence[Search],
+        stop: threading.Event,
         seed: int = 0,
         report: Callable[[Generation], None] = lambda generation: None,
     ) -> None:
@@ -179,12 +181,12 @@ class Tuner:
         self._rng = random.Random(seed)
         self._report = report
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = stop
         self.failed = 0
         self.tried = 0
 
     def run(self, places: Sequence[Place], deadline: float) -> None:
-        """Search until a time of `time.perf_counter`, or until nothing is left to try.
+        """Search until a time of `time.perf_counter`, a stop, or until nothing is left to try.
 
         Raises
         ------
@@ -202,15 +204,10 @@ class Tuner:
         threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in places]
         for thread in threads:
             thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except KeyboardInterrupt:
-            # What is under way is finished or given up; what was written down before is whole.
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            raise
+        for thread in threads:
+            thread.join()
+        if self._stop.is_set():
+            return
         serious = [error for error in errors if not isinstance(error, DeviceError)]
         if serious or len(errors) == len(places):
             raise (serious or errors)[0]
@@ -374,7 +371,7 @@ def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: floa
             standings[at] = standing
         best.sort(key=lambda at: standings[at].ratio)
     first = best[0]
-    standings[first] = contest(place, [0, first], threads, seconds / 2)[1]
+    standings[first] = contest(place, [0, first], threads, seconds / 2, _MOVES)[1]
     return Result(standings, first if standings[first].wins else None)
 
 
