@@ -115,7 +115,7 @@ def _print(result: TuneResult, log_dir: Path) -> None:
                 for gain in result.gains
             ),
             *(
-                (f"batch {size}", "what is new was no faster in the whole network: left out")
+                (f"batch {size}", "what is new made the whole network slower: left out")
                 for size in result.rejected
             ),
             (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import tempfile
 import time
@@ -11,10 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.compiler import networks
+from ferplus_tvm.compiler.keep import Comparison
 from ferplus_tvm.compiler.options import batch_sizes_of
 from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.importer import load_model
@@ -24,16 +22,16 @@ from ferplus_tvm.rewrite.match import ConvLayer
 from ferplus_tvm.rewrite.plan import Step, plan
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning.build import Builder
-from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.database import find, search_path
 from ferplus_tvm.tuning.device import Device, count_devices
 from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.runner import Address
-from ferplus_tvm.tuning.search import Generation, Search, Tuner, counts
+from ferplus_tvm.tuning.search import Search
 from ferplus_tvm.tuning.space import Config, Layer
 from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _FOR_NETWORKS = 0.25  # of the time
@@ -203,9 +201,8 @@ def tune(
         # whole networks, with the records kept before and with the new ones
         progress(Progress("networks", end - time.perf_counter()))
         before = [(search, search.entry.result.used) for search in searches]
-        rejected = _keep(
-            journal, searches, layers, resolved, builder, devices[0], folder, time_limit
-        )
+        comparison = Comparison(journal, layers, builder, devices[0], folder, interrupted)
+        rejected = comparison.keep(searches, _COMPARING * time_limit)
         seconds = time.perf_counter() - started
         measuring = sum(device.measuring for device in devices) / len(devices)
         return TuneResult(
@@ -296,96 +293,3 @@ def _preset(step: Step) -> Config:
     if isinstance(step.layer, ConvLayer):
         config.setdefault("tile", 0)
     return config
-
-
-def _keep(
-    journal: Journal,
-    searches: Sequence[Search],
-    layers: Sequence[match.Layer],
-    target: ResolvedTarget,
-    builder: Builder,
-    device: Device,
-    folder: Path,
-    time_limit: float,
-) -> tuple[int, ...]:
-    """Keep what is fastest layer by layer, unless a whole network is slower with it.
-
-    Returns the batch sizes where one is.
-    """
-    by_batch: dict[int, list[Search]] = {}
-    for search in searches:
-        if search.entry.result.leader is not None:
-            by_batch.setdefault(search.task.layer.batch, []).append(search)
-    # presets, what was kept until now, what is to be kept
-    choices = {
-        batch: [_choice(group, which) for which in ("preset", "used", "leader")]
-        for batch, group in by_batch.items()
-    }
-    wanted = [
-        (batch, choice)
-        for batch, each in choices.items()
-        if len(unique := _unique(each)) > 1
-        for choice in unique
-    ]
-    built = networks.build(builder, layers, target, wanted, folder)
-    ready = {
-        (batch, _key(choice)): network
-        for (batch, choice), network in zip(wanted, built, strict=True)
-    }
-    threads = counts(device.threads)
-    rejected = []
-    gains = {(gain.batch, gain.threads): gain for gain in journal.provenance.gains}
-    for batch, group in by_batch.items():
-        presets, old, new = choices[batch]
-
-        def stand(
-            first: networks.Choice, other: networks.Choice, batch: int = batch
-        ) -> Standing | None:
-            if first == other:
-                return None
-            pair = [ready[batch, _key(choice)] for choice in (first, other)]
-            device.hold()
-            _, standing = networks.compare(device, batch, pair, threads, _COMPARING * time_limit)
-            device.release()
-            return standing
-
-        standing = stand(old, new)
-        slower = standing is not None and not (standing.ratio < 0 and standing.not_slower)
-        if slower:
-            rejected.append(batch)
-        for search in group:
-            result = search.entry.result
-            journal.note(search.entry, "kept", result.used if slower else result.leader)
-        now = old if slower else new
-        if old != presets or slower:
-            standing = stand(presets, now)
-        gains |= {(batch, gain.threads): gain for gain in _gains(batch, threads, standing)}
-    journal.save(gains.values())
-    return tuple(rejected)
-
-
-def _choice(group: Sequence[Search], which: str) -> dict[Layer, Config]:
-    """Return each layer's configuration: its preset, leader, or the one in use."""
-    found = {}
-    for search in group:
-        config = search.entry.config(getattr(search.entry.result, which))
-        assert config is not None
-        found[search.task.layer] = config
-    return found
-
-
-def _gains(batch: int, threads: Sequence[int], standing: Standing | None) -> list[Gain]:
-    if standing is None:
-        return [Gain(batch, count, 1.0, 0.0) for count in threads]
-    return [
-        Gain(batch, count, round(math.exp(-ratio), 4), round(noise, 4))
-        for count, ratio, noise in zip(threads, standing.ratios, standing.noise, strict=True)
-    ]
-
-
-def _unique(choices: Sequence[dict[Layer, Config]]) -> list[dict[Layer, Config]]:
-    return [choice for at, choice in enumerate(choices) if choice not in choices[:at]]
-
-
-def _key(choice: networks.Choice) -> Any:
-    return tuple((layer, tuple(sorted(config.items()))) for layer, config in choice.items())

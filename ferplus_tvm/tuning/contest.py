@@ -23,9 +23,10 @@ LEAST_GAIN = 0.005
 """What is not worth a change, however sure it is."""
 
 _CALLS = 3  # of a turn
-_LONG = 5e-3  # seconds of a call, beyond which one makes a turn
+_LONG = 20e-3  # seconds of a call, beyond which one makes a turn
 _FEWEST_ROUNDS = 4
 _MOST_ROUNDS = 200
+_FEW_PLACES = 3  # times the error of their mean, as Student's distribution has it for four
 # The standard error of a median of normal values, from their median absolute deviation.
 _ERROR_OF_MEDIAN = 1.2533 * 1.4826
 
@@ -49,8 +50,8 @@ class Standing:
         for each number of threads, the median.
     noise
         for each number of threads, what the ratio has to exceed to mean anything: twice its
-        standard error, from round to round and from place to place, what the incumbent's twin
-        seems to gain or lose, or half a per cent.
+        standard error from round to round, three times that from place to place, what the
+        incumbent's twin seems to gain or lose, or half a per cent.
     seconds
         for each number of threads, the median of its turns.
     """
@@ -108,7 +109,9 @@ def _standing(times: list[list[NDArray[np.float64]]], at: int) -> Standing:
         by_place = [float(np.median(each[:, at])) for each in logs]
         apart = statistics.stdev(by_place) / math.sqrt(len(logs)) if len(logs) > 1 else 0.0
         ratios.append(float(np.median(ratio)))
-        noise.append(max(LEAST_GAIN, abs(float(np.median(twin))), 2 * _error(ratio), 2 * apart))
+        noise.append(
+            max(LEAST_GAIN, abs(float(np.median(twin))), 2 * _error(ratio), _FEW_PLACES * apart)
+        )
         medians.append(float(np.median(np.concatenate(places)[:, at])))
     return Standing(tuple(ratios), tuple(noise), tuple(medians))
 

@@ -1,0 +1,290 @@
+"""Searches all layers within a time, a generation of one layer after the other.
+
+A generation is built, and then measured for at least as long as building it took: all in turns,
+then the best three, then the best beside the incumbent alone.  Only what wins that last contest,
+which chose nothing, becomes the layer's leader.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ferplus_tvm.errors import DeviceError
+from ferplus_tvm.tuning.contest import Standing, Turns, contest
+from ferplus_tvm.tuning.journal import Journal
+from ferplus_tvm.tuning.search import Search, key_of, mean
+from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.tuning.task import Task
+
+_FINALISTS = 3
+_LEAST_SECONDS = 0.8  # of measuring
+_MEASURING = 1.2  # times the time of building
+_MOVES = 4  # of the arrays, in the last contest
+_GRACE = 0.3  # seconds within which an interrupted process and its children hear of it
+
+
+class Place(Turns, Protocol):
+    """Where candidates are measured: see `ferplus_tvm.tuning.device.Device`."""
+
+    threads: int
+
+    def hold(self) -> None:
+        """Take it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+    def begin_kernels(self, task: Task) -> None:
+        """Take in candidates for a layer from now on."""
+
+    def admit_kernel(self, path: Path, config: Config) -> str | None:
+        """Take in a candidate, or return why it is not one."""
+
+
+class Builds(Protocol):
+    """What builds candidates: see `ferplus_tvm.tuning.build.Builder`."""
+
+    def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+        """Return the library of each configuration, or why there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What is reported after each generation.
+
+    tried
+        configurations of the layer so far, in all runs.
+    gain
+        the preset's time over the leader's.
+    best
+        the leader's seconds for each number of threads.
+    """
+
+    task: Task
+    tried: int
+    gain: float
+    best: tuple[float, ...]
+
+
+class Tuner:
+    """Searches layers on one or several devices, and writes all that it learns to a journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        builder: Builds,
+        searches: Sequence[Search],
+        stop: threading.Event,
+        seed: int = 0,
+        report: Callable[[Generation], None] = lambda generation: None,
+    ) -> None:
+        self._journal = journal
+        self._builder = builder
+        self._searches = searches
+        self._rng = random.Random(seed)
+        self._report = report
+        self._lock = threading.Lock()
+        self._stop = stop
+        self.failed = 0
+        self.tried = 0
+
+    def run(self, places: Sequence[Place], deadline: float) -> None:
+        """Search until a time of `time.perf_counter`, a stop, or until nothing is left to try.
+
+        Raises
+        ------
+        DeviceError
+            If every device was lost.
+        """
+        errors: list[BaseException] = []
+
+        def work(place: Place) -> None:
+            try:
+                self._work(place, deadline)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in places]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._stop.is_set():
+            return
+        serious = [error for error in errors if not isinstance(error, DeviceError)]
+        if serious or len(errors) == len(places):
+            raise (serious or errors)[0]
+
+    def _work(self, place: Place, deadline: float) -> None:
+        lost = 0
+        while time.perf_counter() < deadline and not self._stop.is_set():
+            with self._lock:
+                search = self._next()
+                if search is not None:
+                    search.busy = True
+                    configs = search.propose(self._rng)
+                    search.exhausted = not configs
+            if search is None:
+                if all(each.exhausted for each in self._searches):
+                    return
+                time.sleep(0.05)  # what is left is with other devices
+                continue
+            try:
+                if configs:
+                    self._generation(place, search, configs)
+                    search.generations += 1
+                lost = 0
+            except DeviceError:
+                # Another one may take its place; but not for ever.
+                lost += 1
+                if self._stop.is_set() or lost > 2:
+                    raise
+            finally:
+                search.busy = False
+
+    def _next(self) -> Search | None:
+        """Return the layer with the most time in its network, for what was done about it."""
+        free = [each for each in self._searches if not each.busy and not each.exhausted]
+        new = [each for each in free if each.seconds("leader") is None]
+        if new or not free:
+            return new[0] if new else None
+        totals: dict[int, float] = {}
+        for each in self._searches:
+            batch = each.task.layer.batch
+            totals[batch] = totals.get(batch, 0) + each.time
+
+        def worth(each: Search) -> float:
+            return each.time / (totals[each.task.layer.batch] or 1) / (each.generations + 1)
+
+        return max(free, key=worth)
+
+    def _generation(self, place: Place, search: Search, configs: list[Config]) -> None:
+        """Build, measure and write down a generation."""
+        leader = search.entry.config(search.entry.result.leader)
+        incumbent = configs[0] if leader is None else leader
+        contestants = [incumbent, *(config for config in configs if config != incumbent)]
+        start = time.perf_counter()
+        built = self._builder.build(search.task, contestants)
+        seconds = max(_LEAST_SECONDS, _MEASURING * (time.perf_counter() - start))
+        libraries = {
+            key_of(config): path
+            for config, path in zip(contestants, built, strict=True)
+            if isinstance(path, Path)
+        }
+        errors = [
+            (c, e) for c, e in zip(contestants, built, strict=True) if not isinstance(e, Path)
+        ]
+        dead = [config for config, error in errors if isinstance(error, ChildProcessError)]
+        failed = [config for config, _ in errors if config not in dead]
+        failed += search.strike(dead, sure=False)
+        suspects: list[Config] = []
+        admitted: list[Config] = []
+        result = Result([], None)
+        try:
+            place.hold()
+            place.begin_kernels(search.task)
+            for config in contestants:
+                path = libraries.get(key_of(config))
+                if path is None:
+                    continue
+                suspects = [config]
+                if place.admit_kernel(path, config) is None:
+                    admitted.append(config)
+                else:
+                    failed.append(config)
+            suspects = admitted
+            if incumbent in admitted:
+                result = stages(place, len(admitted), counts(place.threads), seconds)
+            place.release()
+        except DeviceError:
+            if not self._stop.wait(_GRACE):  # otherwise it was the user who ended it
+                failed += search.strike(suspects, sure=len(suspects) == 1)
+                self._write_down(search, incumbent, failed, [], Result([], None))
+            raise
+        finally:
+            for path in libraries.values():
+                path.unlink(missing_ok=True)
+        if not self._stop.is_set() or result.standings:
+            self._write_down(search, incumbent, failed, admitted, result)
+
+    def _write_down(
+        self,
+        search: Search,
+        incumbent: Config,
+        failed: Sequence[Config],
+        admitted: Sequence[Config],
+        result: Result,
+    ) -> None:
+        entry = search.entry
+        with self._lock:
+            self.failed += len(failed)
+            before = len(entry.trials)
+            trials: list[tuple[Config, Sequence[float] | None]] = [
+                (config, None) for config in failed if entry.line_of(config) is None
+            ]
+            base = search.seconds("leader")
+            if base is None and result.standings:
+                base = result.standings[0].seconds
+            if base is not None:
+                trials += [
+                    (config, [s * math.exp(r) for s, r in zip(base, each.ratios, strict=True)])
+                    for config, each in zip(admitted, result.standings, strict=False)
+                    if entry.line_of(config) is None
+                ]
+            self._journal.add(entry, search.space, trials)
+            if result.standings and entry.result.preset is None:
+                line = entry.line_of(incumbent)
+                assert line is not None
+                self._journal.note(entry, "preset", line)
+                self._journal.note(entry, "leader", line)
+            if result.winner is not None:
+                line = entry.line_of(admitted[result.winner])
+                assert line is not None
+                self._journal.note(entry, "leader", line)
+            self._journal.save()
+            # Without a preset that works there is nothing to compare with.
+            search.exhausted = entry.result.preset is None and incumbent in failed
+            preset, leader = (search.seconds(which) for which in ("preset", "leader"))
+            tried = len(entry.trials)
+            self.tried += tried - before
+        if preset is not None and leader is not None:
+            gain = mean(preset) / mean(leader)
+            self._report(Generation(search.task, tried, gain, leader))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the contestants of a generation stand beside the first, and which won, if one did."""
+
+    standings: list[Standing]
+    winner: int | None
+
+
+def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: float) -> Result:
+    """Measure all contestants, then the best of them, then the best one beside the first."""
+    standings = contest(place, range(contestants), threads, seconds)
+    faster = [at for at in range(1, contestants) if standings[at].ratio < 0]
+    if not faster:
+        return Result(standings, None)
+    best = sorted(faster, key=lambda at: standings[at].ratio)[:_FINALISTS]
+    if len(best) > 1:
+        again = contest(place, [0, *best], threads, seconds / 2)
+        for at, standing in zip(best, again[1:], strict=True):
+            standings[at] = standing
+        best.sort(key=lambda at: standings[at].ratio)
+    first = best[0]
+    standings[first] = contest(place, [0, first], threads, seconds / 2, _MOVES)[1]
+    return Result(standings, first if standings[first].wins else None)
+
+
+def counts(most: int) -> tuple[int, ...]:
+    """Return the numbers of threads to measure with: one, and the most."""
+    return (1,) if most == 1 else (1, most)

@@ -1,0 +1,240 @@
+"""A log that grows: whole at every moment, for one process at a time, and of one machine."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ferplus_tvm import targets
+from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.kernels import dense
+from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog
+from ferplus_tvm.tuning.journal import Journal, open_journal
+from ferplus_tvm.tuning.provenance import Gain
+from ferplus_tvm.tuning.space import Space
+from tests.artifacts import assert_sentence
+
+TARGET = targets.resolve("x86-64-v3")
+LAYER = dense.Workload(4, 64, 64, 64, relu=True)
+OTHER = dense.Workload(8, 64, 64, 64, relu=True)
+SPACE = Space(LAYER, TARGET.vector_unit)
+PRESET = SPACE.presets()[0]
+BESIDE = next(SPACE.neighbours(PRESET))
+
+
+@contextmanager
+def journal(logs: Path, **changed: object) -> Iterator[Journal]:
+    options = {"cpu": "a CPU", "threads": (1, 2), "command": "a test", **changed}
+    with open_journal(logs, TARGET, **options) as opened:  # type: ignore[arg-type]
+        yield opened
+
+
+def fill(logs: Path) -> None:
+    with journal(logs) as opened:
+        entry = opened.entry(LAYER)
+        opened.add(entry, SPACE, [(PRESET, [0.002, 0.001]), (BESIDE, None)])
+        opened.note(entry, "preset", 0)
+        opened.note(entry, "kept", 0)
+        opened.save([Gain(4, 1, 1.25, 0.01)])
+
+
+def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with journal(tmp_path) as opened:
+        entry = opened.entry(LAYER)
+        assert {line: trial.config for line, trial in entry.trials.items()} == {
+            0: PRESET,
+            1: BESIDE,
+        }
+        assert entry.trials[0].seconds == pytest.approx((0.002, 0.001))
+        assert entry.trials[1].seconds is None
+        assert (entry.result.preset, entry.result.leader, entry.result.kept) == (0, None, 0)
+        assert entry.line_of(BESIDE) == 1
+        assert opened.entry(OTHER).trials == {}
+        assert opened.provenance.gains == (Gain(4, 1, 1.25, 0.01),)
+    log = TuningLog(tmp_path, TARGET.name)
+    assert log.config(LAYER) == PRESET
+    assert log.config(OTHER) is None
+
+
+def test_what_was_not_saved_never_was(tmp_path: Path) -> None:
+    fill(tmp_path)
+    files = [tmp_path / TARGET.name / name for name in (WORKLOADS, RECORDS)]
+    before = [file.read_bytes() for file in files]
+    with journal(tmp_path) as opened:
+        opened.add(opened.entry(OTHER), Space(OTHER, TARGET.vector_unit), [(PRESET, [1.0, 1.0])])
+    for file in files:  # as a kill leaves them after the lines were written
+        file.write_bytes(file.read_bytes() + b'[1,[[[["GetSBlock",[],["ro')
+    with journal(tmp_path) as opened:
+        opened.save()
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_the_provenance_says_where_the_records_come_from(tmp_path: Path) -> None:
+    fill(tmp_path)
+    state = TuningLog(tmp_path, TARGET.name).provenance
+    assert state is not None
+    assert (state.cpu, state.threads, state.command) == ("a CPU", (1, 2), "a test")
+    assert state.tvm_version.startswith("0.") and state.tvm_ffi_version.startswith("0.")
+    assert state.date == time.strftime("%Y-%m-%d", time.gmtime())
+    assert str(tmp_path) not in (tmp_path / TARGET.name / "provenance.json").read_text()
+
+
+def test_workloads_are_stored_once(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path)
+    assert len((tmp_path / TARGET.name / WORKLOADS).read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"cpu": "another CPU"}, ("a CPU", "another CPU")),
+        ({"threads": (1, 4)}, ("[1, 2]", "[1, 4]")),
+    ],
+)
+def test_another_machines_log_is_left_alone(
+    tmp_path: Path, changed: dict[str, object], named: tuple[str, str]
+) -> None:
+    fill(tmp_path)
+    with pytest.raises(TuningLogError) as caught, journal(tmp_path, **changed):
+        pass
+    assert_sentence(str(caught.value), *named, "--log-dir")
+
+
+def test_a_damaged_log_is_not_gone_on_with(tmp_path: Path) -> None:
+    fill(tmp_path)
+    records = tmp_path / TARGET.name / RECORDS
+    records.write_bytes(records.read_bytes()[:-40])
+    with pytest.raises(TuningLogError, match="is cut or altered"), journal(tmp_path):
+        pass
+
+
+def test_a_second_process_is_told_that_the_log_is_in_use(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from tests.tuning.test_journal import journal
+with journal(Path({str(tmp_path)!r})):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        with pytest.raises(TuningLogError) as caught, journal(tmp_path):
+            pass
+        assert_sentence(str(caught.value), "another process", "--log-dir")
+        other.communicate("")
+    fill(tmp_path)
+
+
+ENDLESS = """
+import itertools, sys
+sys.path[:0] = {path!r}
+from dataclasses import replace
+from pathlib import Path
+from tests.tuning.test_journal import LAYER, SPACE, PRESET, journal
+with journal(Path({logs!r})) as opened:
+    for count in itertools.count(1):
+        entry = opened.entry(LAYER)
+        opened.add(entry, SPACE, [(PRESET, [count, count])] * 3)
+        opened.note(entry, "kept", 0)
+        opened.save()
+        print(3 * count, flush=True)
+"""
+
+
+def kill_at_random(logs: Path, times: int) -> None:
+    """Kill a process that adds to a log, several times, and see that nothing saved is lost."""
+    delays = random.Random(7)
+    saved = 0
+    for _ in range(times):
+        code = ENDLESS.format(path=sys.path, logs=str(logs))
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            lines = [other.stdout.readline()]
+            time.sleep(delays.uniform(0, 0.05))
+            other.kill()
+            lines += other.stdout.readlines()
+        saved += int([line for line in lines if line.endswith(b"\n")][-1])
+        log = TuningLog(logs, TARGET.name)
+        assert log.config(LAYER) == PRESET
+        assert saved <= len(log.trials()) <= saved + 3
+        saved = len(log.trials())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_a_kill_at_any_moment_leaves_a_log_to_go_on_with(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 4)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_a_hundred_kills_leave_a_log_to_go_on_with(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, 100)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit is one of POSIX")
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
+    code = f"""
+import resource, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from ferplus_tvm.errors import TuningLogError
+from tests.tuning.test_journal import LAYER, SPACE, PRESET, journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with journal(Path({str(tmp_path)!r})) as opened:
+    size = (Path({str(tmp_path)!r}) / {TARGET.name!r} / {RECORDS!r}).stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
+    opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])] * 9)
+    try:
+        opened.save()
+    except TuningLogError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert_sentence(done.stdout.strip(), "cannot be written to", "make room")
+    assert TuningLog(tmp_path, TARGET.name).config(LAYER) == PRESET
+    with journal(tmp_path) as opened:
+        assert len(opened.entry(LAYER).trials) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TuningLogError) as caught, journal(tmp_path / "file"):
+        pass
+    assert_sentence(str(caught.value), "cannot be written to")
+
+
+def test_ctrl_c_is_held_until_the_block_ends() -> None:
+    code = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+from ferplus_tvm.tuning.interrupt import interrupts_held
+try:
+    with interrupts_held() as interrupted:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+        print(interrupted.is_set())
+        raise OSError("what was torn apart by it")
+except KeyboardInterrupt:
+    print("interrupted")
+with interrupts_held() as interrupted:
+    print(interrupted.is_set())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "interrupted", "False"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,153 @@
+"""What may be tried: it fits the kernels, and whatever it is gives the right answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tvm import s_tir
+
+from ferplus_tvm import targets
+from ferplus_tvm.kernels import conv2d, dense, winograd
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.tuning.space import PREFIX, Layer, Space
+from ferplus_tvm.tuning.task import TOLERANCE, Task
+from tests.kernels.support import run_kernel
+
+NATIVE = targets.resolve("native")
+UNITS = {name: targets.resolve(name).vector_unit for name in ("x86-64-v2", "x86-64-v3", "znver4")}
+UNITS["aarch64"] = targets.resolve("aarch64").vector_unit
+WINDOW = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+
+
+def conv(size: int, inputs: int, outputs: int, batch: int = 1, pool: bool = False) -> Layer:
+    return conv2d.Workload(batch, size, size, inputs, outputs, *WINDOW, True, None, pool)
+
+
+FERPLUS: list[Layer] = [
+    layer
+    for batch in (1, 8, 32)
+    for layer in (
+        conv(64, 1, 64, batch),
+        conv(64, 64, 64, batch, pool=True),
+        conv(16, 128, 256, batch),
+        conv(8, 256, 256, batch, pool=True),
+        dense.Workload(batch, 4096, 1024, 1024, True, True),
+        dense.Workload(batch, 1024, 16, 8, False, True),
+    )
+]
+
+
+@pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
+@pytest.mark.parametrize("layer", FERPLUS, ids=lambda layer: layer.name)
+def test_presets_their_neighbours_and_random_ones_are_of_the_space(
+    layer: Layer, unit: targets.VectorUnit
+) -> None:
+    space = Space(layer, unit)
+    for preset in space.presets():
+        assert space.holds(preset)
+        beside = list(space.neighbours(preset))
+        assert beside and preset not in beside
+        assert all(space.holds(each) for each in beside)
+        assert {each.get("tile") for each in beside} == {preset.get("tile")}
+    assert all(space.holds(space.sample(seed, [0, 4])) for seed in range(1, 8))
+
+
+def test_every_algorithm_is_in_the_space_of_a_3x3_convolution_and_only_there() -> None:
+    wide, first = (Space(conv(64, inputs, 64), UNITS["znver4"]) for inputs in (64, 1))
+    assert {preset["tile"] for preset in wide.presets()} == {0, *ALGORITHMS}
+    assert {preset["tile"] for preset in first.presets()} == {0}
+    assert {wide.sample(seed, [2, 6])["tile"] for seed in range(1, 40)} == {2, 6}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rows": 40}, {"vectors": 3}, {"lanes": 8}, {"tile": 5}, {"block": 10**6}, {"extra": 1}],
+)
+def test_what_does_not_fit_is_not_of_the_space(change: dict[str, int]) -> None:
+    space = Space(conv(64, 64, 64), UNITS["znver4"])
+    preset = next(preset for preset in space.presets() if preset["tile"] == 4)
+    assert not space.holds({**preset, **change})
+    assert not space.holds({name: preset[name] for name in preset if name != "rows"})
+
+
+def test_the_register_tile_and_its_operands_fit_the_registers() -> None:
+    for unit in UNITS.values():
+        space = Space(conv(16, 64, 64, batch=4), unit)
+        for seed in range(1, 60):
+            config = space.sample(seed, [0, *ALGORITHMS])
+            rows = config["rows"] if config["tile"] else config["width"]
+            assert (rows + 1) * config["vectors"] < unit.registers + (unit.registers == 16)
+
+
+def test_tvm_replays_a_configuration_from_the_trace_that_decides_for_it() -> None:
+    space = Space(conv(16, 64, 64), UNITS["x86-64-v3"])
+    for config in (*space.presets(), space.sample(5, [4])):
+        decided = space.schedule(config)
+        names = [str(each.kind.name) for each in decided.trace.insts]
+        assert names.count("SampleCategorical") == names.count("Annotate") == len(config)
+        replayed = s_tir.Schedule(decided.mod)
+        decided.trace.apply_to_schedule(replayed, remove_postproc=False)
+        annotations = replayed.get(replayed.get_sblock("root")).annotations
+        assert {str(name): int(value) for name, value in annotations.items()} == {
+            PREFIX + name: value for name, value in config.items()
+        }
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(1, 1 << 30), pool=st.booleans(), batch=st.integers(1, 3))
+def test_any_configuration_of_a_convolution_gives_the_right_answer(
+    seed: int, pool: bool, batch: int
+) -> None:
+    unit = NATIVE.vector_unit
+    layer = conv(10, 2 * unit.lanes, 4 * unit.lanes, batch, pool)
+    assert_right(Task(layer, unit), seed)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(1, 1 << 30), batch=st.integers(1, 9), half=st.booleans())
+def test_any_configuration_of_a_dense_layer_gives_the_right_answer(
+    seed: int, batch: int, half: bool
+) -> None:
+    unit = NATIVE.vector_unit
+    layer = dense.Workload(batch, 96, 4 * unit.lanes, 3 * unit.lanes + 1, True, half and unit.half)
+    assert_right(Task(layer, unit), seed)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_any_configuration_of_the_first_layer_gives_the_right_answer(seed: int) -> None:
+    unit = NATIVE.vector_unit
+    layer = conv2d.Workload(2, 12, 12, 1, 2 * unit.lanes, *WINDOW, True, (3.0, 0.5))
+    assert_right(Task(layer, unit, first=True), seed)
+
+
+def assert_right(task: Task, seed: int) -> None:
+    config = Space(task.layer, task.unit).sample(seed, [0, *ALGORITHMS])
+    carried: dict[int, np.ndarray] = {}
+    answer = np.empty(0)
+    for function, arrays in zip(task.define(config), task.operands(config), strict=True):
+        inputs = [carried.get(id(array), array) for array in arrays[:-1]]
+        answer = run_kernel(function, NATIVE, arrays[-1].shape, *inputs)
+        carried[id(arrays[-1])] = answer
+    expected = task.expected()
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+def test_a_task_computes_what_the_specification_says() -> None:
+    """The reference of a task beside that of numpy for one output, by hand."""
+    unit = NATIVE.vector_unit
+    layer = conv2d.Workload(1, 6, 6, unit.lanes, unit.lanes, *WINDOW, True, None, True)
+    task = Task(layer, unit)
+    config = next(c for c in Space(layer, unit).presets() if c["tile"] == 2)
+    ((x, _, bias, _),) = task.operands(config)
+    border = winograd.border(layer, winograd.Config(**config))
+    assert border.top == border.left == 1
+    _, weight, _ = task._values()
+    window = x[0, 0:4, 0:4].astype(np.float64)  # of the four outputs of one pooled value
+    sums = [
+        (window[i : i + 3, j : j + 3] * weight[5].transpose(1, 2, 0)).sum() + bias[5]
+        for i in range(2)
+        for j in range(2)
+    ]
+    np.testing.assert_allclose(task.expected()[0, 0, 0, 5], max(0.0, *sums))
