@@ -1,0 +1,174 @@
+"""Tuning over TVM's RPC: a tracker and two servers on loopback, as their users start them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import ferplus_tvm as fer
+from ferplus_tvm import targets
+from ferplus_tvm.compiler.tune import Progress
+from ferplus_tvm.errors import DeviceError
+from ferplus_tvm.tuning.database import TuningLog
+from ferplus_tvm.tuning.device import count_devices
+from ferplus_tvm.tuning.runner import Address
+from tests.artifacts import assert_sentence
+
+HERE = targets.resolve("native").name
+pytestmark = pytest.mark.skipif(HERE not in targets.NAMED, reason=f"{HERE} is no named target")
+KEY = "board"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def start(module: str, port: int, *arguments: str) -> subprocess.Popen[bytes]:
+    place = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tvm.exec.{module}", *place, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and what it has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for each in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait()
+
+
+class Farm:
+    """A tracker with two servers."""
+
+    def __init__(self) -> None:
+        port = free_port()
+        self.address = f"127.0.0.1:{port}/{KEY}"
+        self.tracker = start("rpc_tracker", port)
+        wait_for(port)
+        options = ("--tracker", f"127.0.0.1:{port}", "--key", KEY)
+        self.servers = [start("rpc_server", free_port(), *options) for _ in range(2)]
+        address, end = Address.parse(self.address), time.monotonic() + 60
+        while self.count(address) < 2:
+            assert time.monotonic() < end, "the servers do not report to the tracker"
+            time.sleep(0.1)
+
+    def count(self, address: Address) -> int:
+        try:
+            return count_devices(address)
+        except DeviceError:  # none yet
+            return 0
+
+    def close(self) -> None:
+        for process in [*self.servers, self.tracker]:
+            kill(process)
+
+
+def wait_for(port: int) -> None:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < end, f"nobody listens on port {port}"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def farm() -> Iterator[Farm]:
+    opened = Farm()
+    yield opened
+    opened.close()
+
+
+def test_two_devices_tune_and_the_death_of_one_is_survived(
+    farm: Farm, short_model: Path, tmp_path: Path
+) -> None:
+    generations = 0
+
+    def progress(made: Progress) -> None:
+        nonlocal generations
+        generations += made.generation is not None
+        if generations == 3 and farm.servers[0].poll() is None:
+            kill(farm.servers[0])
+
+    result = fer.tune(
+        short_model,
+        HERE,
+        tmp_path / "logs",
+        16,
+        batch_sizes=[1],
+        threads=1,
+        rpc=farm.address,
+        progress=progress,
+    )
+    assert farm.servers[0].poll() is not None, "it went on too short for one to die"
+    assert generations > 4
+    layers = TuningLog(tmp_path / "logs", HERE).layers
+    assert len(layers) == result.layers
+    assert all(layer.kept is not None for layer in layers)
+    state = TuningLog(tmp_path / "logs", HERE).provenance
+    assert state is not None
+    assert KEY in state.cpu and "127.0.0.1" not in state.command
+    compiled = fer.compile(
+        short_model,
+        HERE,
+        tmp_path / "m.so",
+        [1],
+        tuning_logs=tmp_path / "logs",
+        require_tuned=True,
+    )
+    assert compiled.verified
+
+
+def test_an_unknown_key_and_more_threads_than_there_are_tell_the_command(
+    farm: Farm, short_model: Path, tmp_path: Path
+) -> None:
+    other = farm.address.replace(KEY, "other")
+    with pytest.raises(DeviceError) as caught:
+        fer.tune(short_model, HERE, tmp_path, rpc=other)
+    assert_sentence(str(caught.value), "'other'", "tvm.exec.rpc_server", "--key other")
+    with pytest.raises(DeviceError) as caught:
+        fer.tune(short_model, HERE, tmp_path, rpc=farm.address, threads=999)
+    assert_sentence(str(caught.value), "999", "TVM_NUM_THREADS=999")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_any_server_left_it_says_so_and_keeps_what_was_measured(
+    farm: Farm, short_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferplus_tvm.tuning.device._WAIT", 3)
+
+    def progress(made: Progress) -> None:
+        if made.generation is not None:
+            for server in farm.servers:
+                kill(server)
+
+    with pytest.raises(DeviceError) as caught:
+        fer.tune(
+            short_model,
+            HERE,
+            tmp_path,
+            60,
+            batch_sizes=[1],
+            threads=1,
+            rpc=farm.address,
+            progress=progress,
+        )
+    assert_sentence(str(caught.value), KEY, "run the same command again")
+    assert TuningLog(tmp_path, HERE).trials()
