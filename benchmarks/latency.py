@@ -1,6 +1,7 @@
-"""Time per face beside another engine: paired turns, each alone on the machine.
+"""Time per face beside another engine or library: paired turns, each alone on the machine.
 
     python benchmarks/latency.py ferplus.so [--peer onnxruntime] [--threads 1] [--batch 1]
+    python benchmarks/latency.py ferplus.so --peer other.so
 
 Each turn calls one engine ``CALLS`` times, drops the first ones, and then waits until the engine's
 threads have stopped spinning, so that neither disturbs the other; the order alternates.  The ratio
@@ -75,6 +76,12 @@ PEERS: dict[str, Callable[[bytes, int, tuple[int, ...]], Engine]] = {
 }
 
 
+def library(path: str, threads: int) -> Engine:
+    """Open another library of ours."""
+    engine = fer.load(path, threads=threads)
+    return engine.scores
+
+
 def turn(call: Callable[[], object]) -> float:
     """Return the median time of a call, in milliseconds, and leave the process quiet."""
     seconds = []
@@ -95,16 +102,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library")
     parser.add_argument("--model", default="bundled", help="the model that the library holds")
-    parser.add_argument("--peer", choices=PEERS, default="onnxruntime")
+    parser.add_argument(
+        "--peer", default="onnxruntime", help=f"{', '.join(PEERS)}, or another library's path"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--turns", type=int, default=40)
     options = parser.parse_args()
 
-    model = load_model(resolve(options.model)).proto  # the same graph, with its batch set free
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (options.batch, 1, 64, 64)).astype(np.float32)
-    peer = PEERS[options.peer](model.SerializeToString(), options.threads, x.shape)
+    if options.peer in PEERS:
+        model = load_model(resolve(options.model)).proto  # the same graph, with its batch set free
+        peer = PEERS[options.peer](model.SerializeToString(), options.threads, x.shape)
+    else:
+        peer = library(options.peer, options.threads)
     with fer.load(options.library, threads=options.threads) as engine:
         calls = {options.peer: lambda: peer(x), "ferplus_tvm": lambda: engine.scores(x)}
         theirs, ours = (call() for call in calls.values())

@@ -57,13 +57,13 @@ def _candidates(triple: str) -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc", "-target", target]
 
 
-def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
-    """Link ``objects`` into the shared library ``output``.
+def require_linker(target: ResolvedTarget) -> list[str]:
+    """Return the command of a C or C++ compiler that can link for a target.
 
     Raises
     ------
     LinkerError
-        If no compiler is found, or it fails (with the last line of substance that it said).
+        If none is found.
     """
     command = find_linker(target.triple)
     if command is None:
@@ -72,6 +72,18 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
             f"no C or C++ compiler that links {prefix} was found: install gcc or clang for it, or "
             "pip install ziglang"
         )
+    return command
+
+
+def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
+    """Link ``objects`` into the shared library ``output``.
+
+    Raises
+    ------
+    LinkerError
+        If no compiler is found, or it fails (with the last line of substance that it said).
+    """
+    command = require_linker(target)
     options = ["-shared", "-fPIC"]
     if system_of(target.triple) == "darwin":
         options += ["-undefined", "dynamic_lookup"]  # TVM's functions come from the process

@@ -32,6 +32,7 @@ def doctor(
     """Show versions, CPU, compiler, folders and threads: what belongs into a bug report."""
     from ferplus_tvm import cpu
     from ferplus_tvm.runtime import library
+    from ferplus_tvm.tuning.database import own
     from ferplus_tvm.zoo.registry import cache_dir
 
     quota = cpu.cgroup_quota()
@@ -50,6 +51,7 @@ def doctor(
         "libtvm_runtime": _short(runtime) if runtime else "not installed",
         library.ENVIRONMENT: _short(os.environ.get(library.ENVIRONMENT, "not set")),
         "cache folder": _short(cache_dir()),
+        "tuning logs": _short(own()),
     }
     if as_json:
         typer.echo(json.dumps(facts, indent=2))

@@ -115,8 +115,8 @@ def _print(result: TuneResult, log_dir: Path) -> None:
                 for gain in result.gains
             ),
             *(
-                (f"batch {size}", "what is new made the whole network slower: left out")
-                for size in result.rejected
+                ("left out", f"{kernel}: what is new made the whole network slower")
+                for kernel in result.rejected
             ),
             (
                 "time",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ferplus_tvm.compiler import networks
@@ -33,12 +34,17 @@ class Comparison:
     device: Device
     folder: Path
     interrupted: threading.Event
+    built: dict[Hashable, Network] = field(default_factory=dict)
+    stood: dict[Hashable, Standing] = field(default_factory=dict)
 
-    def keep(self, searches: Sequence[Search], seconds: float) -> tuple[int, ...]:
-        """Keep each layer's leader, unless the network is slower with them by more than the noise.
+    def keep(self, searches: Sequence[Search], seconds: float, deadline: float) -> tuple[str, ...]:
+        """Keep each layer's leader, unless the network is slower with it by more than the noise.
 
-        Every batch size stands for itself, and each comparison takes ``seconds``.  Returns the
-        batch sizes where nothing new is kept.
+        Every batch size stands for itself.  Where the network is slower with all new leaders, it is
+        tried with half of them at a time, down to the single layers that make it so; these go back
+        to what was in use.  Each comparison takes ``seconds``; what is not settled by ``deadline``,
+        a time of `time.perf_counter`, is left for the next run.  Returns the kernels that went
+        back.
 
         Raises
         ------
@@ -53,58 +59,57 @@ class Comparison:
         for search in searches:
             if search.entry.result.leader is not None:
                 groups.setdefault(search.task.layer.batch, []).append(search)
-        choices = {
-            batch: [_choice(group, which) for which in ("preset", "used", "leader")]
-            for batch, group in groups.items()
-        }
-        built = self._build(choices)
         rejected = []
         gains = {(gain.batch, gain.threads): gain for gain in self.journal.provenance.gains}
         for batch, group in groups.items():
-            presets, old, new = choices[batch]
-            standing = self._stand(built, batch, old, new, seconds)
-            slower = standing is not None and not standing.not_slower
-            if slower:
-                rejected.append(batch)
-            for search in group:
-                result = search.entry.result
-                self.journal.note(search.entry, "kept", result.used if slower else result.leader)
-            if slower or old != presets:
-                standing = self._stand(built, batch, presets, old if slower else new, seconds)
+            rejected += self._settle(group, seconds, deadline)
+            presets, kept = (_choice(group, which) for which in ("preset", "used"))
+            standing = self._stand(presets, kept, seconds)
             for gain in _gains(batch, counts(self.device.threads), standing):
                 gains[gain.batch, gain.threads] = gain
-        self.journal.save(gains.values())
+            self.journal.save(gains.values())
         return tuple(rejected)
 
-    def _build(self, choices: dict[int, list[Choice]]) -> list[tuple[int, Choice, Network]]:
-        """Build, for each batch size, the networks that differ, if there are several."""
-        wanted: list[tuple[int, Choice]] = []
-        for batch, each in choices.items():
-            different = [choice for at, choice in enumerate(each) if choice not in each[:at]]
-            wanted += [(batch, choice) for choice in different if len(different) > 1]
-        target = self.journal.target
-        built = networks.build(self.builder, self.layers, target, wanted, self.folder)
-        return [(*each, network) for each, network in zip(wanted, built, strict=True)]
+    def _settle(self, group: Sequence[Search], seconds: float, deadline: float) -> list[str]:
+        """Decide on the new leaders of one batch size; return the kernels that went back."""
+        rejected = []
+        parts = [[each for each in group if each.entry.result.leader != each.entry.result.used]]
+        while parts and time.perf_counter() < deadline:
+            part = parts.pop()
+            old = _choice(group, "used")
+            standing = self._stand(old, old | _choice(part, "leader"), seconds)
+            if standing is None or standing.not_slower:
+                for search in part:
+                    self.journal.note(search.entry, "kept", search.entry.result.leader)
+            elif len(part) == 1:
+                self.journal.note(part[0].entry, "leader", part[0].entry.result.used)
+                rejected.append(part[0].task.layer.name)
+            else:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+        for search in group:
+            self.journal.note(search.entry, "kept", search.entry.result.used)
+        return rejected
 
-    def _stand(
-        self,
-        built: Sequence[tuple[int, Choice, Network]],
-        batch: int,
-        first: Choice,
-        other: Choice,
-        seconds: float,
-    ) -> Standing | None:
+    def _stand(self, first: Choice, other: Choice, seconds: float) -> Standing | None:
         """Return how another network stands beside the first, or None if they are the same."""
         if self.interrupted.is_set():
             raise KeyboardInterrupt
         if first == other:
             return None
-        pair = [
-            network
-            for wanted in (first, other)
-            for size, choice, network in built
-            if (size, choice) == (batch, wanted)
-        ]
+        pair = (_key(first), _key(other))
+        if pair not in self.stood:
+            self.stood[pair] = self._measure(first, other, seconds)
+        return self.stood[pair]
+
+    def _measure(self, first: Choice, other: Choice, seconds: float) -> Standing:
+        (batch,) = {layer.batch for layer in first}
+        missing = [each for each in (first, other) if _key(each) not in self.built]
+        folders = [self.folder / f"network{len(self.built) + at}" for at in range(len(missing))]
+        target = self.journal.target
+        built = networks.build(self.builder, self.layers, target, batch, missing, folders)
+        self.built |= {_key(each): network for each, network in zip(missing, built, strict=True)}
+        pair = [self.built[_key(each)] for each in (first, other)]
         self.device.hold()
         threads = counts(self.device.threads)
         _, standing = networks.compare(self.device, batch, pair, threads, seconds)
@@ -129,3 +134,7 @@ def _gains(batch: int, threads: Sequence[int], standing: Standing | None) -> lis
         Gain(batch, count, round(math.exp(-ratio), 4), round(noise, 4))
         for count, ratio, noise in zip(threads, standing.ratios, standing.noise, strict=True)
     ]
+
+
+def _key(choice: Choice) -> Hashable:
+    return tuple((layer, tuple(sorted(config.items()))) for layer, config in choice.items())

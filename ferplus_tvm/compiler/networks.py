@@ -38,10 +38,11 @@ def build(
     builder: Builder,
     layers: Sequence[match.Layer],
     target: ResolvedTarget,
-    wanted: Sequence[tuple[int, Choice]],
-    folder: Path,
+    batch: int,
+    choices: Sequence[Choice],
+    folders: Sequence[Path],
 ) -> list[Network]:
-    """Return the network of each batch size and choice, built at the same time.
+    """Return the network of each choice in a new folder of its own, built at the same time.
 
     Raises
     ------
@@ -49,8 +50,8 @@ def build(
         If a process that builds one dies.
     """
     jobs = [
-        builder.submit(_build, layers, target, batch, dict(choice), folder / f"network{at}")
-        for at, (batch, choice) in enumerate(wanted)
+        builder.submit(_build, layers, target, batch, dict(choice), folder)
+        for choice, folder in zip(choices, folders, strict=True)
     ]
     try:
         return [job.result() for job in jobs]

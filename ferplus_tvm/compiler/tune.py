@@ -17,6 +17,7 @@ from ferplus_tvm.compiler.options import batch_sizes_of
 from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.link import require_linker
 from ferplus_tvm.rewrite import match
 from ferplus_tvm.rewrite.match import ConvLayer
 from ferplus_tvm.rewrite.plan import Step, plan
@@ -52,7 +53,7 @@ class TuneResult:
     changed
         layers whose kept record is another than before; presets count as what was before.
     rejected
-        batch sizes at which what was fastest layer by layer was slower in the whole network.
+        kernels whose fastest configuration made the whole network slower, so that it is not kept.
     gains
         the whole network's time with presets over its time now.
     seconds
@@ -69,7 +70,7 @@ class TuneResult:
     failed: int
     layers: int
     changed: int
-    rejected: tuple[int, ...]
+    rejected: tuple[str, ...]
     gains: tuple[Gain, ...]
     seconds: float
     importing: float
@@ -138,10 +139,14 @@ def tune(
         If the model cannot be had or compiled.
     TargetError
         If the target does not exist, or this machine cannot run it and no device is given.
+    LinkerError
+        If no compiler is found that links for the target.
     TuningLogError
         If the log is damaged, another machine's, or in use.
     DeviceError
         If no device can be reached, or the last was lost.
+    CompileError
+        If nothing can be built.
     ValueError
         For an argument out of its range.
     """
@@ -202,7 +207,7 @@ def tune(
         progress(Progress("networks", end - time.perf_counter()))
         before = [(search, search.entry.result.used) for search in searches]
         comparison = Comparison(journal, layers, builder, devices[0], folder, interrupted)
-        rejected = comparison.keep(searches, _COMPARING * time_limit)
+        rejected = comparison.keep(searches, _COMPARING * time_limit, end)
         seconds = time.perf_counter() - started
         measuring = sum(device.measuring for device in devices) / len(devices)
         return TuneResult(
@@ -243,6 +248,7 @@ def _resolve(target: str, address: Address | None) -> ResolvedTarget:
             f"this machine cannot run what is compiled for {target}: tune on one that can, or give "
             "its address with --rpc"
         )
+    require_linker(resolved)
     return resolved
 
 

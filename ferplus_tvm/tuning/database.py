@@ -142,7 +142,7 @@ class TuningLog:
         for line in self._records:
             workload = json.loads(line)[0]
             if workload not in modules:
-                modules[workload] = self._workload(workload)
+                modules[workload] = self.workload(workload)
             record = self._record(line, modules[workload])
             seconds = None if record.run_secs is None else tuple(map(float, record.run_secs))
             found.append(Trial(workload, self._config(_apply(record)), seconds))
@@ -172,14 +172,15 @@ class TuningLog:
 
         database = MemoryDatabase(module_equality="structural")
         for position, line in kept:
-            workload = database.commit_workload(self._workload(position).mod)
+            workload = database.commit_workload(self.workload(position).mod)
             record = self._record(self._records[line], workload)
             database.commit_tuning_record(
                 TuningRecord(record.trace, workload, [0.0], record.target, record.args_info)
             )
         return database
 
-    def _workload(self, position: int) -> Any:
+    def workload(self, position: int) -> Any:
+        """Return TVM's workload of a layer, by its line."""
         from tvm.s_tir.meta_schedule.database import Workload
 
         return self._read(Workload.from_json, json.loads(self._workloads[position]))

@@ -66,7 +66,7 @@ class Journal:
         self._by_hash = {shash: at for at, shash in enumerate(log.hashes())}
         self._lines = 0
         for result in log.layers:
-            self._entries.append(Entry(result, log._workload(result.workload)))
+            self._entries.append(Entry(result, log.workload(result.workload)))
         for trial in log.trials():
             self._entries[trial.workload].trials[self._lines] = trial
             self._lines += 1
@@ -139,6 +139,11 @@ class Journal:
         )
         self._provenance.write(self.folder)
 
+    def close(self) -> None:
+        """Close the files; what was added and not saved never was."""
+        for file in self._files.values():
+            file.close()
+
     def _parts(self) -> list[tuple[str, Part]]:
         return [(WORKLOADS, self._provenance.workloads), (RECORDS, self._provenance.records)]
 
@@ -184,6 +189,7 @@ def open_journal(
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(exclusive(path / f".{target.name}.lock", refuse))
             journal = Journal(path, target, state)
+        held.callback(journal.close)
         yield journal
 
 
@@ -251,6 +257,10 @@ class _File:
         self._hash.update(self._added)
         self._size += len(self._added)
         self._added.clear()
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
 
     @property
     def part(self) -> Part:

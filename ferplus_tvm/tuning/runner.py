@@ -63,7 +63,7 @@ class _Runner:
         if address is None:
             self.device = tvm.cpu()
             self._configure = tvm.get_global_func("runtime.config_threadpool")
-            self.threads = threads or _default_threads()
+            self.threads = min(threads or _default_threads(), len(_allowed()))
             self.use(self.threads)  # which makes the pool, and it never grows
             return
         from tvm import rpc

@@ -88,6 +88,8 @@ class Search:
 
         leader = entry.config(entry.result.leader)
         if leader is None:
+            if key_of(self.preset) in tried:  # it failed, and there is nothing to compare with
+                return []
             take([self.preset, *self.seeds, *self.space.presets()], GENERATION)
             take(self.space.neighbours(self.preset), GENERATION)
             return proposed

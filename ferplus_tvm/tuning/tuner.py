@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ferplus_tvm.errors import DeviceError
+from ferplus_tvm.errors import CompileError, DeviceError
 from ferplus_tvm.tuning.contest import Standing, Turns, contest
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.search import Search, key_of, mean
@@ -103,6 +103,8 @@ class Tuner:
         ------
         DeviceError
             If every device was lost.
+        CompileError
+            If nothing can be built.
         """
         errors: list[BaseException] = []
 
@@ -183,6 +185,8 @@ class Tuner:
             (c, e) for c, e in zip(contestants, built, strict=True) if not isinstance(e, Path)
         ]
         dead = [config for config, error in errors if isinstance(error, ChildProcessError)]
+        if errors and not libraries and not dead:
+            raise _nothing_built(search, errors[0][1])
         failed = [config for config, _ in errors if config not in dead]
         failed += search.strike(dead, sure=False)
         suspects: list[Config] = []
@@ -283,6 +287,14 @@ def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: floa
     first = best[0]
     standings[first] = contest(place, [0, first], threads, seconds / 2, _MOVES)[1]
     return Result(standings, first if standings[first].wins else None)
+
+
+def _nothing_built(search: Search, error: Path | BaseException) -> CompileError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return CompileError(
+        f"no configuration of {search.task.layer.name} could be built ({reason}): see that there "
+        "is room for temporary files, and try 'ferplus-tvm compile' for the same target"
+    )
 
 
 def counts(most: int) -> tuple[int, ...]:

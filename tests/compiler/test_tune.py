@@ -259,10 +259,11 @@ def test_what_slows_the_whole_network_down_is_not_kept(
 
     monkeypatch.setattr(keep.networks, "compare", slower)
     result = fer.tune(short_model, log_dir=tmp_path, time_limit=10, batch_sizes=[1])
-    leaders = [layer for layer in TuningLog(tmp_path, HERE).layers if layer.leader != layer.preset]
-    assert result.rejected == ((1,) if leaders else ())
-    assert len(contested) == bool(leaders)
-    assert all(layer.kept == layer.preset for layer in TuningLog(tmp_path, HERE).layers)
+    layers = TuningLog(tmp_path, HERE).layers
+    # What was faster alone is tried in halves, down to single layers, each of which is to blame.
+    assert len(contested) >= len(result.rejected)
+    assert set(result.rejected) <= {layer.kernel for layer in layers}
+    assert all(layer.kept == layer.leader == layer.preset for layer in layers)
     assert all(gain.ratio == 1 for gain in result.gains)
 
 

@@ -33,12 +33,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def start(module: str, port: int, *arguments: str) -> subprocess.Popen[bytes]:
+def start(module: str, port: int, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
     place = ["--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)]
     return subprocess.Popen(
         [sys.executable, "-m", f"tvm.exec.{module}", *place, *arguments],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log.open("wb"),
     )
 
 
@@ -55,13 +55,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 class Farm:
     """A tracker with two servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         port = free_port()
         self.address = f"127.0.0.1:{port}/{KEY}"
-        self.tracker = start("rpc_tracker", port)
+        self.tracker = start("rpc_tracker", port, folder / "tracker")
         wait_for(port)
         options = ("--tracker", f"127.0.0.1:{port}", "--key", KEY)
-        self.servers = [start("rpc_server", free_port(), *options) for _ in range(2)]
+        self.logs = [folder / "first", folder / "second"]
+        self.servers = [start("rpc_server", free_port(), log, *options) for log in self.logs]
         address, end = Address.parse(self.address), time.monotonic() + 60
         while self.count(address) < 2:
             assert time.monotonic() < end, "the servers do not report to the tracker"
@@ -90,8 +91,8 @@ def wait_for(port: int) -> None:
 
 
 @pytest.fixture
-def farm() -> Iterator[Farm]:
-    opened = Farm()
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    opened = Farm(tmp_path_factory.mktemp("farm"))
     yield opened
     opened.close()
 
@@ -118,6 +119,9 @@ def test_two_devices_tune_and_the_death_of_one_is_survived(
         progress=progress,
     )
     assert farm.servers[0].poll() is not None, "it went on too short for one to die"
+    # Both were used: one session each to begin with, and more for the one that lived.
+    first, second = (log.read_bytes().count(b"start serving") for log in farm.logs)
+    assert first >= 1 and second >= 3
     assert generations > 4
     layers = TuningLog(tmp_path / "logs", HERE).layers
     assert len(layers) == result.layers

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from ferplus_tvm import targets
-from ferplus_tvm.errors import DeviceError
+from ferplus_tvm.errors import CompileError, DeviceError
 from ferplus_tvm.kernels import conv2d, dense
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.search import GENERATION, Search
 from ferplus_tvm.tuning.space import Config, Layer, Space
 from ferplus_tvm.tuning.task import Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner
+from tests.artifacts import assert_sentence
 
 TARGET = targets.resolve("x86-64-v4")
 UNIT = TARGET.vector_unit
@@ -302,3 +303,26 @@ def test_libraries_are_removed_after_a_generation(journal: Journal) -> None:
     tuner = Tuner(journal, builds, [search(journal)], stop, report=lambda _: stop.set())
     tuner.run([Place()], time.perf_counter() + 60)
     assert list(journal.folder.glob("*.so")) == []
+
+
+def test_where_nothing_can_be_built_it_says_so_and_blames_no_configuration(
+    journal: Journal,
+) -> None:
+    class Broken(Builds):
+        def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+            return [OSError("No space left on device") for _ in configs]
+
+    tuner = Tuner(journal, Broken(journal.folder), [search(journal)], threading.Event())
+    with pytest.raises(CompileError) as caught:
+        tuner.run([Place()], time.perf_counter() + 60)
+    assert_sentence(str(caught.value), CONV.name, "No space left on device")
+    assert journal.entry(CONV).trials == {}
+
+
+def test_a_preset_that_fails_leaves_nothing_to_compare_with(journal: Journal) -> None:
+    layer = search(journal)
+    for _ in range(2):
+        run(journal, [layer], [Place(wrong=[layer.preset])])
+        assert layer.entry.result.preset is None
+        layer = search(journal)
+    assert [trial.seconds for trial in layer.entry.trials.values()] == [None]
