@@ -8,6 +8,7 @@ import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ferplus_tvm.compiler import networks
 from ferplus_tvm.compiler.networks import Network
@@ -38,11 +39,11 @@ class Comparison:
     stood: dict[Hashable, Standing] = field(default_factory=dict)
 
     def keep(self, searches: Sequence[Search], seconds: float, deadline: float) -> tuple[str, ...]:
-        """Keep each layer's leader, unless the network is slower with it by more than the noise.
+        """Keep each layer's leader, unless the network is slower with it.
 
         Every batch size stands for itself.  Where the network is slower with all new leaders, it is
         tried with half of them at a time, down to the single layers that make it so; these go back
-        to what was in use.  Each comparison takes ``seconds``; what is not settled by ``deadline``,
+        to what was in use, and all of them to the presets, should they be slower than those.  Each comparison takes ``seconds``; what is not settled by ``deadline``,
         a time of `time.perf_counter`, is left for the next run.  Returns the kernels that went
         back.
 
@@ -65,6 +66,10 @@ class Comparison:
             rejected += self._settle(group, seconds, deadline)
             presets, kept = (_choice(group, which) for which in ("preset", "used"))
             standing = self._stand(presets, kept, seconds)
+            if standing is not None and not standing.not_slower:
+                # Many steps that were each within the noise have come to more than that.
+                rejected += self._go_back(group, "preset")
+                standing = None
             for gain in _gains(batch, counts(self.device.threads), standing):
                 gains[gain.batch, gain.threads] = gain
             self.journal.save(gains.values())
@@ -78,18 +83,29 @@ class Comparison:
             part = parts.pop()
             old = _choice(group, "used")
             standing = self._stand(old, old | _choice(part, "leader"), seconds)
-            if standing is None or standing.not_slower:
+            if standing is None or (standing.ratio <= 0 and standing.not_slower):
                 for search in part:
                     self.journal.note(search.entry, "kept", search.entry.result.leader)
             elif len(part) == 1:
-                self.journal.note(part[0].entry, "leader", part[0].entry.result.used)
-                rejected.append(part[0].task.layer.name)
+                rejected += self._go_back(part, "used")
             else:
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
         for search in group:
             self.journal.note(search.entry, "kept", search.entry.result.used)
         return rejected
+
+    def _go_back(self, group: Sequence[Search], which: Literal["used", "preset"]) -> list[str]:
+        """Make another record the leader, and the one that is kept; return where it was not."""
+        changed = []
+        for search in group:
+            result = search.entry.result
+            line = result.used if which == "used" else result.preset
+            if (result.leader, result.kept) != (line, line):
+                changed.append(search.task.layer.name)
+            self.journal.note(search.entry, "leader", line)
+            self.journal.note(search.entry, "kept", line)
+        return changed
 
     def _stand(self, first: Choice, other: Choice, seconds: float) -> Standing | None:
         """Return how another network stands beside the first, or None if they are the same."""

@@ -36,7 +36,8 @@ from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _FOR_NETWORKS = 0.25  # of the time
-_COMPARING = 0.02  # of the time, for each comparison of whole networks
+_COMPARING = 0.02  # of the time, for each comparison of whole networks, but at least
+_LEAST_COMPARING = 2.0  # seconds
 _LEAST_SECONDS = 10
 
 
@@ -207,7 +208,8 @@ def tune(
         progress(Progress("networks", end - time.perf_counter()))
         before = [(search, search.entry.result.used) for search in searches]
         comparison = Comparison(journal, layers, builder, devices[0], folder, interrupted)
-        rejected = comparison.keep(searches, _COMPARING * time_limit, end)
+        comparing = max(_COMPARING * time_limit, _LEAST_COMPARING)
+        rejected = comparison.keep(searches, comparing, end)
         seconds = time.perf_counter() - started
         measuring = sum(device.measuring for device in devices) / len(devices)
         return TuneResult(
