@@ -43,9 +43,9 @@ class Comparison:
 
         Every batch size stands for itself.  Where the network is slower with all new leaders, it is
         tried with half of them at a time, down to the single layers that make it so; these go back
-        to what was in use, and all of them to the presets, should they be slower than those.  Each comparison takes ``seconds``; what is not settled by ``deadline``,
-        a time of `time.perf_counter`, is left for the next run.  Returns the kernels that went
-        back.
+        to what was in use, and all of them to the presets, should they be slower than those.  Each
+        comparison takes ``seconds``; what is not settled by ``deadline``, a time of
+        `time.perf_counter`, is left for the next run.  Returns the kernels that went back.
 
         Raises
         ------

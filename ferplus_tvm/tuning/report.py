@@ -106,10 +106,11 @@ def plot(log: TuningLog, path: Path) -> None:
     axes.axvline(1, color="gray", linewidth=0.8)
     axes.set_yticks(range(len(reports)), [each.kernel for each in reversed(reports)], fontsize=7)
     axes.set_xscale("log")
-    marks = [0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5, 10]
+    marks = [0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5, 10]
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
     axes.minorticks_off()
-    axes.set_xlim(0.75, 4)
+    axes.set_xlim(0.6, 4)
+    axes.set_ylim(-0.8, len(reports) - 0.2)
     axes.set_xlabel("time over the preset's, of each layer on its own (beyond 4 not drawn)")
     axes.set_title(f"what was tried for {log.target}", fontsize=10)
     axes.legend(loc="lower right", fontsize=8)

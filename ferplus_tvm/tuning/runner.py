@@ -22,6 +22,7 @@ from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import TOLERANCE, Task
 
 _FLUSH = "cache_flush_cpu_non_first_arg"
+_PAUSE = 20  # milliseconds between the calls of a network, as between the pictures of a camera
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,9 @@ class _Networks:
 
     def time(self, candidate: int, repeat: int) -> list[float]:
         machine, _ = self.calls[candidate]
-        evaluator = machine.time_evaluator("timed", self.runner.device, number=1, repeat=repeat)
+        evaluator = machine.time_evaluator(
+            "timed", self.runner.device, number=1, repeat=repeat, cooldown_interval_ms=_PAUSE
+        )
         return [float(seconds) for seconds in evaluator().results]
 
 
