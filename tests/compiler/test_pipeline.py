@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import artifact, cpu
+from ferplus_tvm import artifact, cpu, link
 from ferplus_tvm.artifact import read_manifest
-from ferplus_tvm.compiler import export, link, pipeline
+from ferplus_tvm.compiler import export, pipeline
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.compiler.verify import Verification
 from ferplus_tvm.errors import (
