@@ -14,7 +14,7 @@ from pathlib import Path
 from ferplus_tvm import cpu
 from ferplus_tvm.compiler.keep import Comparison
 from ferplus_tvm.compiler.options import batch_sizes_of
-from ferplus_tvm.errors import MissingExtraError, TargetError
+from ferplus_tvm.errors import MissingExtraError, TargetError, TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.link import require_linker
@@ -120,7 +120,8 @@ def tune(
     log_dir
         The folder of tuning logs; the target's own is made in it where needed.
     time_limit
-        Seconds, at least 10; a search that has tried everything ends before.
+        Seconds, at least 10; a search that has tried everything ends before.  What is under way
+        when they are over is finished.
     batch_sizes
         The batch sizes to tune.
     threads
@@ -130,7 +131,7 @@ def tune(
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
     progress
-        Called as it goes on.
+        Called as it goes on, from the threads that do the work, one for each device.
 
     Raises
     ------
@@ -275,7 +276,10 @@ def _searches(
 ) -> list[Search]:
     """Return every layer once, with the configurations that other logs have for it."""
     unit = target.vector_unit
-    other = find(search_path(None), target)
+    try:
+        other = find(search_path(None), target)
+    except TuningLogError:  # only to begin with; a compilation says what is wrong with it
+        other = None
     found: dict[Layer, Search] = {}
     for batch in sizes:
         for position, step in enumerate(plan(layers, batch, unit, lambda layer: None)):

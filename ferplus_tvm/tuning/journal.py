@@ -240,7 +240,7 @@ class _File:
         content = provenance.counted(path, part) if part.bytes else b""
         self._hash = hashlib.sha256(content)
         self._size = len(content)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(self._size)
         self._added = bytearray()
 
@@ -250,10 +250,15 @@ class _File:
         self._added += text.encode()
 
     def sync(self) -> None:
-        """See what was added on the disk."""
-        self._file.write(self._added)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """See what was added on the disk; where that fails, the file is as it was before."""
+        try:
+            left = memoryview(bytes(self._added))
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(self._size)
+            raise
         self._hash.update(self._added)
         self._size += len(self._added)
         self._added.clear()

@@ -1,8 +1,9 @@
 """Runs kernels and networks where they are measured; lives in a child process.
 
 The device is this machine, or one behind an RPC session, where everything that is run was sent to.
-Every call is timed by TVM's own evaluator on the device, and comes after all operands but the first
-have left the caches, as the rest of the network would have them do.
+Every call is timed by TVM's own evaluator on the device.  A kernel's comes after all operands but
+the first have left the caches, as the rest of the network would have them do; a network's after a
+pause.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ class Address:
     """Devices that an RPC tracker knows by a key.
 
     seconds
-        how long to wait for one, and how long to have it at most.
+        how long to have one at most; a server ends a session that is over.
     """
 
     host: str
     port: int
     key: str
-    seconds: int = 120
+    seconds: int = 3600
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -136,6 +137,7 @@ class _Kernels:
         self.tensors: dict[Hashable, Any] = {}
         self.operands: dict[Hashable, list[list[Hashable]]] = {}
         self.candidates: list[tuple[Any, list[list[Hashable]]]] = []
+        self._blanks: dict[Hashable, Any] = {}
         self._random = random.Random(0)
         self._pads: list[Any] = []
 
@@ -144,6 +146,8 @@ class _Kernels:
         if layout not in self.operands:
             self.operands[layout] = self._send(self.task.operands(config), layout)
         module, operands = self.runner.load(path), self.operands[layout]
+        for arguments in operands:  # what an earlier candidate has written there is no answer
+            self.tensors[arguments[-1]].copyfrom(self._blank(arguments[-1]))
         for at, arguments in enumerate(operands):
             module[f"kernel{at}"](*(self.tensors[name] for name in arguments))
         answer = self.tensors[operands[-1][-1]].numpy()
@@ -175,6 +179,13 @@ class _Kernels:
             pads.append(self.runner.empty((16 * self._random.randrange(1, 256),), "float32"))
             moved[name] = self.runner.copy(self.tensors[name])
         self.tensors, self._pads = moved, pads
+
+    def _blank(self, name: Hashable) -> Any:
+        """Return an array of the device that is not a number anywhere, of a tensor's shape."""
+        shape = tuple(int(extent) for extent in self.tensors[name].shape)
+        if shape not in self._blanks:
+            self._blanks[shape] = self.runner.tensor(np.full(shape, np.nan, np.float32))
+        return self._blanks[shape]
 
     def _send(self, calls: list[list[NDArray[Any]]], layout: Hashable) -> list[list[Hashable]]:
         """Send the operands of a layout, but for those that are there, and return their names."""
@@ -219,9 +230,10 @@ class _Networks:
     def time(self, candidate: int, repeat: int) -> list[float]:
         machine, _ = self.calls[candidate]
         evaluator = machine.time_evaluator(
-            "timed", self.runner.device, number=1, repeat=repeat, cooldown_interval_ms=_PAUSE
+            "timed", self.runner.device, number=1, repeat=repeat + 1, cooldown_interval_ms=_PAUSE
         )
-        return [float(seconds) for seconds in evaluator().results]
+        # The pauses come after the calls.
+        return [float(seconds) for seconds in evaluator().results[1:]]
 
 
 # Asked once, since threads that are pinned may no longer use all of them.

@@ -40,7 +40,7 @@ class Search:
     count: int
     preset: Config
     seeds: Sequence[Config] = ()
-    generations: int = 0
+    generations: int = field(init=False)
     busy: bool = False
     exhausted: bool = False
     strikes: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)

@@ -93,6 +93,7 @@ class Tuner:
         self._report = report
         self._lock = threading.Lock()
         self._stop = stop
+        self._broken = threading.Event()  # by what no other device can mend
         self.failed = 0
         self.tried = 0
 
@@ -111,8 +112,11 @@ class Tuner:
         def work(place: Place) -> None:
             try:
                 self._work(place, deadline)
+            except DeviceError as error:
+                errors.append(error)
             except BaseException as error:
                 errors.append(error)
+                self._broken.set()
 
         threads = [threading.Thread(target=work, args=(place,), daemon=True) for place in places]
         for thread in threads:
@@ -127,7 +131,7 @@ class Tuner:
 
     def _work(self, place: Place, deadline: float) -> None:
         lost = 0
-        while time.perf_counter() < deadline and not self._stop.is_set():
+        while time.perf_counter() < deadline and not (self._stop.is_set() or self._broken.is_set()):
             with self._lock:
                 search = self._next()
                 if search is not None:
@@ -139,14 +143,15 @@ class Tuner:
                     return
                 time.sleep(0.05)  # what is left is with other devices
                 continue
+            failed = self.failed
             try:
                 if configs:
                     self._generation(place, search, configs)
                     search.generations += 1
                 lost = 0
             except DeviceError:
-                # Another one may take its place; but not for ever.
-                lost += 1
+                # Another one may take its place; but not for ever where no candidate is to blame.
+                lost = lost + 1 if self.failed == failed else 0
                 if self._stop.is_set() or lost > 2:
                     raise
             finally:
@@ -194,6 +199,7 @@ class Tuner:
         result = Result([], None)
         try:
             place.hold()
+            self._expect_threads(place)
             place.begin_kernels(search.task)
             for config in contestants:
                 path = libraries.get(key_of(config))
@@ -210,7 +216,9 @@ class Tuner:
             place.release()
         except DeviceError:
             if not self._stop.wait(_GRACE):  # otherwise it was the user who ended it
-                failed += search.strike(suspects, sure=len(suspects) == 1)
+                # The incumbent is what all is compared with: not on the first suspicion.
+                sure = len(suspects) == 1 and suspects != [incumbent]
+                failed += search.strike(suspects, sure)
                 self._write_down(search, incumbent, failed, [], Result([], None))
             raise
         finally:
@@ -218,6 +226,14 @@ class Tuner:
                 path.unlink(missing_ok=True)
         if not self._stop.is_set() or result.standings:
             self._write_down(search, incumbent, failed, admitted, result)
+
+    def _expect_threads(self, place: Place) -> None:
+        measured = self._journal.provenance.threads
+        if counts(place.threads) != measured:
+            raise DeviceError(
+                f"a device has {place.threads} threads, but this log is for {max(measured)}: give "
+                "--threads, or devices of the same kind"
+            )
 
     def _write_down(
         self,

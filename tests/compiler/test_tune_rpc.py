@@ -105,7 +105,7 @@ def test_two_devices_tune_and_the_death_of_one_is_survived(
     def progress(made: Progress) -> None:
         nonlocal generations
         generations += made.generation is not None
-        if generations == 3 and farm.servers[0].poll() is None:
+        if generations == 2 and farm.servers[0].poll() is None:
             kill(farm.servers[0])
 
     result = fer.tune(
@@ -122,7 +122,7 @@ def test_two_devices_tune_and_the_death_of_one_is_survived(
     # Both were used: one session each to begin with, and more for the one that lived.
     first, second = (log.read_bytes().count(b"start serving") for log in farm.logs)
     assert first >= 1 and second >= 3
-    assert generations > 4
+    assert generations > 2
     layers = TuningLog(tmp_path / "logs", HERE).layers
     assert len(layers) == result.layers
     assert all(layer.kept is not None for layer in layers)

@@ -238,3 +238,31 @@ with interrupts_held() as interrupted:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "interrupted", "False"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit is one of POSIX")
+def test_after_a_full_disk_the_next_save_writes_everything_once(tmp_path: Path) -> None:
+    fill(tmp_path)
+    code = f"""
+import resource, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from ferplus_tvm.errors import TuningLogError
+from tests.tuning.test_journal import LAYER, SPACE, PRESET, journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with journal(Path({str(tmp_path)!r})) as opened:
+    size = (Path({str(tmp_path)!r}) / {TARGET.name!r} / {RECORDS!r}).stat().st_size
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+    opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])])
+    try:
+        opened.save()
+    except TuningLogError:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        opened.save()
+        opened.add(opened.entry(LAYER), SPACE, [(PRESET, [2.0, 2.0])])
+        opened.save()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    seconds = [trial.seconds for trial in TuningLog(tmp_path, TARGET.name).trials()]
+    assert seconds == [(0.002, 0.001), None, (1.0, 1.0), (2.0, 2.0)]

@@ -326,3 +326,34 @@ def test_a_preset_that_fails_leaves_nothing_to_compare_with(journal: Journal) ->
         assert layer.entry.result.preset is None
         layer = search(journal)
     assert [trial.seconds for trial in layer.entry.trials.values()] == [None]
+
+
+def test_a_preset_is_not_blamed_for_the_first_death(journal: Journal) -> None:
+    layer = search(journal)
+
+    class Once(Place):
+        def admit_kernel(self, path: Path, config: Config) -> str | None:
+            if self.generations == 1 and config == layer.preset:
+                raise DeviceError("it was unplugged")
+            return super().admit_kernel(path, config)
+
+    run(journal, [layer], [Once()], generations=3)
+    assert layer.entry.config(layer.entry.result.preset) == layer.preset
+
+
+def test_any_number_of_deadly_candidates_ends_no_run(journal: Journal) -> None:
+    layer = search(journal)
+    deadly = [config for config in layer.space.presets() if config != layer.preset]
+    deadly += list(layer.space.neighbours(layer.preset))[:2]
+    run(journal, [layer], [Place(deaths=deadly)], generations=3)
+    for config in deadly:
+        line = layer.entry.line_of(config)
+        assert line is not None and layer.entry.trials[line].seconds is None
+
+
+def test_a_device_with_other_threads_is_refused(journal: Journal) -> None:
+    place = Place()
+    place.threads = 4
+    with pytest.raises(DeviceError) as caught:
+        run(journal, [search(journal)], [place])
+    assert_sentence(str(caught.value), "4 threads", "for 2", "--threads")
