@@ -178,11 +178,15 @@ def _line(progress: Progress) -> str:
 
 def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> None:
     from ferplus_tvm.targets import resolve
+    from ferplus_tvm.tuning import provenance
     from ferplus_tvm.tuning import report as reports
-    from ferplus_tvm.tuning.database import find, search_path
+    from ferplus_tvm.tuning.database import TuningLog, find, search_path
 
     resolved = resolve(target)
-    log = find(search_path(log_dir if log_dir.is_dir() else None), resolved)
+    if (log_dir / resolved.name / provenance.NAME).is_file():
+        log: TuningLog | None = TuningLog(log_dir, resolved.name)  # also one that keeps nothing yet
+    else:
+        log = find(search_path(log_dir if log_dir.is_dir() else None), resolved)
     if log is None:
         raise TuningLogError(
             f"there is no tuning log for {resolved.name} in {log_dir}, among yours, or in the "
@@ -194,7 +198,12 @@ def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> Non
     else:
         _print_report(log, layers)
     path = plot or Path(f"tuning-{log.target}.png")
-    reports.plot(log, path)
+    try:
+        reports.plot(log, path)
+    except OSError as error:
+        raise TuningLogError(
+            f"the plot {path} cannot be written ({error.strerror or error}): give another --plot"
+        ) from error
     if not as_json:
         typer.echo(f"\nplot: {os.path.abspath(path)}")
 

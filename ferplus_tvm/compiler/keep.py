@@ -12,6 +12,7 @@ from typing import Literal
 
 from ferplus_tvm.compiler import networks
 from ferplus_tvm.compiler.networks import Network
+from ferplus_tvm.errors import VerificationError
 from ferplus_tvm.rewrite import match
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing
@@ -52,7 +53,7 @@ class Comparison:
         DeviceError
             If a network cannot be built, or the device is lost.
         VerificationError
-            If the networks' scores differ.
+            If the scores differ between presets and what is kept.
         KeyboardInterrupt
             If the user asked for it.
         """
@@ -82,8 +83,12 @@ class Comparison:
         while parts and time.perf_counter() < deadline:
             part = parts.pop()
             old = _choice(group, "used")
-            standing = self._stand(old, old | _choice(part, "leader"), seconds)
-            if standing is None or (standing.ratio <= 0 and standing.not_slower):
+            try:
+                standing = self._stand(old, old | _choice(part, "leader"), seconds)
+                keep = standing is None or (standing.ratio <= 0 and standing.not_slower)
+            except VerificationError:  # each is near enough alone, and all together are not
+                keep = False
+            if keep:
                 for search in part:
                     self.journal.note(search.entry, "kept", search.entry.result.leader)
             elif len(part) == 1:
@@ -101,6 +106,8 @@ class Comparison:
         for search in group:
             result = search.entry.result
             line = result.used if which == "used" else result.preset
+            if result.kept == line and which == "preset":
+                continue  # its leader is not settled yet
             if (result.leader, result.kept) != (line, line):
                 changed.append(search.task.layer.name)
             self.journal.note(search.entry, "leader", line)

@@ -15,7 +15,7 @@ from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import Task
 
 _WAIT = 60  # seconds for a device to become free
-_TIMEOUT = 300  # seconds for one job, of which most take less than one
+_TIMEOUT = 1800  # seconds for one job, of which most take less than one, but not on a small board
 
 
 class Device:

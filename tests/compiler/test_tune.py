@@ -138,6 +138,14 @@ def test_report_without_a_log_says_how_to_make_one(tmp_path: Path) -> None:
     assert_sentence(done.stderr.strip(), "cortex-a72", "ferplus-tvm tune")
 
 
+def test_a_plot_that_cannot_be_written_is_one_sentence(
+    tuned: TuneResult, logs: Path, tmp_path: Path
+) -> None:
+    done = run("--report", "--log-dir", logs, "--plot", tmp_path / "absent" / "plot.png")
+    assert done.returncode == 1 and tuned.target in done.stdout
+    assert_sentence(done.stderr.strip(), "plot.png", "--plot")
+
+
 def test_report_without_matplotlib_tells_the_pip_command(
     tuned: TuneResult, logs: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +218,8 @@ def test_ctrl_c_keeps_what_was_measured(
     assert "stopped" in errors.splitlines()[-1]
     measured = [t for t in TuningLog(tmp_path, HERE).trials() if t.seconds is not None]
     assert len(measured) == trials(tmp_path) >= 3
+    report = run("--report", "--log-dir", tmp_path, "--plot", tmp_path / "plot.png")
+    assert report.returncode == 0 and str(tmp_path) in report.stdout
 
 
 def kill_at_random(model: Path, logs: Path, times: int) -> None:
