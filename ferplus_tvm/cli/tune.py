@@ -39,7 +39,13 @@ def tune(
         Path, typer.Option(metavar="DIR", help="The folder of tuning logs to go on with.")
     ] = Path("tuning_logs"),
     seconds: Annotated[
-        float, typer.Option("--time", min=10, metavar="SECONDS", help="The time to take; what is under way is finished.")
+        float,
+        typer.Option(
+            "--time",
+            min=10,
+            metavar="SECONDS",
+            help="The time to take; what is under way is finished.",
+        ),
     ] = 300,
     threads: Annotated[
         int | None,
