@@ -116,6 +116,11 @@ class InputError(FerplusError):
     """A picture or an array that cannot be used."""
 
 
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's message, where TVM says what is wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
 def one_line(error: Exception) -> str:
     """Give an error's message as part of a sentence."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

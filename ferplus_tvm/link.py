@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ferplus_tvm import cpu
 from ferplus_tvm.errors import LinkerError
@@ -104,6 +105,21 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
             f"{target.triple} ({_reason(done.stderr or done.stdout)}): 'ferplus-tvm doctor' shows "
             "which compiler is used"
         )
+
+
+def export_library(executable: Any, target: ResolvedTarget, output: Path) -> None:
+    """Link what TVM has compiled into the shared library ``output``.
+
+    Raises
+    ------
+    LinkerError
+        As `link` does.
+    """
+
+    def run_linker(path: str, objects: Sequence[str]) -> None:
+        link(target, Path(path), objects)
+
+    executable.export_library(str(output), fcompile=run_linker)
 
 
 def _reason(said: str) -> str:

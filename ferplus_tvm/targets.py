@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.errors import TargetError
+from ferplus_tvm.errors import TargetError, last_line
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,7 @@ def _from_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
     except TargetError:
         raise
     except Exception as error:  # TVM raises several kinds for a malformed dictionary
-        reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        raise TargetError(f"TVM does not accept the target {config}: {reason}") from error
+        raise TargetError(f"TVM does not accept the target {config}: {last_line(error)}") from error
     # LLVM only grumbles on stderr about a feature that it does not know.
     for attribute in config.get("mattr", []):
         if not attribute.startswith("-") and attribute.removeprefix("+") not in offered:

@@ -18,7 +18,7 @@ from ferplus_tvm.cli import compile as compile_verb
 from ferplus_tvm.cli import demo, doctor, info, models, predict, targets
 from ferplus_tvm.cli import tune as tune_verb
 from ferplus_tvm.cli import verify as verify_verb
-from ferplus_tvm.errors import FerplusError
+from ferplus_tvm.errors import FerplusError, last_line
 
 app = typer.Typer(
     name="ferplus-tvm",
@@ -87,10 +87,9 @@ def run() -> None:
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             _fail(f"the output cannot be written ({error.strerror}): make room")
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         _fail(
-            f"something went wrong that should not ({type(error).__name__}: {said}): run "
-            "'ferplus-tvm --debug ...' and report what it prints"
+            f"something went wrong that should not ({type(error).__name__}: {last_line(error)}): "
+            "run 'ferplus-tvm --debug ...' and report what it prints"
         )
 
 

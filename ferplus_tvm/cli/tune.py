@@ -205,7 +205,7 @@ def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> Non
         _print_report(log, layers)
     path = plot or Path(f"tuning-{log.target}.png")
     try:
-        reports.plot(log, path)
+        reports.plot(layers, log.target, path)
     except OSError as error:
         raise TuningLogError(
             f"the plot {path} cannot be written ({error.strerror or error}): give another --plot"

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.link import link
+from ferplus_tvm.link import export_library
 from ferplus_tvm.manifest import Check, Function, Manifest, Piece
 from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.runtime import library
@@ -31,11 +31,7 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
     """Return the native image of an executable, linked for ``target``."""
     with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
         image = Path(folder) / "image.so"
-
-        def run_linker(output: str, objects: Sequence[str]) -> None:
-            link(target, Path(output), objects)
-
-        executable.export_library(str(image), fcompile=run_linker, workspace_dir=folder)
+        export_library(executable, target, image)
         return image.read_bytes()
 
 

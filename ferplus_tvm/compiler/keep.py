@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ferplus_tvm.compiler import networks
-from ferplus_tvm.compiler.networks import Network
+from ferplus_tvm.compiler.networks import Choice, Network
 from ferplus_tvm.errors import VerificationError
 from ferplus_tvm.rewrite import match
 from ferplus_tvm.tuning.build import Builder
@@ -19,11 +19,8 @@ from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.provenance import Gain
-from ferplus_tvm.tuning.search import Search
-from ferplus_tvm.tuning.space import Config, Layer
+from ferplus_tvm.tuning.search import Search, key_of
 from ferplus_tvm.tuning.tuner import counts
-
-Choice = dict[Layer, Config]
 
 
 @dataclass
@@ -142,7 +139,7 @@ class Comparison:
 
 def _choice(group: Sequence[Search], which: str) -> Choice:
     """Return each layer's configuration: its preset, leader, or the one in use."""
-    found = {}
+    found: Choice = {}
     for search in group:
         config = search.entry.config(getattr(search.entry.result, which))
         assert config is not None
@@ -160,4 +157,4 @@ def _gains(batch: int, threads: Sequence[int], standing: Standing | None) -> lis
 
 
 def _key(choice: Choice) -> Hashable:
-    return tuple((layer, tuple(sorted(config.items()))) for layer, config in choice.items())
+    return tuple((layer, key_of(config)) for layer, config in choice.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.space import Config, Layer
 from ferplus_tvm.tuning.task import TOLERANCE
 
-Choice = Mapping[Layer, Config]
+Choice = dict[Layer, Config]
 """What each layer of a network is computed with; those that are left out with their presets."""
 
 
@@ -50,7 +50,7 @@ def build(
         If a process that builds one dies.
     """
     jobs = [
-        builder.submit(_build, layers, target, batch, dict(choice), folder)
+        builder.submit(_build, layers, target, batch, choice, folder)
         for choice, folder in zip(choices, folders, strict=True)
     ]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import tempfile
@@ -19,18 +20,17 @@ from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.link import require_linker
 from ferplus_tvm.rewrite import match
-from ferplus_tvm.rewrite.match import ConvLayer
-from ferplus_tvm.rewrite.plan import Step, plan
+from ferplus_tvm.rewrite.plan import plan
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning.build import Builder
-from ferplus_tvm.tuning.database import find, search_path
+from ferplus_tvm.tuning.database import TuningLog, find, search_path
 from ferplus_tvm.tuning.device import Device, count_devices
 from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.runner import Address
 from ferplus_tvm.tuning.search import Search
-from ferplus_tvm.tuning.space import Config, Layer
+from ferplus_tvm.tuning.space import Config, Layer, record_of
 from ferplus_tvm.tuning.task import Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
@@ -276,10 +276,7 @@ def _searches(
 ) -> list[Search]:
     """Return every layer once, with the configurations that other logs have for it."""
     unit = target.vector_unit
-    try:
-        other = find(search_path(None), target)
-    except TuningLogError:  # only to begin with; a compilation says what is wrong with it
-        other = None
+    elsewhere = _elsewhere(target)
     found: dict[Layer, Search] = {}
     for batch in sizes:
         for position, step in enumerate(plan(layers, batch, unit, lambda layer: None)):
@@ -289,19 +286,29 @@ def _searches(
             if layer in found:
                 found[layer].count += 1
                 continue
-            seed = other.config(layer) if other is not None else None
+            seed = elsewhere(layer)
             found[layer] = Search(
                 Task(layer, unit, first=position == 0),
                 journal.entry(layer),
                 1,
-                _preset(step),
+                record_of(step.config),
                 [] if seed is None else [seed],
             )
     return list(found.values())
 
 
-def _preset(step: Step) -> Config:
-    config: Config = dict(vars(step.config))
-    if isinstance(step.layer, ConvLayer):
-        config.setdefault("tile", 0)
-    return config
+def _elsewhere(target: ResolvedTarget) -> Callable[[Layer], Config | None]:
+    """Return what looks a layer up in the user's and the shipped logs.
+
+    They are only to begin with: a bad one is left out, and a compilation says what is wrong.
+    """
+    log: TuningLog | None = None
+    with contextlib.suppress(TuningLogError):
+        log = find(search_path(None), target)
+
+    def lookup(layer: Layer) -> Config | None:
+        with contextlib.suppress(TuningLogError):
+            return None if log is None else log.config(layer)
+        return None
+
+    return lookup

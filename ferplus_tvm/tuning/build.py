@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.kernels.tensorir import pass_context
-from ferplus_tvm.link import link
+from ferplus_tvm.link import export_library
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import Task
@@ -82,8 +82,4 @@ def _build(task: Task, config: Config, target: ResolvedTarget, path: Path) -> No
         functions[name] = function.with_attr("global_symbol", name)
     with pass_context():
         executable = tvm.compile(tvm.IRModule(functions), target=target.tvm_target())
-
-    def run_linker(output: str, objects: Sequence[str]) -> None:
-        link(target, Path(output), objects)
-
-    executable.export_library(str(path), fcompile=run_linker)
+    export_library(executable, target, path)

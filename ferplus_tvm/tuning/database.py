@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.errors import TuningLogError, last_line
 from ferplus_tvm.kernels import specification
 from ferplus_tvm.targets import NAMED, ResolvedTarget, resolve
 from ferplus_tvm.tuning import provenance
@@ -128,7 +129,6 @@ class TuningLog:
         if self.provenance is not None:
             self._workloads = _lines(self.folder / WORKLOADS, self.provenance.workloads)
             self._records = _lines(self.folder / RECORDS, self.provenance.records)
-        self._kept = self._open_kept()
 
     @property
     def layers(self) -> tuple[provenance.LayerResult, ...]:
@@ -140,10 +140,10 @@ class TuningLog:
         modules: dict[int, Any] = {}
         found = []
         for line in self._records:
-            workload = json.loads(line)[0]
+            workload, content = json.loads(line)
             if workload not in modules:
                 modules[workload] = self.workload(workload)
-            record = self._record(line, modules[workload])
+            record = self._record(content, modules[workload])
             seconds = None if record.run_secs is None else tuple(map(float, record.run_secs))
             found.append(Trial(workload, self._config(_apply(record)), seconds))
         return found
@@ -164,7 +164,9 @@ class TuningLog:
         found = self._kept.query_schedule(module, Target("llvm"), "main")
         return None if found is None else self._config(found)
 
-    def _open_kept(self) -> Any:
+    @functools.cached_property
+    def _kept(self) -> Any:
+        """A database of the records that are kept, or None; only looking up needs it."""
         kept = [(layer.workload, layer.kept) for layer in self.layers if layer.kept is not None]
         if not kept:
             return None
@@ -173,7 +175,7 @@ class TuningLog:
         database = MemoryDatabase(module_equality="structural")
         for position, line in kept:
             workload = database.commit_workload(self.workload(position).mod)
-            record = self._record(self._records[line], workload)
+            record = self._record(json.loads(self._records[line])[1], workload)
             database.commit_tuning_record(
                 TuningRecord(record.trace, workload, [0.0], record.target, record.args_info)
             )
@@ -185,16 +187,16 @@ class TuningLog:
 
         return self._read(Workload.from_json, json.loads(self._workloads[position]))
 
-    def _record(self, line: str, workload: Any) -> Any:
+    def _record(self, content: Any, workload: Any) -> Any:
         from tvm.s_tir.meta_schedule.database import TuningRecord
 
-        return self._read(TuningRecord.from_json, json.loads(line)[1], workload)
+        return self._read(TuningRecord.from_json, content, workload)
 
     def _read(self, reader: Any, *arguments: Any) -> Any:
         try:
             return reader(*arguments)
         except Exception as error:  # TVM raises several kinds
-            reason = (str(error).splitlines() or [type(error).__name__])[-1].split(". ")[0]
+            reason = last_line(error).split(". ")[0]
             raise TuningLogError(
                 f"the tuning log in {self.folder} cannot be read by this TVM ({reason}): tune "
                 "again, or leave it out"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.errors import DeviceError
+from ferplus_tvm.errors import DeviceError, last_line
 from ferplus_tvm.tuning import runner
 from ferplus_tvm.tuning.runner import Address
 from ferplus_tvm.tuning.space import Config
@@ -100,7 +100,7 @@ class Device:
             raise DeviceError(f"{self} did not answer within {timeout:.0f} s: {_ADVICE}") from error
         except Exception as error:  # TVM's RPC raises several kinds
             self._worker.kill()
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            reason = last_line(error)
             raise DeviceError(f"{self} cannot be used ({reason}): {_ADVICE}") from error
 
     def __str__(self) -> str:
@@ -128,9 +128,8 @@ def count_devices(address: Address) -> int:
         socket.create_connection((address.host, address.port), timeout=5).close()
         summary = rpc.connect_tracker(address.host, address.port).summary()
     except Exception as error:  # TVM raises several kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise DeviceError(
-            f"there is no RPC tracker at {place} ({reason}): start one with 'python -m "
+            f"there is no RPC tracker at {place} ({last_line(error)}): start one with 'python -m "
             "tvm.exec.rpc_tracker'"
         ) from error
     wanted = f"server:{address.key}"

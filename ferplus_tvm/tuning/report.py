@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import MissingExtraError
 from ferplus_tvm.tuning.database import Trial, TuningLog
+from ferplus_tvm.tuning.search import mean
 from ferplus_tvm.tuning.space import Config
 
 
@@ -63,7 +64,7 @@ def report(log: TuningLog) -> list[LayerReport]:
 
 def _over(seconds: tuple[float, ...] | None, base: tuple[float, ...] | None) -> float:
     assert seconds is not None and base is not None
-    return statistics.geometric_mean(s / b for s, b in zip(seconds, base, strict=True))
+    return mean(seconds) / mean(base)
 
 
 def tiling(config: Config | None, beside: Config | None = None) -> str:
@@ -83,7 +84,7 @@ def tiling(config: Config | None, beside: Config | None = None) -> str:
     return " ".join(words)
 
 
-def plot(log: TuningLog, path: Path) -> None:
+def plot(layers: Sequence[LayerReport], target: str, path: Path) -> None:
     """Draw every configuration's time over its layer's preset, as a PNG.
 
     Raises
@@ -95,7 +96,7 @@ def plot(log: TuningLog, path: Path) -> None:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise MissingExtraError.of("the plot (no module matplotlib)", "tune") from None
-    reports = [each for each in report(log) if each.times]
+    reports = [each for each in layers if each.times]
     figure: Any = Figure(figsize=(9, 1.2 + 0.3 * len(reports)), layout="constrained")
     axes = figure.subplots()
     for row, each in enumerate(reversed(reports)):
@@ -112,6 +113,6 @@ def plot(log: TuningLog, path: Path) -> None:
     axes.set_xlim(0.6, 4)
     axes.set_ylim(-0.8, len(reports) - 0.2)
     axes.set_xlabel("time over the preset's, of each layer on its own (beyond 4 not drawn)")
-    axes.set_title(f"what was tried for {log.target}", fontsize=10)
+    axes.set_title(f"what was tried for {target}", fontsize=10)
     axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=120, format="png")

@@ -23,21 +23,17 @@ from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import TOLERANCE, Task
 
 _FLUSH = "cache_flush_cpu_non_first_arg"
+_SESSION = 3600  # seconds to have a device at most, beyond which its server ends the session
 _PAUSE = 20  # milliseconds between the calls of a network, as between the pictures of a camera
 
 
 @dataclass(frozen=True)
 class Address:
-    """Devices that an RPC tracker knows by a key.
-
-    seconds
-        how long to have one at most; a server ends a session that is over.
-    """
+    """Devices that an RPC tracker knows by a key."""
 
     host: str
     port: int
     key: str
-    seconds: int = 3600
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -71,7 +67,7 @@ class _Runner:
         from tvm import rpc
 
         tracker = rpc.connect_tracker(address.host, address.port)
-        self.session = tracker.request(address.key, session_timeout=address.seconds)
+        self.session = tracker.request(address.key, session_timeout=_SESSION)
         self.device = self.session.cpu()
         self._configure = self.session.get_function("runtime.config_threadpool")
         most = int(self.session.get_function("runtime.NumThreads")())

@@ -43,10 +43,11 @@ class Space:
         """Return what is used untuned, one configuration for each algorithm."""
         w, unit = self.layer, self.unit
         if isinstance(w, dense.Workload):
-            return [vars(dense.Config.preset(w, unit))]
-        direct = {"tile": 0, **vars(conv2d.Config.preset(w, unit))}
+            return [record_of(dense.Config.preset(w, unit))]
+        direct = conv2d.Config.preset(w, unit)
         tiles = ALGORITHMS if winograd.applies(w) else ()
-        return [direct, *(vars(winograd.Config.preset(w, unit, tile)) for tile in tiles)]
+        own = [direct, *(winograd.Config.preset(w, unit, tile) for tile in tiles)]
+        return [record_of(config) for config in own]
 
     def neighbours(self, config: Config) -> Iterator[Config]:
         """Give the configurations of the same algorithm that differ by a step in one field.
@@ -164,6 +165,12 @@ def config_of(config: Config) -> Any:
     if config["tile"]:
         return winograd.Config(**config)
     return conv2d.Config(**{name: value for name, value in config.items() if name != "tile"})
+
+
+def record_of(own: Any) -> Config:
+    """Return a kernel's own configuration by its fields' names: what `config_of` takes."""
+    direct = {"tile": 0} if isinstance(own, conv2d.Config) else {}
+    return {**direct, **vars(own)}
 
 
 def _nearest(options: list[int], value: int) -> int:

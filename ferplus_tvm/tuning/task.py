@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,7 @@ class Task:
     def operands(self, config: Config) -> list[list[Array]]:
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
-        x, weight, bias = self._values()
+        x, weight, bias = self.values
         if isinstance(w, dense.Workload):
             packed = dense.pack_weight(w, weight, own)
             return [[x, packed, bias, np.zeros((w.batch, w.outputs), np.float32)]]
@@ -76,7 +77,7 @@ class Task:
     def expected(self) -> Array:
         """Return the layer's output for the operands, in float64."""
         w = self.layer
-        x, weight, bias = self._values()
+        x, weight, bias = self.values
         if isinstance(w, dense.Workload):
             return dense.reference(w, x, weight, bias)
         y = conv2d.reference(w, x, weight, bias)
@@ -88,8 +89,9 @@ class Task:
             return NO_BORDER
         return winograd.border(w, config_of(config)) if config["tile"] else conv2d.border(w)
 
-    def _values(self) -> tuple[Array, Array, Array]:
-        """Return an input, as a ReLU leaves it, and weights that keep its size."""
+    @functools.cached_property
+    def values(self) -> tuple[Array, Array, Array]:
+        """An input, as a ReLU leaves it, weights that keep its size, and a bias."""
         w = self.layer
         if isinstance(w, dense.Workload):
             fan = w.in_features

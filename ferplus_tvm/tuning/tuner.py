@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ferplus_tvm.errors import CompileError, DeviceError
+from ferplus_tvm.errors import CompileError, DeviceError, last_line
 from ferplus_tvm.tuning.contest import Standing, Turns, contest
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.search import Search, key_of, mean
@@ -305,11 +305,10 @@ def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: floa
     return Result(standings, first if standings[first].wins else None)
 
 
-def _nothing_built(search: Search, error: Path | BaseException) -> CompileError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def _nothing_built(search: Search, error: BaseException) -> CompileError:
     return CompileError(
-        f"no configuration of {search.task.layer.name} could be built ({reason}): see that there "
-        "is room for temporary files, and try 'ferplus-tvm compile' for the same target"
+        f"no configuration of {search.task.layer.name} could be built ({last_line(error)}): see "
+        "that there is room for temporary files, and try 'ferplus-tvm compile' for the same target"
     )
 
 

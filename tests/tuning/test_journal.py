@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -186,30 +187,69 @@ def test_a_hundred_kills_leave_a_log_to_go_on_with(tmp_path: Path) -> None:
     kill_at_random(tmp_path, 100)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the limit is one of POSIX")
-def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
-    fill(tmp_path)
-    code = f"""
+def on_a_full_disk(logs: Path, code: str) -> str:
+    """Run code with a journal open whose records' file may grow by 100 bytes; return its output.
+
+    ``limit(size)`` sets another limit.
+    """
+    preamble = f"""
 import resource, signal, sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from ferplus_tvm.errors import TuningLogError
 from tests.tuning.test_journal import LAYER, SPACE, PRESET, journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-with journal(Path({str(tmp_path)!r})) as opened:
-    size = (Path({str(tmp_path)!r}) / {TARGET.name!r} / {RECORDS!r}).stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))
-    opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])] * 9)
-    try:
-        opened.save()
-    except TuningLogError as error:
-        print(error)
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+with journal(Path({str(logs)!r})) as opened:
+    limit((Path({str(logs)!r}) / {TARGET.name!r} / {RECORDS!r}).stat().st_size + 100)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert_sentence(done.stdout.strip(), "cannot be written to", "make room")
+    script = preamble + textwrap.indent(textwrap.dedent(code), "    ")
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+needs_limits = pytest.mark.skipif(os.name == "nt", reason="the limit is one of POSIX")
+
+
+@needs_limits
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
+    said = on_a_full_disk(
+        tmp_path,
+        """
+        opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])] * 9)
+        try:
+            opened.save()
+        except TuningLogError as error:
+            print(error)
+        """,
+    )
+    assert_sentence(said.strip(), "cannot be written to", "make room")
     assert TuningLog(tmp_path, TARGET.name).config(LAYER) == PRESET
     with journal(tmp_path) as opened:
         assert len(opened.entry(LAYER).trials) == 2
+
+
+@needs_limits
+def test_after_a_full_disk_the_next_save_writes_everything_once(tmp_path: Path) -> None:
+    fill(tmp_path)
+    on_a_full_disk(
+        tmp_path,
+        """
+        opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])])
+        try:
+            opened.save()
+        except TuningLogError:
+            limit(hard)
+            opened.save()
+            opened.add(opened.entry(LAYER), SPACE, [(PRESET, [2.0, 2.0])])
+            opened.save()
+        """,
+    )
+    seconds = [trial.seconds for trial in TuningLog(tmp_path, TARGET.name).trials()]
+    assert seconds == [(0.002, 0.001), None, (1.0, 1.0), (2.0, 2.0)]
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
@@ -238,31 +278,3 @@ with interrupts_held() as interrupted:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "interrupted", "False"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-@pytest.mark.skipif(os.name == "nt", reason="the limit is one of POSIX")
-def test_after_a_full_disk_the_next_save_writes_everything_once(tmp_path: Path) -> None:
-    fill(tmp_path)
-    code = f"""
-import resource, signal, sys
-sys.path[:0] = {sys.path!r}
-from pathlib import Path
-from ferplus_tvm.errors import TuningLogError
-from tests.tuning.test_journal import LAYER, SPACE, PRESET, journal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-with journal(Path({str(tmp_path)!r})) as opened:
-    size = (Path({str(tmp_path)!r}) / {TARGET.name!r} / {RECORDS!r}).stat().st_size
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
-    opened.add(opened.entry(LAYER), SPACE, [(PRESET, [1.0, 1.0])])
-    try:
-        opened.save()
-    except TuningLogError:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        opened.save()
-        opened.add(opened.entry(LAYER), SPACE, [(PRESET, [2.0, 2.0])])
-        opened.save()
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-    seconds = [trial.seconds for trial in TuningLog(tmp_path, TARGET.name).trials()]
-    assert seconds == [(0.002, 0.001), None, (1.0, 1.0), (2.0, 2.0)]

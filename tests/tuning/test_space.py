@@ -143,7 +143,7 @@ def test_a_task_computes_what_the_specification_says() -> None:
     ((x, _, bias, _),) = task.operands(config)
     border = winograd.border(layer, winograd.Config(**config))
     assert border.top == border.left == 1
-    _, weight, _ = task._values()
+    _, weight, _ = task.values
     window = x[0, 0:4, 0:4].astype(np.float64)  # of the four outputs of one pooled value
     sums = [
         (window[i : i + 3, j : j + 3] * weight[5].transpose(1, 2, 0)).sum() + bias[5]
