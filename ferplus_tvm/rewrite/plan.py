@@ -19,12 +19,12 @@ from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
 from ferplus_tvm.rewrite.choose import Choice, choose, only_dense, only_max_pool
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.targets import VectorUnit
+from ferplus_tvm.tuning import space
 
 _MOST_OF_A_CONFIG = 1 << 20
 _MOST_VALUES = 1 << 30  # indices are 32 bits, and a border adds to them
 
-Recorded = conv2d.Workload | dense.Workload
-Record = Callable[[Recorded], dict[str, int] | None]
+Record = Callable[[space.Layer], space.Config | None]
 """Takes a layer; returns the configuration that a tuning log holds for it, or None."""
 
 
@@ -53,7 +53,7 @@ class Step:
     tuned: bool
     in_shape: tuple[int, ...]
     in_stored: int
-    recorded_as: Recorded | None
+    recorded_as: space.Layer | None
     in_border: Border = NO_BORDER
     out_border: Border = NO_BORDER
 
@@ -242,7 +242,7 @@ class _Planner:
         config: Any,
         choice: Choice,
         tuned: bool,
-        recorded_as: Recorded | None = None,
+        recorded_as: space.Layer | None = None,
         fused: PoolLayer | None = None,
     ) -> Step:
         """Return a step for what reaches it now."""
@@ -270,7 +270,7 @@ def _expect_indices(step: Step, batch: int) -> None:
         )
 
 
-def _recorded(config: Any, record: dict[str, int], kernel: str) -> Any:
+def _recorded(config: Any, record: space.Config, kernel: str) -> Any:
     try:
         return config(**{name: value for name, value in record.items() if name != "tile" or value})
     except TypeError as error:
