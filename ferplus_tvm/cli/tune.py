@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ferplus_tvm.tuning.database import TuningLog
     from ferplus_tvm.tuning.report import LayerReport
 
+_LOG_DIR = Path("tuning_logs")
 _INTERRUPTED = 130  # as a shell calls a program that Ctrl-C ended
 
 
@@ -37,7 +38,7 @@ def tune(
     ] = "1,8,32",
     log_dir: Annotated[
         Path, typer.Option(metavar="DIR", help="The folder of tuning logs to go on with.")
-    ] = Path("tuning_logs"),
+    ] = _LOG_DIR,
     seconds: Annotated[
         float,
         typer.Option(
@@ -94,9 +95,7 @@ def tune(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        typer.echo(
-            f"stopped: what was measured is in {log_dir}; the same command goes on", err=True
-        )
+        typer.echo("stopped: what was measured is kept; the same command goes on", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         facts = asdict(result) | {"folder": str(result.folder)}
@@ -192,7 +191,8 @@ def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> Non
     if (log_dir / resolved.name / provenance.NAME).is_file():
         log: TuningLog | None = TuningLog(log_dir, resolved.name)  # also one that keeps nothing yet
     else:
-        log = find(search_path(log_dir if log_dir.is_dir() else None), resolved)
+        given = log_dir != _LOG_DIR or log_dir.is_dir()
+        log = find(search_path(log_dir if given else None), resolved)
     if log is None:
         raise TuningLogError(
             f"there is no tuning log for {resolved.name} in {log_dir}, among yours, or in the "

@@ -18,6 +18,7 @@ import ferplus_tvm
 from ferplus_tvm import artifact, cpu
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
+from ferplus_tvm.files import permit_as_new
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.labels import EMOTIONS
 from ferplus_tvm.link import export_library
@@ -141,9 +142,7 @@ def write(path: Path, image: bytes, weights: bytearray, manifest: Manifest) -> N
         artifact.write(file, image, weights, manifest)
         file.flush()
         os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod(0o777 & ~mask)
+    permit_as_new(path, 0o777)
 
 
 def find_runtime(options: CompileOptions) -> Path:

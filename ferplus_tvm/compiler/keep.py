@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Literal
 
 from ferplus_tvm.compiler import networks
 from ferplus_tvm.compiler.networks import Choice, Network
-from ferplus_tvm.errors import VerificationError
+from ferplus_tvm.errors import DeviceError, VerificationError
 from ferplus_tvm.rewrite import match
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing
@@ -21,6 +22,8 @@ from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.search import Search, key_of
 from ferplus_tvm.tuning.tuner import counts
+
+_TRIES = 3  # of a comparison whose device is lost
 
 
 @dataclass
@@ -42,13 +45,16 @@ class Comparison:
         Every batch size stands for itself.  Where the network is slower with all new leaders, it is
         tried with half of them at a time, down to the single layers that make it so; these go back
         to what was in use, and all of them to the presets, should they be slower than those.  Each
-        comparison takes ``seconds``; what is not settled by ``deadline``, a time of
-        `time.perf_counter`, is left for the next run.  Returns the kernels that went back.
+        comparison takes ``seconds``, and the last one, whose gain is told and which chose nothing,
+        twice that; what is not settled by ``deadline``, a time of `time.perf_counter`, is left for
+        the next run.  Returns the kernels that went back.
 
         Raises
         ------
+        CompileError
+            If a network cannot be built.
         DeviceError
-            If a network cannot be built, or the device is lost.
+            If the device is lost, and so are those that take its place.
         VerificationError
             If the scores differ between presets and what is kept.
         KeyboardInterrupt
@@ -63,7 +69,7 @@ class Comparison:
         for batch, group in groups.items():
             rejected += self._settle(group, seconds, deadline)
             presets, kept = (_choice(group, which) for which in ("preset", "used"))
-            standing = self._stand(presets, kept, seconds)
+            standing = None if presets == kept else self._measure(presets, kept, 2 * seconds)
             if standing is not None and not standing.not_slower:
                 # Many steps that were each within the noise have come to more than that.
                 rejected += self._go_back(group, "preset")
@@ -71,7 +77,7 @@ class Comparison:
             for gain in _gains(batch, counts(self.device.threads), standing):
                 gains[gain.batch, gain.threads] = gain
             self.journal.save(gains.values())
-        return tuple(rejected)
+        return tuple(dict.fromkeys(rejected))
 
     def _settle(self, group: Sequence[Search], seconds: float, deadline: float) -> list[str]:
         """Decide on the new leaders of one batch size; return the kernels that went back."""
@@ -113,8 +119,6 @@ class Comparison:
 
     def _stand(self, first: Choice, other: Choice, seconds: float) -> Standing | None:
         """Return how another network stands beside the first, or None if they are the same."""
-        if self.interrupted.is_set():
-            raise KeyboardInterrupt
         if first == other:
             return None
         pair = (_key(first), _key(other))
@@ -123,13 +127,23 @@ class Comparison:
         return self.stood[pair]
 
     def _measure(self, first: Choice, other: Choice, seconds: float) -> Standing:
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
         (batch,) = {layer.batch for layer in first}
         missing = [each for each in (first, other) if _key(each) not in self.built]
-        folders = [self.folder / f"network{len(self.built) + at}" for at in range(len(missing))]
+        paths = [self.folder / f"network{len(self.built) + at}.so" for at in range(len(missing))]
         target = self.journal.target
-        built = networks.build(self.builder, self.layers, target, batch, missing, folders)
+        built = networks.build(self.builder, self.layers, target, batch, missing, paths)
         self.built |= {_key(each): network for each, network in zip(missing, built, strict=True)}
         pair = [self.built[_key(each)] for each in (first, other)]
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(DeviceError):  # another one may take its place
+                return self._compare(batch, pair, seconds)
+            if self.interrupted.is_set():
+                raise KeyboardInterrupt
+        return self._compare(batch, pair, seconds)
+
+    def _compare(self, batch: int, pair: Sequence[Network], seconds: float) -> Standing:
         self.device.hold()
         threads = counts(self.device.threads)
         _, standing = networks.compare(self.device, batch, pair, threads, seconds)

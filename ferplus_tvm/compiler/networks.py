@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower
-from ferplus_tvm.errors import DeviceError, VerificationError
+from ferplus_tvm.errors import VerificationError
 from ferplus_tvm.rewrite import match
 from ferplus_tvm.rewrite.place import place
 from ferplus_tvm.targets import ResolvedTarget
@@ -40,42 +41,38 @@ def build(
     target: ResolvedTarget,
     batch: int,
     choices: Sequence[Choice],
-    folders: Sequence[Path],
+    paths: Sequence[Path],
 ) -> list[Network]:
-    """Return the network of each choice in a new folder of its own, built at the same time.
+    """Return the network of each choice, its library at a path, built at the same time.
+
+    Their weights lie beside the libraries, once for all that have the same layout of them.
 
     Raises
     ------
-    DeviceError
-        If a process that builds one dies.
+    CompileError
+        If one cannot be built.
     """
     jobs = [
-        builder.submit(_build, layers, target, batch, choice, folder)
-        for choice, folder in zip(choices, folders, strict=True)
+        (layers, target, batch, choice, path) for choice, path in zip(choices, paths, strict=True)
     ]
-    try:
-        return [job.result() for job in jobs]
-    except (ChildProcessError, TimeoutError) as error:
-        raise DeviceError(
-            "a process that builds the whole network ended early: see that there is memory for "
-            "it, and run the same command again, which goes on where this one ended"
-        ) from error
+    networks: list[Network] = builder.call(_build, jobs)
+    return networks
 
 
 def _build(
-    layers: Sequence[match.Layer], target: ResolvedTarget, batch: int, choice: Choice, folder: Path
+    layers: Sequence[match.Layer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
 ) -> Network:
     placed = place(layers, [batch], target.vector_unit, choice.get)
     image = export.link_image(lower.build(placed.module, target), target)
-    folder.mkdir()
-    path = folder / f"{folder.name}.so"
     path.write_bytes(image)
     files = {}
-    for at, (name, weight) in enumerate(placed.weights.items()):
-        files[name] = folder / f"weight{at}.npy"
-        np.save(files[name], weight)
-    arguments = placed.arguments[batch]
-    return Network(path, placed.functions[batch], {name: files[name] for name in arguments})
+    for name in placed.arguments[batch]:
+        files[name] = path.with_name(f"{hashlib.sha256(name.encode()).hexdigest()}.npy")
+        if not files[name].exists():
+            unfinished = path.with_suffix(".npy")  # another process may write the same weights
+            np.save(unfinished, placed.weights[name])
+            unfinished.replace(files[name])
+    return Network(path, placed.functions[batch], files)
 
 
 def compare(

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -24,7 +25,7 @@ from ferplus_tvm.rewrite.plan import plan
 from ferplus_tvm.targets import ResolvedTarget, resolve
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.database import TuningLog, find, search_path
-from ferplus_tvm.tuning.device import Device, count_devices
+from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.provenance import Gain
@@ -167,11 +168,9 @@ def tune(
         # one process for each device, and builders, each of which imports TVM
         started = time.perf_counter()
         progress(Progress("import", 0))
-        number = 1 if address is None else count_devices(address)
-        devices = [Device(address, threads) for _ in range(number)]
-        for device in devices:
-            opened.callback(device.close)
-            device.prepare()
+        devices = [_device(address, threads, interrupted, opened)]
+        for _ in range(devices[0].count() - 1):
+            devices.append(_device(address, threads, interrupted, opened))
         builder = Builder(resolved, folder, workers=cpu.default_threads())
         opened.callback(builder.close)
         builder.prepare()
@@ -226,6 +225,15 @@ def tune(
             importing,
             measuring / seconds,
         )
+
+
+def _device(
+    address: Address | None, threads: int | None, interrupted: threading.Event, opened: ExitStack
+) -> Device:
+    device = Device(address, threads, interrupted)
+    opened.callback(device.close)
+    device.prepare()
+    return device
 
 
 def _expect_packages() -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from ferplus_tvm.errors import CompileError, last_line
 from ferplus_tvm.kernels.tensorir import pass_context
 from ferplus_tvm.link import export_library
 from ferplus_tvm.targets import ResolvedTarget
@@ -37,13 +38,32 @@ class Builder:
 
     def prepare(self) -> None:
         """Start the workers, which import TVM."""
-        jobs = [self.submit(_nothing) for _ in range(self._workers)]
-        concurrent.futures.wait(jobs)
-        for job in jobs:
-            job.result()
+        self.call(_nothing, [()] * self._workers)
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Have a worker call a function."""
+    def call(self, function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Have workers call a function at the same time, and return its answers in order.
+
+        Raises
+        ------
+        CompileError
+            If one of the calls fails, or its worker dies.
+        """
+        jobs = [self._submit(function, *each) for each in arguments]
+        concurrent.futures.wait(jobs)
+        try:
+            return [job.result() for job in jobs]
+        except (ChildProcessError, TimeoutError) as error:
+            raise CompileError(
+                "a process that builds for the tuning ended early: see that there is memory for "
+                "it, and run the same command again, which goes on where this one ended"
+            ) from error
+        except Exception as error:  # the worker's, as text
+            raise CompileError(
+                f"a process that builds for the tuning failed ({last_line(error)}): see that there "
+                "is room for temporary files, and run the same command again"
+            ) from error
+
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         future: Future[Any] = self._pool.submit(function, *arguments)
         with self._lock:
             self._jobs = [job for job in self._jobs if not job.done()] + [future]
@@ -59,7 +79,7 @@ class Builder:
             with self._lock:
                 self._count += 1
                 path = self._folder / f"candidate{self._count}.so"
-            jobs.append((path, self.submit(_build, task, config, self._target, path)))
+            jobs.append((path, self._submit(_build, task, config, self._target, path)))
         return [job.exception() or path for path, job in jobs]
 
     def close(self) -> None:

@@ -23,9 +23,11 @@ LEAST_GAIN = 0.005
 """What is not worth a change, however sure it is."""
 
 _CALLS = 3  # of a turn
+_TICK = 1e-9  # seconds, below which no clock tells anything
 _LONG = 20e-3  # seconds of a call, beyond which one makes a turn
-_FEWEST_ROUNDS = 4
+_FEWEST_ROUNDS = 4  # all moves together
 _MOST_ROUNDS = 200
+_PATIENCE = 10.0  # seconds for the fewest rounds; on a slow machine fewer take part in them
 _FEW_PLACES = 3  # times the error of their mean, as Student's distribution has it for four
 # The standard error of a median of normal values, from their median absolute deviation.
 _ERROR_OF_MEDIAN = 1.2533 * 1.4826
@@ -86,17 +88,35 @@ def contest(
     """Return how contestants stand beside the first of them, in order, within a time.
 
     ``contestants`` are those that the place knows by number.  Rounds go on for ``seconds``, shared
-    evenly between the numbers of threads, and between ``moves`` of the arrays.
+    evenly between the numbers of threads, and between ``moves`` of the arrays.  Where a machine is
+    so slow that a few rounds of all would take tens of seconds, only those take part that a first
+    call of each shows to be the fastest; the others stand as in that call, with endless noise.
     """
-    series = [contestants[0], *contestants]  # the twin comes first
-    share = seconds / len(threads) / max(1, moves)
+    called = {count: place.turns(contestants, count, 1) for count in threads}
+    seen = np.array([[max(turn[0], _TICK) for turn in called[count]] for count in threads])
+    fit = int(_PATIENCE / _FEWEST_ROUNDS / float(seen.sum(axis=0).max())) - 1  # less the twin
+    by_speed = 1 + np.argsort(np.log(seen[:, 1:]).sum(axis=0))
+    chosen = [0, *sorted(int(at) for at in by_speed[: max(1, fit - 1)])]
+    series = [contestants[chosen[0]], *(contestants[at] for at in chosen)]  # the twin comes first
+    places = max(1, moves)
+    share = seconds / len(threads) / places
+    fewest = math.ceil(_FEWEST_ROUNDS / places)
     times: list[list[NDArray[np.float64]]] = [[] for _ in threads]
-    for _ in range(max(1, moves)):
+    for _ in range(places):
         if moves:
             place.move()
         for at, count in enumerate(threads):
-            times[at].append(_rounds(place, series, count, share))
-    return [_standing(times, at) for at in range(1, len(series))]
+            times[at].append(_rounds(place, series, count, share, fewest))
+    standings = [_only_seen(column / seen[:, 0], column) for column in seen.T]
+    for at, position in enumerate(chosen, start=1):
+        standings[position] = _standing(times, at)
+    return standings
+
+
+def _only_seen(ratios: NDArray[np.float64], seconds: NDArray[np.float64]) -> Standing:
+    """Return how a contestant stands that was called once."""
+    logs = tuple(float(ratio) for ratio in np.log(ratios))
+    return Standing(logs, (math.inf,) * len(logs), tuple(float(each) for each in seconds))
 
 
 def _standing(times: list[list[NDArray[np.float64]]], at: int) -> Standing:
@@ -117,7 +137,7 @@ def _standing(times: list[list[NDArray[np.float64]]], at: int) -> Standing:
 
 
 def _rounds(
-    place: Turns, series: Sequence[int], threads: int, seconds: float
+    place: Turns, series: Sequence[int], threads: int, seconds: float, fewest: int
 ) -> NDArray[np.float64]:
     """Return the time of each round's turns, (rounds, contestants)."""
     first = place.turns(series, threads, 1)  # after a change of threads; not counted
@@ -125,9 +145,7 @@ def _rounds(
     repeat = 1 if longest > _LONG else _CALLS
     rounds: list[list[float]] = []
     end = time.perf_counter() + seconds
-    while len(rounds) < _FEWEST_ROUNDS or (
-        time.perf_counter() < end and len(rounds) < _MOST_ROUNDS
-    ):
+    while len(rounds) < fewest or (time.perf_counter() < end and len(rounds) < _MOST_ROUNDS):
         # Every contestant follows on others in turn, and every second round runs backwards.
         shift = len(rounds) % len(series)
         order = [*range(shift, len(series)), *range(shift)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import Task
 
 _WAIT = 60  # seconds for a device to become free
+_ANSWER = 15  # seconds for a tracker to say which devices it has
 _TIMEOUT = 1800  # seconds for one job, of which most take less than one, but not on a small board
 
 
@@ -27,11 +28,15 @@ class Device:
         seconds spent in turns so far.
     """
 
-    def __init__(self, address: Address | None, threads: int | None) -> None:
+    def __init__(
+        self, address: Address | None, threads: int | None, interrupted: threading.Event
+    ) -> None:
+        """Make one that is lost where it is measured on after an interrupt."""
         from tvm.support.popen_pool import PopenWorker
 
         self._address = address
         self._asked = threads
+        self._interrupted = interrupted
         self._worker = PopenWorker()
         self.threads = threads or 0
         self.measuring = 0.0
@@ -39,6 +44,38 @@ class Device:
     def prepare(self) -> None:
         """Start the child process, which imports TVM."""
         self._call(_TIMEOUT, runner.prepare)
+
+    def count(self) -> int:
+        """Return how many devices there are to measure on: this machine, or those with the key.
+
+        Raises
+        ------
+        DeviceError
+            If the tracker cannot be reached, or has none.
+        """
+        if self._address is None:
+            return 1
+        place = f"{self._address.host}:{self._address.port}"
+        count: int | None
+        try:
+            count = self._call(_ANSWER, runner.count, self._address)
+        except DeviceError as error:
+            raise DeviceError(
+                f"what listens at {place} does not answer as an RPC tracker of this TVM does: "
+                "see that 'python -m tvm.exec.rpc_tracker' runs there, of the same version"
+            ) from error
+        if count is None:
+            raise DeviceError(
+                f"there is no RPC tracker at {place}: start one with 'python -m "
+                "tvm.exec.rpc_tracker'"
+            )
+        if not count:
+            key = self._address.key
+            raise DeviceError(
+                f"the RPC tracker at {place} knows no device with the key {key!r}: start one "
+                f"with 'python -m tvm.exec.rpc_server --tracker {place} --key {key}'"
+            )
+        return count
 
     def hold(self) -> None:
         """Take the device; what was sent to it before is gone.
@@ -73,6 +110,8 @@ class Device:
 
     def turns(self, order: Sequence[int], threads: int, repeat: int) -> list[list[float]]:
         """Return the seconds of ``repeat`` calls for each turn; see `runner.turns`."""
+        if self._interrupted.is_set():
+            raise DeviceError(f"{self} is no longer wanted")
         start = time.perf_counter()
         try:
             answer: list[list[float]] = self._call(
@@ -110,33 +149,3 @@ class Device:
 
 
 _ADVICE = "see that it is up, and run the same command again, which goes on where this one ended"
-
-
-def count_devices(address: Address) -> int:
-    """Return how many devices a tracker has under a key.
-
-    Raises
-    ------
-    DeviceError
-        If the tracker cannot be reached, or has none.
-    """
-    from tvm import rpc
-
-    place = f"{address.host}:{address.port}"
-    try:
-        # TVM itself would try for a minute.
-        socket.create_connection((address.host, address.port), timeout=5).close()
-        summary = rpc.connect_tracker(address.host, address.port).summary()
-    except Exception as error:  # TVM raises several kinds
-        raise DeviceError(
-            f"there is no RPC tracker at {place} ({last_line(error)}): start one with 'python -m "
-            "tvm.exec.rpc_tracker'"
-        ) from error
-    wanted = f"server:{address.key}"
-    count: int = sum(info.get("key") == wanted for info in summary["server_info"])
-    if not count:
-        raise DeviceError(
-            f"the RPC tracker at {place} knows no device with the key {address.key!r}: start one "
-            f"with 'python -m tvm.exec.rpc_server --tracker {place} --key {address.key}'"
-        )
-    return count

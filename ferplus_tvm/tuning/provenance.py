@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.files import permit_as_new
 
 NAME = "provenance.json"
 _FORMAT = 1
@@ -106,9 +107,7 @@ class Provenance:
                 file.write(text + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(unfinished, 0o666 & ~mask)
+            permit_as_new(Path(unfinished), 0o666)
             os.replace(unfinished, folder / NAME)
         except BaseException:
             os.unlink(unfinished)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import random
+import socket
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,6 +247,20 @@ def prepare() -> None:
 
     _default_threads()
     _allowed()
+
+
+def count(address: Address) -> int | None:
+    """Return how many devices a tracker has under a key, or None where there is no tracker."""
+    from tvm import rpc
+
+    try:
+        # TVM itself would try for a minute.
+        socket.create_connection((address.host, address.port), timeout=5).close()
+    except OSError:
+        return None
+    summary = rpc.connect_tracker(address.host, address.port).summary()
+    wanted = f"server:{address.key}"
+    return sum(1 for info in summary["server_info"] if info.get("key") == wanted)
 
 
 def hold(address: Address | None, threads: int | None) -> int:

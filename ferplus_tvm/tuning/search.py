@@ -95,7 +95,7 @@ class Search:
             return proposed
         beside = list(self.space.neighbours(leader))
         rng.shuffle(beside)
-        take([*self.seeds, *beside], GENERATION - _RANDOM)
+        take([self.preset, *self.seeds, *beside], GENERATION - _RANDOM)
         algorithms = self._near()
         draws = (self.space.sample(rng.randrange(1, 1 << 30), algorithms) for _ in range(_DRAWS))
         take(draws, GENERATION)

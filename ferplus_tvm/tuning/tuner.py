@@ -260,11 +260,14 @@ class Tuner:
                     if entry.line_of(config) is None
                 ]
             self._journal.add(entry, search.space, trials)
-            if result.standings and entry.result.preset is None:
+            if result.standings and entry.result.leader is None:
                 line = entry.line_of(incumbent)
                 assert line is not None
-                self._journal.note(entry, "preset", line)
                 self._journal.note(entry, "leader", line)
+            preset_line = entry.line_of(search.preset)
+            if preset_line is not None and entry.trials[preset_line].seconds is not None:
+                # A later version of this package may have another one than the log began with.
+                self._journal.note(entry, "preset", preset_line)
             if result.winner is not None:
                 line = entry.line_of(admitted[result.winner])
                 assert line is not None
@@ -275,7 +278,8 @@ class Tuner:
             preset, leader = (search.seconds(which) for which in ("preset", "leader"))
             tried = len(entry.trials)
             self.tried += tried - before
-        if preset is not None and leader is not None:
+        learnt = bool(failed or result.standings)
+        if learnt and preset is not None and leader is not None:
             gain = mean(preset) / mean(leader)
             self._report(Generation(search.task, tried, gain, leader))
 

@@ -357,3 +357,15 @@ def test_a_device_with_other_threads_is_refused(journal: Journal) -> None:
     with pytest.raises(DeviceError) as caught:
         run(journal, [search(journal)], [place])
     assert_sentence(str(caught.value), "4 threads", "for 2", "--threads")
+
+
+def test_a_later_versions_preset_takes_the_place_of_the_old_one(journal: Journal) -> None:
+    run(journal, [search(journal)], [Place()], generations=2)
+    changed = search(journal)
+    changed.preset = {**changed.preset, "prefetch": 1024}
+    assert changed.space.holds(changed.preset)
+    _, _, reports = run(journal, [changed], [Place()], generations=1)
+    assert changed.entry.config(changed.entry.result.preset) == changed.preset
+    assert reports[-1].gain == pytest.approx(
+        cost(changed.preset) / cost(changed.entry.config(changed.entry.result.leader)), rel=0.05
+    )
