@@ -23,6 +23,7 @@ from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.search import Search, key_of
 from ferplus_tvm.tuning.tuner import counts
 
+_LAST = 2  # times its seconds, for the comparison that ends a batch size
 _TRIES = 3  # of a comparison whose device is lost
 
 
@@ -45,9 +46,9 @@ class Comparison:
         Every batch size stands for itself.  Where the network is slower with all new leaders, it is
         tried with half of them at a time, down to the single layers that make it so; these go back
         to what was in use, and all of them to the presets, should they be slower than those.  Each
-        comparison takes ``seconds``, and the last one, whose gain is told and which chose nothing,
-        twice that; what is not settled by ``deadline``, a time of `time.perf_counter`, is left for
-        the next run.  Returns the kernels that went back.
+        comparison takes ``seconds``; the last one, whose gain is told, chose nothing.  What is not
+        settled in time for it by ``deadline``, a time of `time.perf_counter`, is left for the next
+        run.  Returns the kernels that went back.
 
         Raises
         ------
@@ -65,11 +66,12 @@ class Comparison:
             if search.entry.result.leader is not None:
                 groups.setdefault(search.task.layer.batch, []).append(search)
         rejected = []
+        settle_by = deadline - _LAST * seconds * len(groups)
         gains = {(gain.batch, gain.threads): gain for gain in self.journal.provenance.gains}
         for batch, group in groups.items():
-            rejected += self._settle(group, seconds, deadline)
+            rejected += self._settle(group, seconds, settle_by)
             presets, kept = (_choice(group, which) for which in ("preset", "used"))
-            standing = None if presets == kept else self._measure(presets, kept, 2 * seconds)
+            standing = None if presets == kept else self._measure(presets, kept, seconds)
             if standing is not None and not standing.not_slower:
                 # Many steps that were each within the noise have come to more than that.
                 rejected += self._go_back(group, "preset")
@@ -79,11 +81,11 @@ class Comparison:
             self.journal.save(gains.values())
         return tuple(dict.fromkeys(rejected))
 
-    def _settle(self, group: Sequence[Search], seconds: float, deadline: float) -> list[str]:
+    def _settle(self, group: Sequence[Search], seconds: float, by: float) -> list[str]:
         """Decide on the new leaders of one batch size; return the kernels that went back."""
         rejected = []
         parts = [[each for each in group if each.entry.result.leader != each.entry.result.used]]
-        while parts and time.perf_counter() < deadline:
+        while parts and time.perf_counter() < by:
             part = parts.pop()
             old = _choice(group, "used")
             try:

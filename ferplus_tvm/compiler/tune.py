@@ -36,7 +36,7 @@ from ferplus_tvm.tuning.task import Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
 
-_FOR_NETWORKS = 0.25  # of the time
+_FOR_NETWORKS = 0.3  # of the time
 _COMPARING = 0.02  # of the time, for each comparison of whole networks, but at least
 _LEAST_COMPARING = 2.0  # seconds
 _LEAST_SECONDS = 10

@@ -28,6 +28,7 @@ _LONG = 20e-3  # seconds of a call, beyond which one makes a turn
 _FEWEST_ROUNDS = 4  # all moves together
 _MOST_ROUNDS = 200
 _PATIENCE = 10.0  # seconds for the fewest rounds; on a slow machine fewer take part in them
+_LEAST_CHOICE = 3  # contestants, of which some may be left out
 _FEW_PLACES = 3  # times the error of their mean, as Student's distribution has it for four
 # The standard error of a median of normal values, from their median absolute deviation.
 _ERROR_OF_MEDIAN = 1.2533 * 1.4826
@@ -92,11 +93,15 @@ def contest(
     so slow that a few rounds of all would take tens of seconds, only those take part that a first
     call of each shows to be the fastest; the others stand as in that call, with endless noise.
     """
-    called = {count: place.turns(contestants, count, 1) for count in threads}
-    seen = np.array([[max(turn[0], _TICK) for turn in called[count]] for count in threads])
-    fit = int(_PATIENCE / _FEWEST_ROUNDS / float(seen.sum(axis=0).max())) - 1  # less the twin
-    by_speed = 1 + np.argsort(np.log(seen[:, 1:]).sum(axis=0))
-    chosen = [0, *sorted(int(at) for at in by_speed[: max(1, fit - 1)])]
+    standings: dict[int, Standing] = {}
+    chosen = list(range(len(contestants)))
+    if len(contestants) > _LEAST_CHOICE:
+        called = {count: place.turns(contestants, count, 1) for count in threads}
+        seen = np.array([[max(turn[0], _TICK) for turn in called[count]] for count in threads])
+        fit = int(_PATIENCE / _FEWEST_ROUNDS / float(seen.sum(axis=0).max())) - 1  # less the twin
+        by_speed = 1 + np.argsort(np.log(seen[:, 1:]).sum(axis=0))
+        chosen = [0, *sorted(int(at) for at in by_speed[: max(1, fit - 1)])]
+        standings = {at: _only_seen(seen[:, at] / seen[:, 0], seen[:, at]) for at in by_speed}
     series = [contestants[chosen[0]], *(contestants[at] for at in chosen)]  # the twin comes first
     places = max(1, moves)
     share = seconds / len(threads) / places
@@ -107,10 +112,8 @@ def contest(
             place.move()
         for at, count in enumerate(threads):
             times[at].append(_rounds(place, series, count, share, fewest))
-    standings = [_only_seen(column / seen[:, 0], column) for column in seen.T]
-    for at, position in enumerate(chosen, start=1):
-        standings[position] = _standing(times, at)
-    return standings
+    standings |= {at: _standing(times, column) for column, at in enumerate(chosen, start=1)}
+    return [standings[at] for at in range(len(contestants))]
 
 
 def _only_seen(ratios: NDArray[np.float64], seconds: NDArray[np.float64]) -> Standing:
