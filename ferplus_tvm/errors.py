@@ -12,6 +12,7 @@ and what to do next::
     │   └── UnsupportedModelError  an operator, attribute or precision that is not supported
     ├── TuningLogError             tuning logs that are missing or damaged
     ├── DeviceError                a device to tune on that cannot be reached, or was lost
+    ├── BenchError                 a measurement that cannot be made, or that failed its gate
     ├── TargetError                a target that does not exist or cannot be built for here
     ├── CompileError               the compiler could not produce a library
     │   ├── LinkerError            no C or C++ compiler was found, or linking failed
@@ -70,6 +71,10 @@ class TuningLogError(FerplusError):
 
 class DeviceError(FerplusError):
     """A device to tune on that cannot be reached, or was lost."""
+
+
+class BenchError(FerplusError):
+    """A measurement that cannot be made, or one that is worse than its gate allows."""
 
 
 class TargetError(FerplusError):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import ferplus_tvm as fer
 from ferplus_tvm.compiler.pipeline import CompileResult
+from ferplus_tvm.data import SAMPLE_FACE
 
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -93,7 +94,7 @@ def onnx_scores() -> Scorer:
 
 @pytest.fixture(scope="session")
 def sample_face() -> Path:
-    return Path(fer.__file__).parent / "data" / "sample_face.png"
+    return SAMPLE_FACE
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ferplus_tvm.cli import bench, demo, doctor, info, models, predict, targets
 from ferplus_tvm.cli import compile as compile_verb
-from ferplus_tvm.cli import demo, doctor, info, models, predict, targets
 from ferplus_tvm.cli import tune as tune_verb
 from ferplus_tvm.cli import verify as verify_verb
 from ferplus_tvm.errors import FerplusError, last_line
@@ -31,6 +31,7 @@ app.command("demo")(demo.demo)
 app.command("compile")(compile_verb.compile_)
 app.command("tune")(tune_verb.tune)
 app.command("verify")(verify_verb.verify)
+app.command("bench")(bench.bench)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")

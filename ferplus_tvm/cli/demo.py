@@ -12,6 +12,7 @@ import typer
 
 from ferplus_tvm.cli.output import print_facts, stages
 from ferplus_tvm.cli.predict import print_bars
+from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
 
 _CALLS = 50
-
-
-def sample_face() -> Path:
-    """Return the path of the bundled sample face."""
-    return Path(__file__).parents[1] / "data" / "sample_face.png"
 
 
 def demo() -> None:
@@ -38,7 +34,7 @@ def demo() -> None:
         with stages(STAGES) as progress:
             result = compiler(output=Path(folder) / "ferplus.so", progress=progress)
         with Engine(result.path) as engine:
-            prediction = engine.predict(sample_face())
+            prediction = engine.predict(SAMPLE_FACE)
             milliseconds = _time_per_face(engine)
             threads = engine.threads
     print_bars(prediction)
@@ -62,7 +58,7 @@ def _print_summary(result: CompileResult, label: str, milliseconds: float, threa
 
 def _time_per_face(engine: Engine) -> float:
     """Return the median time of a call at batch 1, in milliseconds."""
-    face = preprocess(sample_face())
+    face = preprocess(SAMPLE_FACE)
     seconds = []
     for _ in range(_CALLS):
         start = time.perf_counter()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ferplus_tvm.cli.demo import sample_face
+from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.labels import EMOTIONS
 from ferplus_tvm.targets import NAMED
 from tests import artifacts
@@ -42,7 +42,7 @@ def assert_one_sentence(done: subprocess.CompletedProcess[bytes]) -> str:
 def faces(tmp_path: Path) -> Path:
     folder = tmp_path / "faces"
     folder.mkdir()
-    face = Image.open(sample_face())
+    face = Image.open(SAMPLE_FACE)
     face.save(folder / "b.png")
     face.convert("L").save(folder / "a.jpg")
     (folder / "notes.txt").write_text("not a picture")
@@ -50,7 +50,7 @@ def faces(tmp_path: Path) -> Path:
 
 
 def test_predict_draws_bars_for_one_picture(library: Path) -> None:
-    done = run("predict", library, sample_face())
+    done = run("predict", library, SAMPLE_FACE)
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0
     assert lines[0].startswith("happiness")
@@ -76,7 +76,7 @@ def test_predict_csv(library: Path, faces: Path) -> None:
 
 
 def test_predict_from_standard_input(library: Path) -> None:
-    done = run("predict", library, "-", "--json", stdin=sample_face().read_bytes())
+    done = run("predict", library, "-", "--json", stdin=SAMPLE_FACE.read_bytes())
     assert [answer["label"] for answer in json.loads(done.stdout)] == ["happiness"]
 
 
@@ -112,7 +112,7 @@ def test_predict_of_an_empty_folder_says_so(library: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("arguments", [["--top", "9"], ["--json", "--csv"], ["--nonsense"]])
 def test_wrong_calls_end_with_status_2(library: Path, arguments: list[str]) -> None:
-    assert run("predict", library, sample_face(), *arguments).returncode == 2
+    assert run("predict", library, SAMPLE_FACE, *arguments).returncode == 2
 
 
 @pytest.mark.parametrize("batch", ["0", "1,x", "", "9999"])
@@ -154,7 +154,7 @@ def test_compile_writes_a_library_that_predicts_and_names_untuned_kernels(tmp_pa
     text = done.stdout.decode()
     assert done.returncode == 0, done.stderr
     assert "tuned" in text and "conv3x3_64x64_1to64_batch2" in text
-    assert json.loads(run("predict", tmp_path / "f.so", sample_face(), "--json").stdout)
+    assert json.loads(run("predict", tmp_path / "f.so", SAMPLE_FACE, "--json").stdout)
 
 
 def test_compile_explains_every_layer(tmp_path: Path) -> None:

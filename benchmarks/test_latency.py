@@ -1,0 +1,51 @@
+"""Time of a call, engine after engine: ``pytest benchmarks``.
+
+pytest-benchmark measures one engine after the other; ``ferplus-tvm bench`` measures them in turns,
+which a machine that slows down in between does not disturb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ferplus_tvm import cpu
+from ferplus_tvm.bench import engines, quiet
+from ferplus_tvm.bench.run import sample_jpeg
+from ferplus_tvm.postprocess import postprocess
+from ferplus_tvm.preprocess import preprocess
+
+KINDS = [engines.OURS, *engines.PEERS, *engines.AT_FLOAT32.values()]
+THREADS = sorted({1, cpu.default_threads()})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [1, 8, 32])
+@pytest.mark.parametrize("threads", THREADS)
+def test_scores(
+    benchmark: Any, open_engine: Callable[..., engines.Opened], kind: str, batch: int, threads: int
+) -> None:
+    """Faces to scores."""
+    benchmark.group = f"scores, batch {batch}, {threads} thread(s)"
+    opened = open_engine(kind, threads, batch)
+    faces = engines.faces(batch)
+    benchmark.extra_info.update(precision=opened.precision, version=opened.version)
+    quiet.wait()
+    scores = benchmark(opened.run, faces)
+    assert scores.shape == (batch, 8)
+
+
+@pytest.mark.parametrize("kind", [engines.OURS, *engines.PEERS])
+@pytest.mark.parametrize("threads", THREADS)
+def test_jpeg_to_label(
+    benchmark: Any, open_engine: Callable[..., engines.Opened], kind: str, threads: int
+) -> None:
+    """A JPEG's bytes to the label of the face."""
+    benchmark.group = f"JPEG to label, {threads} thread(s)"
+    opened = open_engine(kind, threads, 1)
+    jpeg = sample_jpeg()
+    quiet.wait()
+    label = benchmark(lambda: postprocess(opened.run(preprocess(jpeg)))[0].label)
+    assert label

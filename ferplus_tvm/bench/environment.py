@@ -1,0 +1,76 @@
+"""Where figures come from: CPU, system and versions; no host name, no path, no user."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm import cpu
+from ferplus_tvm.bench import limits, load
+
+_PACKAGES = (
+    "ferplus_tvm",
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "numpy",
+    "Pillow",
+    "onnxruntime",
+    "openvino",
+    "torch",
+)
+
+
+def record() -> dict[str, Any]:
+    """Return what belongs beside a figure."""
+    import psutil
+
+    return {
+        "cpu": cpu.name(),
+        "features": sorted(cpu.features()),
+        "caches": limits.caches(),
+        "cpus": os.cpu_count(),
+        "cpus_allowed": len(cpu.allowed()),
+        "cpu_quota": cpu.cgroup_quota(),
+        "megahertz": _megahertz(),
+        "memory": psutil.virtual_memory().total,
+        "load_average": load.average(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _megahertz() -> float | None:
+    import psutil
+
+    try:
+        now = psutil.cpu_freq()
+    except (AttributeError, NotImplementedError, OSError, RuntimeError):
+        return None
+    return round(now.current) if now else None
+
+
+def _commit() -> str | None:
+    """Return the commit of a checkout that this package runs from, or None."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,101 @@
+"""A benchmark as a gate: whether ours is slower than in a report that was kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ferplus_tvm.bench.engines import OURS
+from ferplus_tvm.bench.measure import EngineTime, Row
+from ferplus_tvm.bench.report import Report
+from ferplus_tvm.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one figure compares with the baseline's.
+
+    slowdown
+        0.05 where ours takes 5 % longer than it did, beside the same peer where there is one.
+    least
+        the slowdown that is sure, by the confidence interval.
+    """
+
+    what: str
+    slowdown: float
+    least: float
+
+
+def compare(now: Report, baseline: Report) -> list[Change]:
+    """Return how the figures that both reports have changed.
+
+    With a peer in both, its time over ours is compared, which is the same on a faster or busier
+    machine of the kind; without one the median of a call, for which the CPU has to be the same.
+
+    Raises
+    ------
+    BenchError
+        If there is nothing to compare.
+    """
+    changes = []
+    known = {(row.way, row.batch, row.threads): row for row in baseline.rows}
+    same_cpu = now.environment.get("cpu") == baseline.environment.get("cpu")
+    for row in now.rows:
+        before = known.get((row.way, row.batch, row.threads))
+        if before is None:
+            continue
+        found = _by_peers(row, before)
+        if not found and same_cpu:
+            found = [_by_time(row, before)]
+        changes += found
+    if not changes:
+        raise BenchError(
+            "the baseline has no figure that this run has too: measure the same --batch, "
+            "--threads and --peers, or without peers on the same CPU"
+        )
+    return changes
+
+
+def expect(changes: list[Change], most: float) -> None:
+    """See that nothing is surely slower than allowed; ``most`` is 0.05 for 5 %.
+
+    Raises
+    ------
+    BenchError
+        If something is, with the reason.
+    """
+    slower = [change for change in changes if change.least > most]
+    if slower:
+        worst = max(slower, key=lambda change: change.least)
+        others = f", and {len(slower) - 1} more" if len(slower) > 1 else ""
+        raise BenchError(
+            f"{worst.what} is {worst.slowdown:.1%} slower than the baseline (surely "
+            f"{worst.least:.1%}){others}: expected at most {most:.1%}; look for what changed, or "
+            "keep this report as the new baseline"
+        )
+
+
+def _by_peers(row: Row, before: Row) -> list[Change]:
+    known = {ratio.peer: ratio for ratio in before.ratios}
+    return [
+        Change(
+            f"{_where(row)} beside {ratio.peer}",
+            known[ratio.peer].ratio / ratio.ratio - 1,
+            known[ratio.peer].low / ratio.high - 1,
+        )
+        for ratio in row.ratios
+        if ratio.peer in known
+    ]
+
+
+def _by_time(row: Row, before: Row) -> Change:
+    now, then = _ours(row), _ours(before)
+    # Without a peer in turns only the fastest calls tell what was not the machine's doing.
+    return Change(_where(row), now.p50 / then.p50 - 1, now.minimum / then.p50 - 1)
+
+
+def _ours(row: Row) -> EngineTime:
+    return next(each for each in row.engines if each.engine.startswith(OURS))
+
+
+def _where(row: Row) -> str:
+    return f"batch {row.batch} with {row.threads} thread(s) ({row.way})"

@@ -1,0 +1,176 @@
+"""What this machine can do at most, measured: multiply-adds, and bytes from each level of memory.
+
+Multiply-adds are fused ones on registers, on one core and on several.  Bytes are read (and added
+up), or copied, from a buffer of each thread's own that fits a level of the caches or none; a copied
+byte counts once as read and once as written, as STREAM counts (McCalpin, 1995).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_STEPS = 400_000  # of a multiply-add per accumulator
+_ACCUMULATORS = 10  # enough to hide the latency of one
+_MOVED = 64 << 20  # bytes of each thread in a call, by as many passes as it takes
+_REPEATS = 5
+_MEMORY = 128 << 20  # bytes that no usual cache holds
+_MOST = 1 << 30
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of memory: its bytes in a cache, or 0 for the memory itself; bytes a second."""
+
+    name: str
+    bytes: int
+    read: float
+    copy: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine can do with a number of threads.
+
+    one_core, all_threads
+        float32 operations a second, a multiply-add being two.
+    levels
+        from the fastest to the memory.
+    """
+
+    threads: int
+    one_core: float
+    all_threads: float
+    levels: tuple[Level, ...]
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Limits:
+        """Read what `measure` returned."""
+        levels = tuple(Level(**level) for level in told["levels"])
+        return cls(told["threads"], told["one_core"], told["all_threads"], levels)
+
+    def reading(self, nbytes: int) -> float:
+        """Return the bytes a second at which so many, used by turns, are read at most."""
+        fitting = [level.read for level in self.levels if level.bytes > 1.5 * nbytes]
+        return fitting[0] if fitting else self.levels[-1].read
+
+
+def measure(threads: int) -> dict[str, Any]:
+    """Return `Limits` as plain values; on the thread whose pool has so many threads."""
+    sizes = caches()
+    memory = min(max(_MEMORY, 4 * max(sizes.values())), _MOST) // threads
+    levels = []
+    for name, nbytes in sizes.items():
+        shared = threads if name == "L3" else 1
+        levels.append(Level(name, nbytes, *_bandwidth(threads, nbytes // 4 // shared)))
+    levels.append(Level("memory", 0, *_bandwidth(threads, memory)))
+    one, several = _peak(1), _peak(threads)
+    return asdict(Limits(threads, one, several, tuple(levels)))
+
+
+def caches() -> dict[str, int]:
+    """Return the bytes of the data caches, where Linux tells them; otherwise what is usual."""
+    found = {}
+    for cache in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level, size = (
+                (cache / name).read_text().strip() for name in ("type", "level", "size")
+            )
+            if kind != "Instruction":
+                found[f"L{int(level)}"] = int(size.removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return dict(sorted((found or {"L1": 32 << 10, "L2": 512 << 10}).items()))
+
+
+def _peak(threads: int) -> float:
+    from ferplus_tvm.kernels import tensorir
+
+    unit = _unit()
+    with tensorir.function() as builder:
+        x = tensorir.argument("x", (unit.lanes,))
+        y = tensorir.argument("y", (threads, _ACCUMULATORS, unit.lanes))
+        sums = tensorir.flat(y)
+        with tensorir.parallel(threads) as task:
+            tile = tensorir.RegisterTile(unit, _ACCUMULATORS, 1)
+            with tensorir.serial(_STEPS):
+                tile.add(lambda row: x[row % unit.lanes], lambda vector: unit.load(x, 0))
+            for row in range(_ACCUMULATORS):
+                unit.store(sums, tile.result(row, 0), (task * _ACCUMULATORS + row) * unit.lanes)
+    seconds = _fastest(builder.get(), (unit.lanes,), (threads, _ACCUMULATORS, unit.lanes))
+    lanes: int = unit.lanes
+    return 2.0 * _STEPS * _ACCUMULATORS * lanes * threads / seconds
+
+
+def _bandwidth(threads: int, working: int) -> tuple[float, float]:
+    """Return the bytes a second that are read and copied, from ``working`` bytes a thread."""
+    from ferplus_tvm.kernels import tensorir
+
+    unit, unrolled = _unit(), 8
+    step = unrolled * unit.lanes
+    steps = max(1, working // 8 // step)  # half of the working set is read, half is written
+    size = steps * step
+    passes = max(1, _MOVED // (4 * size))
+
+    with tensorir.function() as builder:
+        x = tensorir.argument("x", (threads * size,))
+        y = tensorir.argument("y", (threads * step,))
+        with tensorir.parallel(threads) as task:
+            tile = tensorir.RegisterTile(unit, 1, unrolled)
+            with tensorir.serial(passes), tensorir.serial(steps) as index:
+                at = tensorir.value(task * size + index * step)
+                tile.add(lambda row: 1.0, lambda vector: unit.load(x, at + vector * unit.lanes))
+            for vector in range(unrolled):
+                unit.store(y, tile.result(0, vector), task * step + vector * unit.lanes)
+    moved = 4.0 * threads * size * passes
+    read = moved / _fastest(builder.get(), (threads * size,), (threads * step,))
+
+    with tensorir.function() as builder:
+        x = tensorir.argument("x", (threads * size,))
+        y = tensorir.argument("y", (threads * size,))
+        loops = (tensorir.serial(passes), tensorir.serial(steps))
+        with tensorir.parallel(threads) as task, loops[0], loops[1] as index:
+            at = tensorir.value(task * size + index * step)
+            for vector in range(unrolled):
+                place = at + vector * unit.lanes
+                unit.store(y, unit.load(x, place), place)
+    copy = 2 * moved / _fastest(builder.get(), (threads * size,), (threads * size,))
+    return read, copy
+
+
+def _unit() -> Any:
+    from ferplus_tvm import targets
+    from ferplus_tvm.kernels import tensorir
+
+    return tensorir.Vectors(targets.resolve("native").vector_unit.lanes)
+
+
+def _fastest(function: Any, *shapes: tuple[int, ...]) -> float:
+    """Return the shortest time of a kernel's calls: what the machine can do, undisturbed."""
+    import tvm
+    import tvm_ffi
+
+    from ferplus_tvm import targets
+    from ferplus_tvm.kernels import tensorir
+
+    with tensorir.pass_context():
+        kernel = tvm.compile(function, target=targets.resolve("native").tvm_target())["main"]
+    tensors = [tvm_ffi.from_dlpack(_aligned(shape)) for shape in shapes]
+    best = float("inf")
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        kernel(*tensors)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return ones at a multiple of 64 bytes."""
+    size = int(np.prod(shape))
+    whole = np.ones(size + 16, np.float32)
+    start = (-whole.ctypes.data // 4) % 16
+    return whole[start : start + size].reshape(shape)

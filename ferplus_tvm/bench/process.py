@@ -1,0 +1,121 @@
+"""An engine in a process of its own, as the measurement sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.bench.engines import Scores
+from ferplus_tvm.errors import BenchError, last_line
+
+_PATIENCE = 300.0  # seconds for an answer, beyond what was asked for
+
+
+class EngineProcess:
+    """An engine in a process of its own.
+
+    name
+        what it is called in a report.
+    precision, version
+        as the engine says itself.
+    scores
+        its answer to `engines.faces`.
+    rests
+        False once its threads went on working after a turn.
+    """
+
+    def __init__(self, name: str, kind: str, path: str, threads: int, batch: int) -> None:
+        """Start the process and open the engine.
+
+        Raises
+        ------
+        BenchError
+            If it cannot be opened.
+        """
+        self.name = name
+        self.rests = True
+        self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ferplus_tvm.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._noise,
+            text=True,
+            encoding="utf-8",
+            # Ctrl-C at a terminal is for the command; it ends this process by closing it.
+            start_new_session=os.name == "posix",
+        )
+        try:
+            told = self.ask("open", kind=kind, path=path, threads=threads, batch=batch)
+        except BaseException:
+            self.close()
+            raise
+        self.precision, self.version = str(told["precision"]), str(told["version"])
+        self.scores: Scores = np.array(told["scores"], np.float32)
+
+    @property
+    def label(self) -> str:
+        """Its name, with the precision where that is not float32."""
+        return self.name if self.precision == "float32" else f"{self.name} ({self.precision})"
+
+    def turn(self, calls: int, dropped: int) -> tuple[NDArray[np.float64], float]:
+        """Return the seconds of so many calls in a row, and the CPU time of the whole turn."""
+        told = self.ask("turn", calls=calls, dropped=dropped)
+        return np.array(told["seconds"]), float(told["cpu"])
+
+    def ask(self, order: str, seconds: float = 0.0, **options: Any) -> dict[str, Any]:
+        """Give an order that takes about so many seconds; return the answer.
+
+        Raises
+        ------
+        BenchError
+            If the process died, hangs, or cannot do it.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        if order in ("single_stream", "offline"):
+            options["seconds"] = seconds
+        late = threading.Timer(seconds + _PATIENCE, self._process.kill)
+        late.start()
+        line = ""
+        try:
+            with contextlib.suppress(OSError):  # a broken pipe, told below
+                self._process.stdin.write(json.dumps({"do": order, **options}) + "\n")
+                self._process.stdin.flush()
+                line = self._process.stdout.readline()
+        finally:
+            late.cancel()
+        if not line:
+            status = self._process.wait()
+            self._noise.seek(0)
+            said = last_line(Exception(self._noise.read().decode(errors="replace")))
+            raise BenchError(
+                f"the process of {self.name} ended with status {status} ({said}): leave it out of "
+                "--peers, or see that there is memory for it"
+            )
+        told: dict[str, Any] = json.loads(line)
+        if "error" in told:
+            reason = f"{told['kind']}: {last_line(Exception(told['error']))}"
+            raise BenchError(f"{self.name} cannot be measured ({reason}): leave it out of --peers")
+        self.rests = self.rests and bool(told["rests"])
+        return told
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._noise.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,203 @@
+"""A report as files: JSON with all figures, CSV with every timed call, PNG plots, and a page.
+
+The JSON's fields are those of the dataclasses here and in the modules beside this one, whose
+docstrings say what they mean; ``docs/bench.md`` lists them.  Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm.bench.cold import ColdStart
+from ferplus_tvm.bench.layers import LayerTime
+from ferplus_tvm.bench.limits import Level, Limits
+from ferplus_tvm.bench.measure import Call, EngineTime, Row
+from ferplus_tvm.bench.samples import Ratio
+from ferplus_tvm.bench.scenarios import Outcome
+from ferplus_tvm.errors import BenchError
+from ferplus_tvm.files import permit_as_new
+
+FORMAT = 1
+_JSON = "bench.json"
+
+
+@dataclass(frozen=True)
+class LayersOf:
+    """The layers of one batch size and number of threads, and the share of the machine's limit."""
+
+    batch: int
+    threads: int
+    of_limit: float
+    layers: tuple[LayerTime, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured.
+
+    environment
+        see `ferplus_tvm.bench.environment`.
+    library, model
+        what ours and the peers ran: names, checksums, and what the library was compiled for.
+    rows
+        engines in turns.
+    scenarios
+        MLPerf's, each engine alone.
+    cold, cold_ratios
+        new processes.
+    limits, layers
+        what the machine can do, and what each kernel takes.
+    spoiled_by
+        a sentence for each thing that does.
+    """
+
+    date: str
+    command: str
+    environment: dict[str, Any]
+    library: dict[str, Any]
+    model: dict[str, Any]
+    rows: tuple[Row, ...]
+    scenarios: tuple[Outcome, ...] = ()
+    cold: tuple[ColdStart, ...] = ()
+    cold_ratios: tuple[Ratio, ...] = ()
+    limits: tuple[Limits, ...] = ()
+    layers: tuple[LayersOf, ...] = ()
+    spoiled_by: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> Report:
+        """Read a report; ``name`` is what an error calls it.
+
+        Raises
+        ------
+        BenchError
+            If it is something else, or of another format.
+        """
+        try:
+            told = json.loads(text)
+            form = told.pop("format")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            form = None
+        if form is None:
+            raise BenchError(f"{name} is no report of a benchmark: give the {_JSON} of one")
+        if form != FORMAT:
+            raise BenchError(
+                f"{name} has format {form}: expected {FORMAT}; measure it again with this version"
+            )
+        try:
+            return cls(
+                **{
+                    **told,
+                    "rows": tuple(_row(row) for row in told["rows"]),
+                    "scenarios": tuple(Outcome(**each) for each in told["scenarios"]),
+                    "cold": tuple(
+                        ColdStart(**{**each, "samples": tuple(each["samples"])})
+                        for each in told["cold"]
+                    ),
+                    "cold_ratios": tuple(Ratio(**each) for each in told["cold_ratios"]),
+                    "limits": tuple(
+                        Limits(**{**each, "levels": tuple(Level(**x) for x in each["levels"])})
+                        for each in told["limits"]
+                    ),
+                    "layers": tuple(
+                        LayersOf(
+                            **{**each, "layers": tuple(LayerTime(**x) for x in each["layers"])}
+                        )
+                        for each in told["layers"]
+                    ),
+                    "spoiled_by": tuple(told["spoiled_by"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise BenchError(
+                f"{name} has other fields than a report of format {FORMAT} ({error}): measure it "
+                "again"
+            ) from error
+
+
+def _row(told: dict[str, Any]) -> Row:
+    engines = tuple(EngineTime(**each) for each in told["engines"])
+    ratios = tuple(Ratio(**each) for each in told["ratios"])
+    return Row(**{**told, "engines": engines, "ratios": ratios})
+
+
+def read(path: str | os.PathLike[str]) -> Report:
+    """Read the JSON of a report.
+
+    Raises
+    ------
+    BenchError
+        If it cannot be read, or is something else.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise BenchError(
+            f"{path} cannot be read ({error.strerror or error}): give the {_JSON} of a report"
+        ) from error
+    return Report.from_json(text, str(path))
+
+
+def write(folder: str | os.PathLike[str], report: Report, calls: Sequence[Call]) -> list[Path]:
+    """Write a report's files into a folder, which is made where needed; return their paths.
+
+    Each takes the place of an older one as a whole.
+
+    Raises
+    ------
+    BenchError
+        If they cannot be written.
+    MissingExtraError
+        If matplotlib is not installed.
+    """
+    from ferplus_tvm.bench import page, plots
+
+    pictures = plots.draw(report, calls)
+    files: list[tuple[str, bytes]] = [
+        (_JSON, report.to_json().encode()),
+        ("calls.csv", _csv(calls)),
+        ("index.html", page.render(report, pictures).encode()),
+        *((f"{name}.png", picture) for name, picture in pictures.items()),
+    ]
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return [_replace(place / name, content) for name, content in files]
+    except OSError as error:
+        raise BenchError(
+            f"the report cannot be written into {folder} ({error.strerror or error}): give "
+            "another --out"
+        ) from error
+
+
+def _csv(calls: Iterable[Call]) -> bytes:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(Call))
+        writer.writerows(astuple(call) for call in calls)
+        file.seek(0)
+        return file.read().encode()
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        permit_as_new(Path(unfinished), 0o666)
+        os.replace(unfinished, path)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+    return path
