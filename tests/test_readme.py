@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ferplus_tvm.cli.demo import sample_face
+from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.targets import NAMED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def environment(*first_on_path: Path) -> dict[str, str]:
 def workplace(library: Path, tmp_path: Path) -> Path:
     """A folder with what the README's commands name."""
     shutil.copy(library, tmp_path / "ferplus.so")
-    face = Image.open(sample_face())
+    face = Image.open(SAMPLE_FACE)
     face.save(tmp_path / "face.jpg")
     (tmp_path / "faces").mkdir()
     face.save(tmp_path / "faces" / "one.png")

@@ -20,35 +20,56 @@ from ferplus_tvm.runtime import library
 _ASKED = "np.full((1, 1, 64, 64), 100, np.float32)"
 _PROGRAMS = {
     OURS: f"""
-import sys, numpy as np, ferplus_tvm as fer
-engine = fer.load(sys.argv[1], threads=int(sys.argv[2]))
+import ferplus_tvm as fer
+mark()
+engine = fer.load(path, threads=threads)
+mark()
 engine.scores({_ASKED})
 """,
     "onnxruntime": f"""
-import sys, numpy as np, onnxruntime
+import onnxruntime
+mark()
 settings = onnxruntime.SessionOptions()
-settings.intra_op_num_threads = int(sys.argv[2])
-session = onnxruntime.InferenceSession(sys.argv[1], settings, providers=["CPUExecutionProvider"])
+settings.intra_op_num_threads = threads
+session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+mark()
 session.run(None, {{session.get_inputs()[0].name: {_ASKED}}})
 """,
     "openvino": f"""
-import sys, numpy as np, openvino
+import openvino
+mark()
 core = openvino.Core()
-network = core.read_model(sys.argv[1])
+network = core.read_model(path)
 network.reshape([1, 1, 64, 64])
-wanted = {{"INFERENCE_NUM_THREADS": int(sys.argv[2]), "PERFORMANCE_HINT": "LATENCY"}}
+wanted = {{"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}}
 request = core.compile_model(network, "CPU", wanted).create_infer_request()
+mark()
 request.infer({{0: {_ASKED}}})
 """,
     "torch": f"""
-import sys, numpy as np, torch
+import torch
+mark()
 from ferplus_tvm.bench.torch_model import of_onnx
-torch.set_num_threads(int(sys.argv[2]))
+torch.set_num_threads(threads)
+network = of_onnx(path)
+mark()
 with torch.inference_mode():
-    of_onnx(sys.argv[1])(torch.from_numpy({_ASKED}))
+    network(torch.from_numpy({_ASKED}))
 """,
 }
-_ANSWERED = 'print("answered", flush=True)\nsys.stdin.read()\n'
+_BEFORE = """
+import sys, time
+moments = []
+mark = lambda: moments.append(time.perf_counter())
+path, threads = sys.argv[1], int(sys.argv[2])
+mark()
+import numpy as np
+"""
+_AFTER = """
+mark()
+print("answered", *(after - before for before, after in zip(moments, moments[1:])), flush=True)
+sys.stdin.read()
+"""
 
 _SHARED = {"numpy", "pillow"}  # installed whatever the engine is
 
@@ -60,6 +81,9 @@ class ColdStart:
     seconds
         the median over new processes, from their start; the first of each is dropped, which
         fills the page cache.
+    importing, opening, answering
+        the median seconds of its parts, numpy's import being in the first; what is missing is the
+        interpreter's own start.
     own_memory, resident_memory
         bytes after the answer: what only that process has, and all that it has mapped.
     installed
@@ -70,6 +94,9 @@ class ColdStart:
 
     engine: str
     seconds: float
+    importing: float
+    opening: float
+    answering: float
     samples: tuple[float, ...]
     own_memory: int
     resident_memory: int
@@ -88,7 +115,7 @@ def measure(
         If one does not answer.
     """
     names = list(files)
-    taken: dict[str, list[tuple[float, int, int]]] = {name: [] for name in names}
+    taken: dict[str, list[Start]] = {name: [] for name in names}
     for run in range(runs + 1):
         for name in names[:: -1 if run % 2 else 1]:
             sample = start(name, files[name], threads)
@@ -97,14 +124,19 @@ def measure(
         progress(run / runs)
     found = []
     for name in names:
-        seconds, own, resident = zip(*taken[name], strict=True)
+        medians = np.median([each.parts for each in taken[name]], axis=0)
+        importing, opening, answering = (float(part) for part in medians)
+        seconds = tuple(each.seconds for each in taken[name])
         found.append(
             ColdStart(
                 name,
                 float(np.median(seconds)),
-                tuple(seconds),
-                int(np.median(own)),
-                int(np.median(resident)),
+                importing,
+                opening,
+                answering,
+                seconds,
+                int(np.median([each.own for each in taken[name]])),
+                int(np.median([each.resident for each in taken[name]])),
                 installed(name),
                 Path(files[name]).stat().st_size,
             )
@@ -115,13 +147,27 @@ def measure(
     return found, ratios
 
 
-def start(name: str, path: str, threads: int) -> tuple[float, int, int]:
-    """Start a process that gives one answer; return its seconds, own and resident memory."""
-    import psutil
+@dataclass(frozen=True)
+class Start:
+    """One new process: its seconds, those of its three parts, own and resident memory."""
 
+    seconds: float
+    parts: tuple[float, ...]
+    own: int
+    resident: int
+
+
+def start(name: str, path: str, threads: int) -> Start:
+    """Start a process that gives one answer.
+
+    Raises
+    ------
+    BenchError
+        If it gives none.
+    """
     begin = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAMS[name] + _ANSWERED, path, str(threads)],
+        [sys.executable, "-c", _BEFORE + _PROGRAMS[name] + _AFTER, path, str(threads)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -129,20 +175,36 @@ def start(name: str, path: str, threads: int) -> tuple[float, int, int]:
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    while line and line != "answered\n":  # what the engine prints
+    while line and not line.startswith("answered "):  # what the engine prints
         line = process.stdout.readline()
     seconds = time.perf_counter() - begin
-    own = resident = 0
+    found = None
     if line:
-        told = psutil.Process(process.pid).memory_full_info()
-        own, resident = told.uss, told.rss
+        parts = tuple(float(part) for part in line.split()[1:])
+        found = Start(seconds, parts, *_memory(process.pid))
     _, errors = process.communicate()
-    if not line:
+    if found is None:
         raise BenchError(
             f"a new process with {name} gave no answer ({last_line(Exception(errors))}): leave it "
             "out of --peers"
         )
-    return seconds, own, resident
+    return found
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """Return the bytes that only this process has, and all that it has mapped.
+
+    Pages of a mapped file that are not written to are the same for all processes over the file;
+    Linux tells them apart, elsewhere they count while there is only one.
+    """
+    import psutil
+
+    process = psutil.Process(pid)
+    if sys.platform == "linux":
+        maps = process.memory_maps(grouped=True)
+        return sum(each.private_dirty for each in maps), process.memory_info().rss
+    told = process.memory_full_info()
+    return told.uss, told.rss
 
 
 def installed(engine: str) -> int:

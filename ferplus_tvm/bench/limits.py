@@ -133,8 +133,9 @@ def _bandwidth(threads: int, working: int) -> tuple[float, float]:
         x = tensorir.argument("x", (threads * size,))
         y = tensorir.argument("y", (threads * size,))
         loops = (tensorir.serial(passes), tensorir.serial(steps))
-        with tensorir.parallel(threads) as task, loops[0], loops[1] as index:
-            at = tensorir.value(task * size + index * step)
+        with tensorir.parallel(threads) as task, loops[0] as turn, loops[1] as index:
+            # Each pass begins elsewhere: LLVM would see that all do the same, and copy once.
+            at = tensorir.value(task * size + (index + turn) % steps * step)
             for vector in range(unrolled):
                 place = at + vector * unit.lanes
                 unit.store(y, unit.load(x, place), place)

@@ -23,7 +23,8 @@ from ferplus_tvm.errors import BenchError
 
 _TURN = 0.1  # seconds of counted calls, as far as one call takes less
 _CALLS = (3, 20)  # of a turn, at least and at most
-_DROPPED = 2  # calls that wake the threads and the caches up
+_DROPPED = 2  # calls that wake the threads and the caches up; one where calls take long
+_LONG = 0.1  # seconds
 _STEADY = 1.05  # between two turns of a warm-up
 _WARM_UP = 6  # turns at most
 _FEWEST_ROUNDS = 4
@@ -110,7 +111,7 @@ class Rounds:
     def take(self, seconds: float, progress: Callable[[float], None]) -> None:
         """Warm every engine up, and then measure for so long; report the share that is done."""
         start = time.perf_counter()
-        calls = [self._warm_up(process) for process in self.processes]
+        sizes = [self._warm_up(process) for process in self.processes]
         end = max(time.perf_counter(), start + seconds)
         for order in _orders(len(self.processes)):
             done = len(self.turns)
@@ -121,14 +122,14 @@ class Rounds:
             taken = []
             for at in order:
                 self.watch.begin()
-                seconds_of_calls, used = self.processes[at].turn(calls[at], _DROPPED)
+                seconds_of_calls, used = self.processes[at].turn(*sizes[at])
                 self.watch.end(used)
                 taken.append((at, seconds_of_calls))
             self.turns.append(taken)
             progress(min(1.0, (time.perf_counter() - start) / max(seconds, 1e-9)))
 
-    def _warm_up(self, process: EngineProcess) -> int:
-        """Call an engine until its times are steady; return how many calls make a turn."""
+    def _warm_up(self, process: EngineProcess) -> tuple[int, int]:
+        """Call an engine until its times are steady; return a turn's counted and dropped calls."""
         before = math.inf
         for _ in range(_WARM_UP):
             taken, _ = process.turn(_CALLS[0], _DROPPED)
@@ -136,7 +137,8 @@ class Rounds:
             if max(now, before) <= _STEADY * min(now, before):
                 break
             before = now
-        return min(max(math.ceil(_TURN / now), _CALLS[0]), _CALLS[1])
+        calls = min(max(math.ceil(_TURN / now), _CALLS[0]), _CALLS[1])
+        return calls, 1 if now > _LONG else _DROPPED
 
 
 def measure(

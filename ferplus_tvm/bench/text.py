@@ -117,6 +117,9 @@ def cold(starts: Sequence[ColdStart], ratios: Sequence[Ratio]) -> Table:
     header: tuple[str, ...] = (
         "engine",
         "first answer",
+        "import",
+        "open",
+        "answer",
         "own memory",
         "resident",
         "packages",
@@ -127,7 +130,10 @@ def cold(starts: Sequence[ColdStart], ratios: Sequence[Ratio]) -> Table:
     cells: list[tuple[str, ...]] = [
         (
             each.engine,
-            f"{each.seconds:.3f} s",
+            *(
+                f"{seconds:.3f} s"
+                for seconds in (each.seconds, each.importing, each.opening, each.answering)
+            ),
             _megabytes(each.own_memory),
             _megabytes(each.resident_memory),
             _megabytes(each.installed),

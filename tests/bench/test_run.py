@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,15 @@ from PIL import Image
 import ferplus_tvm as fer
 from ferplus_tvm.bench import engines, limits, text
 from ferplus_tvm.bench import report as reports
-from ferplus_tvm.bench.measure import Call
+from ferplus_tvm.bench.cold import ColdStart
+from ferplus_tvm.bench.layers import LayerTime
+from ferplus_tvm.bench.limits import Level, Limits
+from ferplus_tvm.bench.measure import Call, EngineTime, Row
 from ferplus_tvm.bench.process import EngineProcess
 from ferplus_tvm.bench.report import Report
 from ferplus_tvm.bench.run import bench
+from ferplus_tvm.bench.samples import Ratio
+from ferplus_tvm.bench.scenarios import Outcome
 from ferplus_tvm.errors import BenchError, MissingExtraError, UnsupportedModelError
 from tests.artifacts import assert_sentence
 
@@ -107,6 +112,8 @@ def test_a_cold_start_tells_time_memory_and_what_is_installed(
     assert (ours.engine, other.engine) == ("ferplus_tvm", "onnxruntime")
     for each in (ours, other):
         assert 0 < each.seconds < 60 and len(each.samples) == 10
+        parts = (each.importing, each.opening, each.answering)
+        assert all(part > 0 for part in parts) and sum(parts) < each.seconds
         assert 1e6 < each.own_memory <= each.resident_memory
         assert each.installed > 1e6
     assert ours.model == narrow_library.stat().st_size
@@ -372,3 +379,13 @@ def test_openvino_at_another_precision_is_measured_at_float32_too(
     assert any(each.precision == "float32" and each.difference < 1e-4 for each in others)
     for each in others:
         assert each.precision == "float32" or each.precision in each.engine
+
+
+def test_every_field_of_a_report_is_documented() -> None:
+    parts = (
+        *(Report, reports.LayersOf, LayerTime, Row, EngineTime, Call, Ratio),
+        *(Outcome, ColdStart, Limits, Level),
+    )
+    document = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", document))
+    assert {field.name for part in parts for field in fields(part)} <= named

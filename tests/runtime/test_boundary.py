@@ -34,6 +34,58 @@ print(*(name for name in sys.modules if name.startswith("ferplus_tvm.")))
 
 
 @pytest.fixture
+def fake_torch(tmp_path: Path) -> Path:
+    """A folder with a package of PyTorch's name that says when it is imported."""
+    (tmp_path / "torch.py").write_text("print('torch was imported')\nfloat32 = None\n")
+    return tmp_path
+
+
+def test_an_app_without_pytorch_does_not_get_it(
+    narrow_library: Path, fake_torch: Path, run_python: Callable[..., str]
+) -> None:
+    code = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import ferplus_tvm as fer
+with fer.load(sys.argv[1]) as engine:
+    print("loaded")
+import torch
+"""
+    assert run_python(code, narrow_library, fake_torch).splitlines() == [
+        "loaded",
+        "torch was imported",
+    ]
+
+
+def test_another_thread_may_import_pytorch_at_the_same_time(
+    fake_torch: Path, run_python: Callable[..., str]
+) -> None:
+    (fake_torch / "tvm_ffi.py").write_text(
+        """
+import threading
+try:
+    import torch
+except ImportError:
+    print("not for the engine")
+other = threading.Thread(target=__import__, args=("torch",))
+other.start()
+other.join()
+"""
+    )
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from ferplus_tvm.runtime import library
+library.import_tvm_ffi()
+import torch
+"""
+    assert run_python(code, fake_torch).splitlines() == [
+        "not for the engine",
+        "torch was imported",
+    ]
+
+
+@pytest.fixture
 def runtime_only(tmp_path: Path) -> Path:
     """The Python of a new environment that holds only what the package's metadata require."""
     environment = tmp_path / "environment"
