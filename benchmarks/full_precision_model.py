@@ -2,7 +2,7 @@
 
     python benchmarks/full_precision_model.py full.onnx
     ferplus-tvm compile full.onnx -o full.so
-    python benchmarks/latency.py full.so --model full.onnx
+    ferplus-tvm bench full.so --model full.onnx
 
 Every weight is changed by up to a ten-thousandth, so the network is as good as before; what it
 shows is the speed of a model whose weights were trained and stored in float32, as the zoo's are.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -82,3 +84,57 @@ def test_bash_block_runs(script: str, workplace: Path) -> None:
 
 def test_every_named_target_is_in_the_table() -> None:
     assert [name for name in NAMED if f"`{name}`" not in README] == []
+
+
+def reports() -> list[tuple[str, dict[str, Any]]]:
+    """The rows of the kept reports, as they lie on the disk."""
+    found = []
+    for name in ("bench", "bench-batch-32"):
+        path = Path(__file__).parents[1] / "docs" / name / "bench.json"
+        found += [(name, row) for row in json.loads(path.read_text())["rows"]]
+    return found
+
+
+def test_every_figure_beside_a_peer_is_one_of_the_kept_reports() -> None:
+    lines = re.findall(r"^\| (\S.*?) \| (\d+)(.*?) \| (\d+) \| (\S+) \| (\S+) \| (.+?) \|$", README, re.M)
+    lines = [line for line in lines if line[0].startswith(("onnxruntime", "openvino"))]
+    assert len(lines) >= 15
+    for peer, batch, way, threads, theirs, ours, ratio in lines:
+        (row,) = (
+            row
+            for name, row in reports()
+            if (row["batch"], row["threads"]) == (int(batch), int(threads))
+            and row["way"] == ("jpeg" if "JPEG" in way else "scores")
+            and name == ("bench-batch-32" if batch == "32" else "bench")
+        )
+        times = {each["engine"]: 1e3 * each["p50"] / row["batch"] for each in row["engines"]}
+        assert (float(theirs), float(ours)) == pytest.approx(
+            (times[peer], times["ferplus_tvm"]), abs=0.006
+        )
+        (told,) = (each for each in row["ratios"] if each["peer"] == peer)
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+", ratio)]
+        assert numbers == pytest.approx([told["ratio"], told["low"], told["high"]], abs=0.006)
+
+
+def test_the_readme_has_every_peer_batch_size_and_number_of_threads() -> None:
+    for _, row in reports():
+        for each in row["ratios"]:
+            found = re.search(
+                rf"^\| {re.escape(each['peer'])} \| {row['batch']}\b.* \| {row['threads']} \|",
+                README,
+                re.M,
+            )
+            assert found, each["peer"]
+
+
+def test_the_kept_reports_were_made_by_the_commands_that_the_readme_shows() -> None:
+    for name in ("bench", "bench-batch-32"):
+        path = Path(__file__).parents[1] / "docs" / name / "bench.json"
+        assert json.loads(path.read_text())["command"] in README
+
+
+def test_pictures_and_pages_that_the_readme_shows_are_there() -> None:
+    root = Path(__file__).parents[1]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(links) > 8
+    assert [link for link in links if not (root / link).exists()] == []

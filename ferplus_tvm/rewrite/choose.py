@@ -1,7 +1,7 @@
 """Choose the algorithm of a layer from an estimate of its time.
 
 The estimate counts what bounds each algorithm on one core, in cycles (constants measured with
-``benchmarks/layers.py`` on Zen 4):
+``ferplus-tvm bench --layers`` on Zen 4):
 
 - multiply-adds, at 97 % of what the vector unit can start;
 - Winograd's transforms: for each vector of values between a transform and the product, a ninth of
