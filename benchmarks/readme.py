@@ -1,7 +1,7 @@
 """Put the figures of the kept reports into the README: ``python benchmarks/readme.py``.
 
-The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says how they
-were made; a test compares the README with them.
+The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says
+how they were made; a test compares the README with them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def table(measured: list[Row]) -> str:
             batch = f"{row.batch}" if row.way == "scores" else f"{row.batch}, JPEG to label"
             times = [f"{1e3 * each.p50 / row.batch:.2f}" for each in (peer, ours)]
             told = f"{ratio.ratio:.2f} ({ratio.low:.2f}..{ratio.high:.2f})"
-            lines.append(f"| {peer.engine} | {batch} | {row.threads} | {' | '.join(times)} | {told} |")
+            lines.append(
+                f"| {peer.engine} | {batch} | {row.threads} | {' | '.join(times)} | {told} |"
+            )
     return "\n".join(lines)
 
 

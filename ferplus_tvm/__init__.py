@@ -60,6 +60,7 @@ def load(
     threads: int | None = None,
     device: str = "cpu",
     verify: VerifyLevel = "full",
+    target: str | None = None,
 ) -> Engine:
     """Check a compiled library and open it.
 
@@ -76,6 +77,9 @@ def load(
     verify
         ``"full"`` checks every byte before the file is opened, some 40 ms for 90 MB;
         ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
+    target
+        Of a library for several targets, the one to use; by default the one with the most features
+        that this CPU has.
 
     Raises
     ------
@@ -90,8 +94,11 @@ def load(
     ``tvm`` may be imported before or after, where the installed apache-tvm is the one that the
     library was compiled with.  With another one installed, and a ``libtvm_runtime`` beside the
     library, import it in another process: two different runtimes in one end it.
+
+    ``tvm_ffi`` is kept from importing PyTorch, which it would do wherever that is installed; what
+    it offers for PyTorch is then missing in this process.  Import ``torch`` first to have it.
     """
-    return Engine(path, threads=threads, device=device, verify=verify)
+    return Engine(path, threads=threads, device=device, verify=verify, target=target)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,17 +1,19 @@
-r"""The file format of a compiled library, version 1: writing, reading, checking.
+r"""The file format of a compiled library, version 2: writing, reading, checking.
 
-A library is one file::
+A library is one file, for one target or for several::
 
     native image     what the dynamic loader maps (ELF); it ignores all that follows
     padding          zeros up to a multiple of 4096 bytes
-    weights          float arrays as the kernels want them, each at a multiple of 64 bytes
-    manifest         UTF-8 JSON (`ferplus_tvm.manifest.Manifest`)
+    ...              images of further targets, each with its padding
+    weights          float arrays as the kernels want them, each at a multiple of 64 bytes; an array
+                     that several targets want is there once
+    manifests        UTF-8 JSON, a list of `ferplus_tvm.manifest.Manifest`, one for each image
     footer           112 bytes, little endian:
-                       0  u64  length of native image and padding
+                       0  u64  length of the native images and their padding
                        8  u64  length of the weights
-                      16  u64  length of the manifest
+                      16  u64  length of the manifests
                       24  u64  length of the file
-                      32  32s  sha256 of the manifest
+                      32  32s  sha256 of the manifests
                       64  32s  sha256 of the footer's first 64 bytes
                       96  12s  magic "FERPLUS-TVM\\n"
                      108  u32  format version
@@ -20,7 +22,10 @@ The last 16 bytes, magic and version, keep their place and meaning in every futu
 reader MUST refuse a file whose magic, version, lengths or checksums are off before it hands the
 file to the dynamic loader, and MAY leave the weights' checksums out where the caller says that
 they have been verified before.  The checksums find accidents; whoever can write the file can also
-write its checksums.  Version 1 is the only one so far.
+write its checksums.  Version 1, which no release has written, held one image; it is refused.
+
+The image of the target that fits this CPU best is used.  The first one is mapped from the file
+itself; another is copied to a temporary file, from which the dynamic loader maps it.
 
 A file is mapped while an engine uses it: replace it by renaming another over it, as `write` does,
 never by writing into it.
@@ -32,7 +37,7 @@ import hashlib
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -40,10 +45,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ferplus_tvm import cpu
+from ferplus_tvm import manifest as manifests
 from ferplus_tvm.errors import ArtifactDamagedError, ArtifactError, ArtifactFormatError
 from ferplus_tvm.manifest import ITEM_BYTES, Manifest, VerifyLevel
 
-FORMAT = 1
+FORMAT = 2
 PAGE = 4096
 ALIGNMENT = 64
 CHUNK = 1 << 22
@@ -56,8 +62,12 @@ _MARK = b"__tvm_ffi_"  # how the names of all that TVM compiles begin
 class Artifact:
     """A library file, mapped and checked.
 
+    manifests
+        what it says of itself, for each target that it holds.
     manifest
-        what it says of itself.
+        that of the target to use here: the one asked for, or the best for this CPU.
+    file
+        its device and number, which a file of the same name that takes its place has not.
     weights
         a writable, private (copy on write) view of the weights in the mapped file; processes
         share its pages as long as nobody writes.
@@ -68,6 +78,7 @@ class Artifact:
         path: str | os.PathLike[str],
         verify: VerifyLevel = "full",
         meanwhile: Callable[[], object] = lambda: None,
+        target: str | None = None,
     ) -> None:
         """Map the file and check it; ``meanwhile`` is called while the weights are hashed.
 
@@ -75,24 +86,57 @@ class Artifact:
         ------
         ArtifactError
             `ArtifactFormatError` or `ArtifactDamagedError` for a file that is not a whole library
-            of ours, `ArtifactError` itself for one that cannot be read at all.
+            of ours, `ArtifactError` itself for one that cannot be read at all or has no such
+            target.
         """
         if verify not in ("full", "manifest"):
             raise ValueError(f"verify is {verify!r}: expected 'full' or 'manifest'")
         self.path = Path(os.path.abspath(path))
-        self._map = _map(self.path)
+        self._map, self.file = _map(self.path)
         self._view = memoryview(self._map)
         try:
-            image, weights, manifest = _check_footer(self.path, self._view)
-            self.manifest = Manifest.from_json(bytes(self._view[image + weights :][:manifest]))
-            _compare(self.path, "code", self._view[:image], self.manifest.image_sha256)
-            self.weights = self._view[image : image + weights]
-            _check_pieces(self.path, self.manifest, weights)
+            images, weights, text = _check_footer(self.path, self._view)
+            self.manifests = manifests.from_json(bytes(self._view[images + weights :][:text]))
+            end = 0
+            for each in self.manifests:
+                if each.image_offset != end or each.image_bytes < 1:
+                    raise _damaged(self.path, "its images and its manifests disagree")
+                end += each.image_bytes
+                _compare(self.path, "code", self._view[each.image_offset : end], each.image_sha256)
+                _check_pieces(self.path, each, weights)
+            if end != images:
+                raise _damaged(self.path, "its images and its manifests disagree")
+            self.weights = self._view[images : images + weights]
+            self.manifest = self._choose(target)
             if verify == "full":
                 _check_weights(self.path, self.manifest, self.weights, meanwhile)
         except BaseException:
             self.close()
             raise
+
+    def image(self) -> bytes:
+        """Return the native image of the target that is used."""
+        start = self.manifest.image_offset
+        return bytes(self._view[start : start + self.manifest.image_bytes])
+
+    def pin(self) -> mmap.mmap:
+        """Return a map of the file's first page, which keeps its number from being reused."""
+        with self.path.open("rb") as file:
+            return mmap.mmap(file.fileno(), PAGE, access=mmap.ACCESS_READ)
+
+    def _choose(self, target: str | None) -> Manifest:
+        if target is not None:
+            found = next((each for each in self.manifests if each.target == target), None)
+            if found is None:
+                names = ", ".join(each.target for each in self.manifests)
+                raise ArtifactError(
+                    f"{self.path} holds nothing for the target {target!r}: expected one of {names}"
+                )
+            return found
+        able = [each for each in self.manifests if _is_here(each) and not _missing(each)]
+        if able:
+            return max(able, key=_rank)
+        return min(self.manifests, key=lambda each: len(_missing(each)))
 
     def close(self) -> None:
         """Let go of the map; arrays over it must be gone."""
@@ -103,8 +147,8 @@ class Artifact:
             self._map.close()
 
 
-def read_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Return the manifest of a library, checked together with its code but not its weights.
+def read_manifests(path: str | os.PathLike[str]) -> tuple[Manifest, ...]:
+    """Return the manifests of a library, checked together with its code but not its weights.
 
     Raises
     ------
@@ -112,39 +156,71 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         As for `Artifact`.
     """
     artifact = Artifact(path, verify="manifest")
-    manifest = artifact.manifest
+    found = artifact.manifests
     artifact.close()
-    return manifest
+    return found
 
 
-def write(file: BinaryIO, image: bytes, weights: bytes | bytearray, manifest: Manifest) -> None:
-    """Write a library; the manifest's checksums and lengths are filled in here."""
-    image += b"\0" * (-len(image) % PAGE)
+def read_manifest(path: str | os.PathLike[str], target: str | None = None) -> Manifest:
+    """Return the manifest of the target that would be used here, or of the one given.
+
+    Raises
+    ------
+    ArtifactError
+        As for `Artifact`.
+    """
+    artifact = Artifact(path, verify="manifest", target=target)
+    artifact.close()
+    return artifact.manifest
+
+
+def write(
+    file: BinaryIO,
+    images: Sequence[bytes],
+    weights: bytes | bytearray,
+    described: Sequence[Manifest],
+) -> tuple[Manifest, ...]:
+    """Write a library; return the manifests, with their checksums, offsets and lengths."""
+    padded = [image + b"\0" * (-len(image) % PAGE) for image in images]
     chunks = [weights[at : at + CHUNK] for at in range(0, len(weights), CHUNK)]
-    text = replace(
-        manifest,
-        image_sha256=hashlib.sha256(image).hexdigest(),
-        weights_bytes=len(weights),
-        chunk_bytes=CHUNK,
-        weights_sha256=tuple(hashlib.sha256(chunk).hexdigest() for chunk in chunks),
-    ).to_json()
-    length = len(image) + len(weights) + len(text) + _FOOTER.size
-    lengths = struct.pack("<4Q", len(image), len(weights), len(text), length)
+    digests = tuple(hashlib.sha256(chunk).hexdigest() for chunk in chunks)
+    complete = []
+    end = 0
+    for image, manifest in zip(padded, described, strict=True):
+        complete.append(
+            replace(
+                manifest,
+                image_offset=end,
+                image_bytes=len(image),
+                image_sha256=hashlib.sha256(image).hexdigest(),
+                weights_bytes=len(weights),
+                chunk_bytes=CHUNK,
+                weights_sha256=digests,
+            )
+        )
+        end += len(image)
+    text = manifests.to_json(complete)
+    length = end + len(weights) + len(text) + _FOOTER.size
+    lengths = struct.pack("<4Q", end, len(weights), len(text), length)
     signed = lengths + hashlib.sha256(text).digest()
-    for part in (image, weights, text, signed, hashlib.sha256(signed).digest(), _MAGIC):
+    for part in (*padded, weights, text, signed, hashlib.sha256(signed).digest(), _MAGIC):
         file.write(part)
     file.write(struct.pack("<I", FORMAT))
+    return tuple(complete)
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(path: Path) -> tuple[mmap.mmap, tuple[int, int]]:
+    """Return a map of a file, and the device and number that tell it from any other."""
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
+            status = os.fstat(file.fileno())
+            if status.st_size == 0:
                 raise ArtifactFormatError(
                     f"{path} is empty: expected a compiled library; compile it again"
                 )
             # Copy on write, since an array over read-only memory cannot be handed to TVM.
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            opened = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            return opened, (status.st_dev, status.st_ino)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(
@@ -153,7 +229,7 @@ def _map(path: Path) -> mmap.mmap:
 
 
 def _check_footer(path: Path, view: memoryview) -> tuple[int, int, int]:
-    """Return the lengths of image, weights and manifest, all verified but for the weights."""
+    """Return the lengths of images, weights and manifests, the last verified."""
     magic, version = struct.unpack("<12sI", bytes(view[-16:])) if len(view) >= 16 else (b"", 0)
     if magic != _MAGIC:
         raise _without_footer(path, view)
@@ -161,6 +237,10 @@ def _check_footer(path: Path, view: memoryview) -> tuple[int, int, int]:
         raise ArtifactFormatError(
             f"{path} has format {version}, but this version of ferplus_tvm reads formats up to "
             f"{FORMAT}: upgrade ferplus_tvm"
+        )
+    if version == 1:
+        raise ArtifactFormatError(
+            f"{path} has format 1 of a version before the first release: compile it again"
         )
     if version != FORMAT or len(view) < _FOOTER.size:
         raise _damaged(path, "its footer is wrong")
@@ -255,15 +335,29 @@ def _damaged(path: Path, what: str) -> ArtifactDamagedError:
 
 def reason_not_to_run(manifest: Manifest) -> str | None:
     """Return why this machine cannot run a library, in one sentence, or None if it can."""
-    if (manifest.arch, manifest.system) != (cpu.architecture(), cpu.system()):
+    if not _is_here(manifest):
         return (
             f"it is compiled for {manifest.arch} {manifest.system}, and this machine is "
             f"{cpu.architecture()} {cpu.system()}: compile it for this machine"
         )
-    missing = sorted(set(manifest.cpu_features) - cpu.features())
+    missing = _missing(manifest)
     if missing:
         return (
             f"it needs {', '.join(missing)}, which this CPU ({cpu.name()}) does not have: compile "
             "it for this machine, or for a lesser target such as x86-64-v2"
         )
     return None
+
+
+def _is_here(manifest: Manifest) -> bool:
+    return (manifest.arch, manifest.system) == (cpu.architecture(), cpu.system())
+
+
+def _missing(manifest: Manifest) -> list[str]:
+    return sorted(set(manifest.cpu_features) - cpu.features())
+
+
+def _rank(manifest: Manifest) -> tuple[bool, bool, int]:
+    """Order targets that a CPU runs: by the width of their vectors, then by all that they use."""
+    features = manifest.cpu_features
+    return "avx512f" in features, "avx2" in features, len(features)

@@ -58,6 +58,17 @@ def _candidates(triple: str) -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc", "-target", target]
 
 
+def missing_linker(triple: str) -> str:
+    """Return what to install in order to link for ``triple``."""
+    if (arch_of(triple), system_of(triple)) == (cpu.architecture(), cpu.system()):
+        return "gcc or clang, or pip install ziglang"
+    if system_of(triple) == "linux":
+        # As Debian and Ubuntu name it, with a hyphen where an architecture has none in a package.
+        arch = arch_of(triple).replace("_", "-")
+        return f"g++-{arch}-{_gnu_system(triple)} (Debian's), or pip install ziglang"
+    return "pip install ziglang"
+
+
 def require_linker(target: ResolvedTarget) -> list[str]:
     """Return the command of a C or C++ compiler that can link for a target.
 
@@ -68,10 +79,9 @@ def require_linker(target: ResolvedTarget) -> list[str]:
     """
     command = find_linker(target.triple)
     if command is None:
-        prefix = f"for {arch_of(target.triple)} ({target.triple})"
         raise LinkerError(
-            f"no C or C++ compiler that links {prefix} was found: install gcc or clang for it, or "
-            "pip install ziglang"
+            f"no C or C++ compiler that links for {arch_of(target.triple)} ({target.triple}) was "
+            f"found: install {missing_linker(target.triple)}"
         )
     return command
 

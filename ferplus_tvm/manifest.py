@@ -1,13 +1,13 @@
-"""What a compiled library says of itself: a frozen dataclass and its JSON.
+"""What a compiled library says of itself: a frozen dataclass for each target, and its JSON.
 
-Standard library only.  The manifest is read and checked before the dynamic loader sees the file.
+Standard library only.  The manifests are read and checked before the dynamic loader sees the file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -90,9 +90,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is said of a library.
+    """Everything that is said of a library, or of one target's part of it.
 
-    image_sha256
+    image_offset, image_bytes, image_sha256
         of the ELF image and the padding behind it.
     weights_sha256
         of the weights, one digest per ``chunk_bytes``.
@@ -103,6 +103,8 @@ class Manifest:
         own was not at hand.
     functions
         by batch size.
+    pieces
+        the weights of all targets; those of the functions here are among them.
     value_range
         of the input's pixels.
     options
@@ -131,6 +133,8 @@ class Manifest:
     tuning_logs: str
     check: Check
     options: dict[str, Any]
+    image_offset: int
+    image_bytes: int
     image_sha256: str
     weights_bytes: int
     chunk_bytes: int
@@ -156,32 +160,39 @@ class Manifest:
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
-    def to_json(self) -> bytes:
-        """Return the manifest as UTF-8 JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":")).encode()
-
     @classmethod
-    def from_json(cls, text: bytes) -> Manifest:
-        """Read a manifest whose checksum has been verified.
+    def from_dict(cls, values: Any) -> Manifest:
+        """Read what `to_dict` returned; what is something else raises one of several errors."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names:
+            raise ValueError("its fields are not those of the format")
+        return cls(**{**values, **{name: read(values[name]) for name, read in _READERS.items()}})
 
-        Raises
-        ------
-        ArtifactDamagedError
-            If it is not a manifest of this format all the same.
-        """
-        try:
-            values = json.loads(text)
-            names = {field.name for field in fields(cls)}
-            if not isinstance(values, dict) or set(values) != names:
-                raise ValueError("its fields are not those of the format")
-            for name, read in _READERS.items():
-                values[name] = read(values[name])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ArtifactDamagedError(
-                f"the library's manifest cannot be read ({error}): expected the fields of its "
-                "format; compile the library again"
-            ) from error
+
+def to_json(manifests: Sequence[Manifest]) -> bytes:
+    """Return the manifests of a library as UTF-8 JSON, a list."""
+    listed = [manifest.to_dict() for manifest in manifests]
+    return json.dumps(listed, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def from_json(text: bytes) -> tuple[Manifest, ...]:
+    """Read the manifests of a library, whose checksum has been verified.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        If they are not manifests of this format all the same.
+    """
+    try:
+        listed = json.loads(text)
+        if not isinstance(listed, list) or not listed:
+            raise ValueError("it is not a list")
+        return tuple(Manifest.from_dict(values) for values in listed)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ArtifactDamagedError(
+            f"the library's manifest cannot be read ({error}): expected the fields of its "
+            "format; compile the library again"
+        ) from error
 
 
 def _function(value: dict[str, Any]) -> Function:

@@ -19,10 +19,13 @@ class NamedTarget:
     arch: str
     llvm_cpu: str
     hardware: str
+    system: str = "linux"
 
     @property
     def triple(self) -> str:
         """The LLVM target triple."""
+        if self.system == "darwin":
+            return "arm64-apple-macosx11.0.0"
         return f"{self.arch}-unknown-linux-gnu"
 
 
@@ -44,6 +47,7 @@ NAMED = {
         NamedTarget("neoverse-v2", "aarch64", "neoverse-v2", "AWS Graviton 4, NVIDIA Grace"),
         NamedTarget("cortex-a72", "aarch64", "cortex-a72", "Raspberry Pi 4"),
         NamedTarget("cortex-a76", "aarch64", "cortex-a76", "Raspberry Pi 5"),
+        NamedTarget("apple-m1", "aarch64", "apple-m1", "Apple M1 and later, macOS", "darwin"),
     )
 }
 
@@ -162,6 +166,17 @@ def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
         f"there is no target named {text!r}: {hint}'ferplus-tvm targets' lists the names, and "
         'TVM\'s JSON works too, as in \'{"kind": "llvm", "mcpu": "znver4"}\''
     )
+
+
+def detect() -> tuple[ResolvedTarget, list[str]]:
+    """Return this machine as a target, and the names whose code it runs, the best first.
+
+    The best is the named one that is this CPU itself, or otherwise the one with the most features.
+    """
+    native = _native()
+    able = [resolved for resolved in map(resolve, NAMED) if resolved.runs_here]
+    able.sort(key=lambda each: (each.name == native.name, len(each.features)), reverse=True)
+    return native, [each.name for each in able]
 
 
 def _native() -> ResolvedTarget:

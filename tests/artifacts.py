@@ -43,6 +43,8 @@ def manifest(**changes: Any) -> Manifest:
         "tuning_logs": "",
         "check": Check(1, 1, ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5),), 1e-4, None),
         "options": {"batch_sizes": [1, 8]},
+        "image_offset": 0,
+        "image_bytes": 0,
         "image_sha256": "",
         "weights_bytes": 0,
         "chunk_bytes": 0,
@@ -65,7 +67,7 @@ def elf_image(size: int = 300) -> bytes:
 def write(path: Path, **changes: Any) -> Path:
     """Write a made-up library."""
     with path.open("wb") as file:
-        artifact.write(file, elf_image(), WEIGHTS, manifest(**changes))
+        artifact.write(file, [elf_image()], WEIGHTS, [manifest(**changes)])
     return path
 
 
@@ -76,7 +78,7 @@ def rewrite(source: Path, path: Path, weights: bytes | None = None, **changes: A
     image = data[: image_length(data)]
     weights = bytes(original.weights) if weights is None else weights
     with path.open("wb") as file:
-        artifact.write(file, image, weights, replace(original.manifest, **changes))
+        artifact.write(file, [image], weights, [replace(original.manifest, **changes)])
     original.close()
     return path
 
@@ -86,7 +88,7 @@ def image_length(data: bytes) -> int:
     return int(struct.unpack_from("<Q", data, len(data) - 112)[0])
 
 
-def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 1) -> bytes:
+def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 2) -> bytes:
     """Build a library file as the format's documentation says, image padded already."""
     total = len(image) + len(weights) + len(text) + 112
     lengths = struct.pack("<QQQQ", len(image), len(weights), len(text), total)

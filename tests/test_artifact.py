@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import ferplus_tvm as fer
 from ferplus_tvm import artifact
+from ferplus_tvm import manifest as manifests
 from ferplus_tvm.artifact import Artifact, read_manifest
 from ferplus_tvm.errors import (
     ArtifactDamagedError,
@@ -50,7 +51,7 @@ def test_what_is_written_is_read_again(made_up: Path) -> None:
 def test_the_file_is_laid_out_as_documented(made_up: Path) -> None:
     data = made_up.read_bytes()
     image = artifacts.elf_image().ljust(4096, b"\0")
-    text = read_manifest(made_up).to_json()
+    text = manifests.to_json([read_manifest(made_up)])
 
     assert data == artifacts.by_hand(image, artifacts.WEIGHTS, text)
 
@@ -76,7 +77,7 @@ def test_weights_of_any_length_round_trip(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.so"
     weights = np.random.default_rng(size).bytes(size)
     with path.open("wb") as file:
-        artifact.write(file, artifacts.elf_image(), weights, artifacts.manifest(pieces=()))
+        artifact.write(file, [artifacts.elf_image()], weights, [artifacts.manifest(pieces=())])
 
     assert bytes(Artifact(path).weights) == weights
 

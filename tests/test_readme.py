@@ -96,7 +96,9 @@ def reports() -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_every_figure_beside_a_peer_is_one_of_the_kept_reports() -> None:
-    lines = re.findall(r"^\| (\S.*?) \| (\d+)(.*?) \| (\d+) \| (\S+) \| (\S+) \| (.+?) \|$", README, re.M)
+    lines = re.findall(
+        r"^\| (\S.*?) \| (\d+)(.*?) \| (\d+) \| (\S+) \| (\S+) \| (.+?) \|$", README, re.M
+    )
     lines = [line for line in lines if line[0].startswith(("onnxruntime", "openvino"))]
     assert len(lines) >= 15
     for peer, batch, way, threads, theirs, ours, ratio in lines:

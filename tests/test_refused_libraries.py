@@ -25,7 +25,15 @@ pytestmark = pytest.mark.usefixtures("no_loader")
 # --- other versions and other files ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [2, 77, 2**32 - 1])
+def test_a_format_of_before_the_first_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.so"
+    path.write_bytes(artifacts.elf_image() + b"FERPLUS-TVM\n" + struct.pack("<I", 1))
+    with pytest.raises(ArtifactFormatError) as caught:
+        fer.load(path)
+    assert_sentence(str(caught.value), "format 1", "compile it again")
+
+
+@pytest.mark.parametrize("version", [3, 77, 2**32 - 1])
 def test_a_future_format_is_refused_whatever_else_it_changes(tmp_path: Path, version: int) -> None:
     path = tmp_path / "future.so"
     path.write_bytes(artifacts.elf_image() + b"FERPLUS-TVM\n" + struct.pack("<I", version))
@@ -33,7 +41,7 @@ def test_a_future_format_is_refused_whatever_else_it_changes(tmp_path: Path, ver
     with pytest.raises(ArtifactFormatError) as caught:
         fer.load(path)
 
-    assert_sentence(str(caught.value), f"format {version}", "up to 1", "upgrade ferplus_tvm")
+    assert_sentence(str(caught.value), f"format {version}", "up to 2", "upgrade ferplus_tvm")
 
 
 def test_a_stripped_library_is_recognised(library: Path, tmp_path: Path) -> None:

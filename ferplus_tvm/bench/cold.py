@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ferplus_tvm import child
 from ferplus_tvm.bench import samples
 from ferplus_tvm.bench.engines import OURS
 from ferplus_tvm.errors import BenchError, last_line
@@ -167,11 +168,12 @@ def start(name: str, path: str, threads: int) -> Start:
     """
     begin = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", _BEFORE + _PROGRAMS[name] + _AFTER, path, str(threads)],
+        child.python("-c", _BEFORE + _PROGRAMS[name] + _AFTER, path, str(threads)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=child.environment(),
     )
     assert process.stdout is not None
     line = process.stdout.readline()

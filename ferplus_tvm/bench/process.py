@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from typing import Any, Self
@@ -14,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm import child
 from ferplus_tvm.bench.engines import Scores
 from ferplus_tvm.errors import BenchError, last_line
 
@@ -45,12 +45,13 @@ class EngineProcess:
         self.rests = True
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ferplus_tvm.bench.worker"],
+            child.python("-m", "ferplus_tvm.bench.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._noise,
             text=True,
             encoding="utf-8",
+            env=child.environment(),
             # Ctrl-C at a terminal is for the command; it ends this process by closing it.
             start_new_session=os.name == "posix",
         )

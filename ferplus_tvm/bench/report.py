@@ -22,7 +22,7 @@ from ferplus_tvm.bench.measure import Call, EngineTime, Row
 from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.bench.scenarios import Outcome
 from ferplus_tvm.errors import BenchError
-from ferplus_tvm.files import permit_as_new
+from ferplus_tvm.files import replace
 
 FORMAT = 1
 _JSON = "bench.json"
@@ -173,12 +173,14 @@ def write(folder: str | os.PathLike[str], report: Report, calls: Sequence[Call])
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        return [_replace(place / name, content) for name, content in files]
+        for name, content in files:
+            replace(place / name, content)
     except OSError as error:
         raise BenchError(
             f"the report cannot be written into {folder} ({error.strerror or error}): give "
             "another --out"
         ) from error
+    return [place / name for name, _ in files]
 
 
 def _csv(calls: Iterable[Call]) -> bytes:
@@ -188,16 +190,3 @@ def _csv(calls: Iterable[Call]) -> bytes:
         writer.writerows(astuple(call) for call in calls)
         file.seek(0)
         return file.read().encode()
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        permit_as_new(Path(unfinished), 0o666)
-        os.replace(unfinished, path)
-    except BaseException:
-        os.unlink(unfinished)
-        raise
-    return path

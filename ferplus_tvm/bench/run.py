@@ -112,7 +112,9 @@ def bench(
                 tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True)
             )
         )
-        path, manifest, about_model = _files(library, model, sizes, folder, progress)
+        path, manifest = _library(library, model, sizes, folder, progress)
+        if set(named) & set(engines.PEERS):
+            _write_model(model, path, manifest, folder)
         ours = Peer(engines.OURS, engines.OURS, str(path))
         others = [
             Peer(peer, peer, str(folder / _MODEL))
@@ -140,7 +142,7 @@ def bench(
             command,
             environment.record(),
             _about(path, manifest),
-            about_model,
+            {"name": manifest.model_name, "sha256": manifest.model_sha256},
             tuple(run.rows),
             tuple(run.outcomes),
             tuple(run.starts),
@@ -159,19 +161,14 @@ def bench(
 _MODEL = "model.onnx"
 
 
-def _files(
+def _library(
     library: str | os.PathLike[str] | None,
     model: str | os.PathLike[str],
     sizes: Sequence[int],
     folder: Path,
     progress: Callable[[str], None],
-) -> tuple[Path, Manifest, dict[str, Any]]:
-    """Return our library and its manifest, and write the model for the peers."""
-    from ferplus_tvm.importer import load_model
-    from ferplus_tvm.zoo import resolve
-
-    imported = load_model(resolve(model))
-    (folder / _MODEL).write_bytes(imported.proto.SerializeToString())
+) -> tuple[Path, Manifest]:
+    """Return our library and its manifest; without one, the model is compiled."""
     if library is None:
         from ferplus_tvm.compiler.pipeline import compile as compile_model
 
@@ -179,14 +176,24 @@ def _files(
         compile_model(model, output=folder / "ferplus.so", batch_sizes=sizes)
     path = Path(library if library is not None else folder / "ferplus.so")
     artifact = Artifact(path)
-    manifest = artifact.manifest
     artifact.close()
+    return path, artifact.manifest
+
+
+def _write_model(
+    model: str | os.PathLike[str], library: Path, manifest: Manifest, folder: Path
+) -> None:
+    """Write the model for the peers, as it was imported."""
+    from ferplus_tvm.importer import load_model
+    from ferplus_tvm.zoo import resolve
+
+    imported = load_model(resolve(model))
     if manifest.model_sha256 != imported.sha256:
         raise BenchError(
-            f"{path.name} holds the model {manifest.model_name}, but its peers would run "
+            f"{library.name} holds the model {manifest.model_name}, but its peers would run "
             f"{imported.name}: give the library's own with --model"
         )
-    return path, manifest, {"name": imported.name, "sha256": imported.sha256}
+    (folder / _MODEL).write_bytes(imported.proto.SerializeToString())
 
 
 def _about(path: Path, manifest: Manifest) -> dict[str, Any]:

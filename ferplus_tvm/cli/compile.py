@@ -38,7 +38,11 @@ def compile_(
         "ferplus.so"
     ),
     target: Annotated[
-        str, typer.Option(help="native, a name that `targets` shows, or TVM's JSON.")
+        str,
+        typer.Option(
+            help="native, a name that `targets` shows, several with commas for one library that "
+            "serves them all, or TVM's JSON."
+        ),
     ] = "native",
     batch: Annotated[
         str, typer.Option(metavar="SIZES", help="Batch sizes to compile for.")
@@ -58,7 +62,7 @@ def compile_(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Compile a FER+ model into a library for a target."""
+    """Compile a FER+ model into a library for a target, or for several."""
     import ferplus_tvm
 
     sizes = parse_batch_sizes(batch)
@@ -79,37 +83,44 @@ def compile_(
     if as_json:
         typer.echo(json.dumps(summary(result), indent=2))
         return
-    manifest = result.manifest
+    first = result.manifests[0]
     size = result.path.stat().st_size
-    error = manifest.check.error
-    checked = (
-        f"largest difference from float64 {error:.1e} of the largest score"
-        if error is not None
-        else f"not run here: 'ferplus-tvm verify {result.path.name}' does it on the device"
-    )
     print_facts(
         [
             ("library", f"{result.path} ({size / 1e6:.1f} MB)"),
-            ("model", manifest.model_name),
-            ("target", f"{manifest.target} ({manifest.triple})"),
-            ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
-            ("tuned", _tuned(manifest)),
-            ("checked", checked),
+            ("model", first.model_name),
+            ("batch sizes", ", ".join(map(str, first.batch_sizes))),
+            *(fact for manifest in result.manifests for fact in _of_target(manifest, result.path)),
             ("time", f"{result.seconds:.1f} s"),
             *([("runtime", str(result.runtime))] if result.runtime else []),
         ]
     )
-    if manifest.untuned:
-        typer.echo("\nPresets, since no tuning record was found for:")
-        for name in dict.fromkeys(manifest.untuned):
-            typer.echo(f"  {name}")
-    if explain:
-        typer.echo("\nEstimates for one core at 3 GHz:")
+    for manifest in result.manifests:
+        if manifest.untuned:
+            typer.echo(f"\nPresets for {manifest.target}, since no tuning record was found for:")
+            for name in dict.fromkeys(manifest.untuned):
+                typer.echo(f"  {name}")
+    for manifest in result.manifests if explain else ():
+        typer.echo(f"\nEstimates for one core of {manifest.target} at 3 GHz:")
         print_table(
             ("layer", "batch", "algorithm", "tiling", "time", "why"),
             [_explained(kernel) for kernel in manifest.kernels],
             fold="why",
         )
+
+
+def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
+    error = manifest.check.error
+    checked = (
+        f"largest difference from float64 {error:.1e} of the largest score"
+        if error is not None
+        else f"not run here: 'ferplus-tvm verify {library.name}' does it on the device"
+    )
+    return [
+        ("target", f"{manifest.target} ({manifest.triple})"),
+        ("tuned", _tuned(manifest)),
+        ("checked", checked),
+    ]
 
 
 def _tuned(manifest: Manifest) -> str:
@@ -134,5 +145,5 @@ def summary(result: CompileResult) -> dict[str, object]:
         "verified": result.verified,
         "seconds": result.seconds,
         "runtime": str(result.runtime) if result.runtime else None,
-        "manifest": result.manifest.to_dict(),
+        "manifests": [manifest.to_dict() for manifest in result.manifests],
     }

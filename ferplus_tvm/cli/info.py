@@ -20,12 +20,20 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show what a library says of itself, and whether this machine can run it."""
-    from ferplus_tvm.artifact import read_manifest, reason_not_to_run
+    from ferplus_tvm.artifact import Artifact, reason_not_to_run
 
-    manifest = read_manifest(library)
+    artifact = Artifact(library, verify="manifest")
+    artifact.close()
+    manifest = artifact.manifest
+    targets = [each.target for each in artifact.manifests]
     reason = reason_not_to_run(manifest) or _runtime_problem(library, manifest)
     if as_json:
-        answer = {"runs_here": reason is None, "reason": reason, "manifest": manifest.to_dict()}
+        answer = {
+            "runs_here": reason is None,
+            "reason": reason,
+            "targets": targets,
+            "manifest": manifest.to_dict(),
+        }
         typer.echo(json.dumps(answer, indent=2))
         return
     kernels = len(manifest.kernels)
@@ -39,7 +47,11 @@ def info(
         [
             ("runs here", "yes" if reason is None else f"no: {reason}"),
             ("model", f"{manifest.model_name} (sha256 {manifest.model_sha256})"),
-            ("target", f"{manifest.target} ({manifest.triple})"),
+            *([("targets", ", ".join(targets))] if len(targets) > 1 else []),
+            (
+                "target" if len(targets) == 1 else "used here",
+                f"{manifest.target} ({manifest.triple})",
+            ),
             ("needs", ", ".join(manifest.cpu_features) or "nothing beyond the architecture"),
             ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
             ("precision", manifest.precision),

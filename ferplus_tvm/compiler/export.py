@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +31,59 @@ from ferplus_tvm.targets import ResolvedTarget, system_of
 
 
 def link_image(executable: Any, target: ResolvedTarget) -> bytes:
-    """Return the native image of an executable, linked for ``target``."""
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-        image = Path(folder) / "image.so"
-        export_library(executable, target, image)
-        return image.read_bytes()
+    """Return the native image of an executable, linked for ``target``.
+
+    Raises
+    ------
+    LinkerError
+        If linking fails.
+    CompileError
+        If there is no room for temporary files.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
+            image = Path(folder) / "image.so"
+            export_library(executable, target, image)
+            return image.read_bytes()
+    except OSError as error:
+        raise CompileError(
+            f"there is no room for temporary files ({error.strerror or error}): let TMPDIR name a "
+            "folder with some megabytes"
+        ) from error
 
 
-def lay_out(placed: Placed) -> bytearray:
-    """Return all weights as one block, each at a multiple of 64 bytes."""
+@dataclass(frozen=True)
+class Weights:
+    """The weights of all targets as one block, each at a multiple of 64 bytes.
+
+    index
+        for each target, the number of the piece that a weight of its is.
+    """
+
+    block: bytearray
+    pieces: tuple[Piece, ...]
+    index: tuple[dict[str, int], ...]
+
+
+def lay_out(all_placed: Sequence[Placed]) -> Weights:
+    """Lay the weights of all targets out; what several want alike is there once."""
     block = bytearray()
-    for piece, weight in zip(pieces(placed), placed.weights.values(), strict=True):
-        block += b"\0" * (piece.offset - len(block))
-        block += weight.tobytes()
-    return block
-
-
-def pieces(placed: Placed) -> tuple[Piece, ...]:
-    """Return where each weight lies."""
-    found = []
-    offset = 0
-    for name, weight in placed.weights.items():
-        found.append(Piece(name, offset, weight.shape, str(weight.dtype)))
-        offset += -(-weight.nbytes // artifact.ALIGNMENT) * artifact.ALIGNMENT
-    return tuple(found)
+    pieces: list[Piece] = []
+    known: dict[tuple[str, str, bytes], int] = {}
+    index = []
+    for placed in all_placed:
+        own = {}
+        for name, weight in placed.weights.items():
+            content = np.ascontiguousarray(weight)
+            key = (name, str(weight.dtype), hashlib.sha256(content.data).digest())
+            if key not in known:
+                known[key] = len(pieces)
+                block += b"\0" * (-len(block) % artifact.ALIGNMENT)
+                pieces.append(Piece(name, len(block), weight.shape, str(weight.dtype)))
+                block += content.tobytes()
+            own[name] = known[key]
+        index.append(own)
+    return Weights(block, tuple(pieces), tuple(index))
 
 
 def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> Check:
@@ -62,14 +93,19 @@ def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> C
 
 
 def describe(
-    options: CompileOptions, imported: ImportedModel, placed: Placed, check: Check, log: str
+    options: CompileOptions,
+    target: ResolvedTarget,
+    imported: ImportedModel,
+    placed: Placed,
+    pieces: tuple[Piece, ...],
+    index: dict[str, int],
+    check: Check,
+    log: str,
 ) -> Manifest:
-    """Return the manifest, but for what is known only when the file is written.
+    """Return a target's manifest, but for what is known only when the file is written.
 
     ``log`` is the target whose tuning log was looked into.
     """
-    target = options.target
-    index = {name: position for position, name in enumerate(placed.weights)}
     own_runtime = library.installed() if _is_here(target) else None
     return Manifest(
         model_name=imported.name,
@@ -97,11 +133,13 @@ def describe(
         tuning_logs=log if any(kernel.tuned for kernel in placed.kernels) else "",
         check=check,
         options=options.describe(),
+        image_offset=0,
+        image_bytes=0,
         image_sha256="",
         weights_bytes=0,
         chunk_bytes=artifact.CHUNK,
         weights_sha256=(),
-        pieces=pieces(placed),
+        pieces=pieces,
     )
 
 
@@ -136,13 +174,16 @@ def temporary(output: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def write(path: Path, image: bytes, weights: bytearray, manifest: Manifest) -> None:
+def write(
+    path: Path, images: Sequence[bytes], weights: bytearray, described: Sequence[Manifest]
+) -> tuple[Manifest, ...]:
     """Write the library file and see it on the disk, with the permissions of any new file."""
     with path.open("wb") as file:
-        artifact.write(file, image, weights, manifest)
+        complete = artifact.write(file, images, weights, described)
         file.flush()
         os.fsync(file.fileno())
     permit_as_new(path, 0o777)
+    return complete
 
 
 def find_runtime(options: CompileOptions) -> Path:
@@ -154,11 +195,12 @@ def find_runtime(options: CompileOptions) -> Path:
         For a foreign target whose own is not at hand.
     """
     own = library.installed()
-    if own is not None and _is_here(options.target):
+    target = options.targets[0]  # all are of one architecture and system
+    if own is not None and _is_here(target):
         return own
-    name = library.file_name(system_of(options.target.triple))
+    name = library.file_name(system_of(target.triple))
     raise CompileError(
-        f"the {name} for {options.target.triple} is not on this machine: take it out of the "
+        f"the {name} for {target.triple} is not on this machine: take it out of the "
         f"apache-tvm {importlib.metadata.version('apache-tvm')} wheel for that platform ('pip "
         "download --no-deps --only-binary :all: --platform ...', folder tvm/lib) and put it "
         "beside the library, and compile without --with-runtime"

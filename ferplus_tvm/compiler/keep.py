@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 import time
@@ -138,17 +137,25 @@ class Comparison:
         built = networks.build(self.builder, self.layers, target, batch, missing, paths)
         self.built |= {_key(each): network for each, network in zip(missing, built, strict=True)}
         pair = [self.built[_key(each)] for each in (first, other)]
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(DeviceError):  # another one may take its place
+        tries = 1
+        while True:
+            try:
                 return self._compare(batch, pair, seconds)
-            if self.interrupted.is_set():
-                raise KeyboardInterrupt
-        return self._compare(batch, pair, seconds)
+            except DeviceError as error:
+                if self.interrupted.is_set():
+                    raise KeyboardInterrupt from error
+                if tries == _TRIES:
+                    raise
+                tries += 1  # another device may take its place
 
     def _compare(self, batch: int, pair: Sequence[Network], seconds: float) -> Standing:
         self.device.hold()
         threads = counts(self.device.threads)
-        _, standing = networks.compare(self.device, batch, pair, threads, seconds)
+        try:
+            _, standing = networks.compare(self.device, batch, pair, threads, seconds)
+        except VerificationError:
+            self.device.release()
+            raise
         self.device.release()
         return standing
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.errors import CompileError
+from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.runtime import library
-from ferplus_tvm.targets import ResolvedTarget, resolve
+from ferplus_tvm.targets import ResolvedTarget, resolve, system_of
 from ferplus_tvm.tuning import database
 
 LARGEST_BATCH = 4096
@@ -22,6 +22,8 @@ LARGEST_BATCH = 4096
 class CompileOptions:
     """The options of one compilation, resolved.
 
+    targets
+        one or several, of one architecture and system.
     batch_sizes
         increasing, without repetition.
     tuning_logs
@@ -33,7 +35,7 @@ class CompileOptions:
     """
 
     model: str | os.PathLike[str]
-    target: ResolvedTarget
+    targets: tuple[ResolvedTarget, ...]
     output: Path
     batch_sizes: tuple[int, ...]
     tuning_logs: tuple[Path, ...]
@@ -60,7 +62,7 @@ class CompileOptions:
         TypeError
             For batch sizes that are not whole numbers.
         TargetError
-            For a target that does not exist.
+            For a target that does not exist, or several of different architectures or systems.
         TuningLogError
             If there is no such folder of tuning logs.
         CompileError
@@ -75,18 +77,48 @@ class CompileOptions:
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
         logs = database.search_path(tuning_logs)
-        resolved = resolve(target)
-        return cls(model, resolved, path, sizes, logs, require_tuned, with_runtime)
+        return cls(model, targets_of(target), path, sizes, logs, require_tuned, with_runtime)
 
     def describe(self) -> dict[str, Any]:
         """Return what is worth recording: no paths of the machine that compiled."""
         return {
             "model": os.path.basename(self.model),
-            "target": self.target.name,
+            "target": ",".join(target.name for target in self.targets),
             "batch_sizes": list(self.batch_sizes),
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
+
+
+def targets_of(target: str | dict[str, Any]) -> tuple[ResolvedTarget, ...]:
+    """Return the targets of a list of names, such as ``x86-64-v2,x86-64-v3``, or of TVM's JSON.
+
+    Raises
+    ------
+    TargetError
+        For a target that does not exist, or several of different architectures or systems.
+    """
+    listed = isinstance(target, str) and not target.lstrip().startswith("{")
+    names = str(target).split(",") if listed else [target]
+    found: dict[str, ResolvedTarget] = {}
+    for name in names:
+        resolved = resolve(name)
+        known = found.setdefault(resolved.name, resolved)
+        twins = [each.name for each in found.values() if each.features == resolved.features]
+        if known.config != resolved.config or len(twins) > 1:
+            alike = " and ".join(dict.fromkeys([*twins, resolved.name]))
+            raise TargetError(
+                f"the targets {alike} need the same of a CPU, or have the same name, so that none "
+                "could be chosen where the library is loaded: leave one of them out"
+            )
+    targets = tuple(found.values())
+    kinds = sorted({f"{each.arch} {system_of(each.triple)}" for each in targets})
+    if len(kinds) > 1:
+        raise TargetError(
+            f"the targets {', '.join(found)} are of {' and '.join(kinds)}: expected one "
+            "architecture and system in a library; compile one library for each"
+        )
+    return targets
 
 
 def batch_sizes_of(batch_sizes: Iterable[int]) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower, reference
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
-from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.errors import ArtifactError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.manifest import Manifest
 from ferplus_tvm.rewrite.match import match
 from ferplus_tvm.rewrite.place import place
+from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.tuning import space
 from ferplus_tvm.tuning.database import find
 from ferplus_tvm.zoo import resolve as resolve_model
 
@@ -34,17 +36,25 @@ _TOLERANCE = 1e-4
 class CompileResult:
     """What a compilation made.
 
+    manifests
+        what the library says of itself, for each target.
     verified
-        False if this machine cannot run the library; ``verify`` does the check on the device.
+        False if this machine cannot run the code of a target; ``verify`` does the check on the
+        device.
     seconds
         the time it took, verification included.
     """
 
     path: Path
-    manifest: Manifest
+    manifests: tuple[Manifest, ...]
     verified: bool
     seconds: float
     runtime: Path | None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The first target's."""
+        return self.manifests[0]
 
 
 def compile(
@@ -58,14 +68,16 @@ def compile(
     with_runtime: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CompileResult:
-    """Compile a FER+ model into a library for one target.
+    """Compile a FER+ model into a library for a target, or for several.
 
     Parameters
     ----------
     model
         A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
     target
-        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, or TVM's dictionary or JSON.
+        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, or TVM's dictionary or JSON.  Several
+        names with commas between them make one library for all, of which the best part that a
+        CPU can run is chosen where it is loaded; they share weights of the same layout.
     output
         The library to write; it takes its final name once it is whole and verified.
     batch_sizes
@@ -85,7 +97,7 @@ def compile(
     ModelError, DownloadError
         If the model cannot be had or compiled.
     TargetError
-        If the target does not exist.
+        If the target does not exist, or several are of different architectures or systems.
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
     CompileError
@@ -106,47 +118,73 @@ def compile(
     progress("reference")
     expected = reference.scores(imported.proto, check.inputs(_SEED, _FACES))
 
-    # layers -> kernels, weights as they want them
-    progress("place kernels")
-    log = find(options.tuning_logs, options.target)
-    placed = place(
-        layers,
-        options.batch_sizes,
-        options.target.vector_unit,
-        lambda layer: log.config(layer) if log else None,
-    )
+    # for each target: layers -> kernels, weights as they want them -> native code
+    images, all_placed, logs = [], [], []
+    for each in options.targets:
+        progress("place kernels")
+        log = find(options.tuning_logs, each)
+        placed = place(
+            layers, options.batch_sizes, each.vector_unit, log.config if log else _no_record
+        )
+        progress("compile")
+        executable = lower.build(placed.module, each)
+        progress("link")
+        images.append(export.link_image(executable, each))
+        all_placed.append(placed)
+        logs.append(log.target if log else "")
 
-    # kernels -> native code -> library file under a temporary name
-    progress("compile")
-    executable = lower.build(placed.module, options.target)
-    progress("link")
-    image = export.link_image(executable, options.target)
+    # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
-    manifest = export.describe(options, imported, placed, acceptance, log.target if log else "")
+    weights = export.lay_out(all_placed)
+    manifests: Sequence[Manifest] = [
+        export.describe(options, each, imported, placed, weights.pieces, index, acceptance, name)
+        for each, placed, index, name in zip(
+            options.targets, all_placed, weights.index, logs, strict=True
+        )
+    ]
     if options.require_tuned:
-        _expect_tuned(manifest)
-    weights = export.lay_out(placed)
+        _expect_tuned(manifests)
     with export.temporary(options.output) as unfinished:
-        export.write(unfinished, image, weights, manifest)
+        manifests = export.write(unfinished, images, weights.block, manifests)
 
         # run it, record what was measured, and only then give it its name
         progress("verify")
-        verified = options.target.runs_here
-        if verified:
-            error = verify_as(unfinished, options.output).error
-            manifest = replace(manifest, check=replace(manifest.check, error=error))
-            export.write(unfinished, image, weights, manifest)
+        errors = [_verified(unfinished, options, each) for each in options.targets]
+        if any(error is not None for error in errors):
+            manifests = [
+                replace(manifest, check=replace(manifest.check, error=error))
+                for manifest, error in zip(manifests, errors, strict=True)
+            ]
+            manifests = export.write(unfinished, images, weights.block, manifests)
         copied = export.copy_runtime(runtime, options.output.parent) if runtime else None
         os.replace(unfinished, options.output)
     seconds = time.perf_counter() - start
-    return CompileResult(options.output, manifest, verified, seconds, copied)
+    verified = None not in errors
+    return CompileResult(options.output, tuple(manifests), verified, seconds, copied)
 
 
-def _expect_tuned(manifest: Manifest) -> None:
-    missed = list(dict.fromkeys(manifest.untuned))
-    if missed:
-        raise TuningLogError(
-            f"{len(missed)} kernels have no tuning record for {manifest.target} "
-            f"({', '.join(missed)}): give the logs that hold them, or compile without "
-            "--require-tuned"
-        )
+def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget) -> float | None:
+    """Return how far the code for a target is off the reference, or None if it cannot run here."""
+    if not target.runs_here:
+        return None
+    alone = len(options.targets) == 1
+    name = str(options.output) if alone else f"{options.output} for {target.name}"
+    try:
+        return verify_as(unfinished, name, target.name).error
+    except ArtifactError as error:
+        raise VerificationError(f"{name} cannot be run to be checked: {error}") from error
+
+
+def _no_record(layer: space.Layer) -> None:
+    return None
+
+
+def _expect_tuned(manifests: Sequence[Manifest]) -> None:
+    for manifest in manifests:
+        missed = list(dict.fromkeys(manifest.untuned))
+        if missed:
+            raise TuningLogError(
+                f"{len(missed)} kernels have no tuning record for {manifest.target} "
+                f"({', '.join(missed)}): give the logs that hold them, or compile without "
+                "--require-tuned"
+            )

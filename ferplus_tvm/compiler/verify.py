@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm import check, errors
+from ferplus_tvm import check, child, errors
 from ferplus_tvm.artifact import read_manifest, reason_not_to_run
 from ferplus_tvm.errors import CpuFeatureError, VerificationError
 
@@ -37,7 +37,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     """Check that a library gives the reference scores on this machine.
 
     The library runs in a process of its own, so that even a crash is only an error here.  Every
-    compiled batch size answers the same faces.
+    compiled batch size answers the same faces.  Of a library for several targets the one that is
+    used here is checked.
 
     Raises
     ------
@@ -47,21 +48,20 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         If it crashes, hangs, or its scores are off the reference by more than the tolerance.
     """
     path = Path(os.path.abspath(path))
-    return verify_as(path, path)
+    return verify_as(path, str(path))
 
 
-def verify_as(path: Path, name: Path) -> Verification:
-    """Do the same with a file that errors should call ``name``: one that has not got it yet."""
-    manifest = read_manifest(path)
+def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
+    """Do the same with a file that errors should call ``name``: one that has not got it yet.
+
+    Of a library for several targets, ``target`` is checked, by default the one used here.
+    """
+    manifest = read_manifest(path, target)
     reason = reason_not_to_run(manifest)
     if reason:
         raise CpuFeatureError(f"{name} cannot be verified here: {reason}")
-    # -P: nothing that lies in the current folder may stand in for a module.
-    command = [sys.executable, "-P", "-m", "ferplus_tvm.compiler.verify", str(path)]
-    package_parent = str(Path(__file__).parents[2])
-    search_path = os.pathsep.join(
-        entry for entry in (package_parent, os.environ.get("PYTHONPATH", "")) if entry
-    )
+    command = child.python("-m", "ferplus_tvm.compiler.verify", str(path))
+    command += [] if target is None else [target]
     try:
         done = subprocess.run(
             command,
@@ -70,7 +70,7 @@ def verify_as(path: Path, name: Path) -> Verification:
             errors="replace",
             timeout=_TIMEOUT,
             check=False,
-            env={**os.environ, "PYTHONPATH": search_path},
+            env=child.environment(),
         )
     except OSError as error:  # no memory, or no process to be had
         raise VerificationError(
@@ -91,7 +91,7 @@ def verify_as(path: Path, name: Path) -> Verification:
         )
     answer = json.loads(done.stdout)
     if "refused" in answer:
-        raise getattr(errors, answer["refused"])(answer["message"])
+        raise getattr(errors, answer["refused"])(answer["message"].replace(str(path), name))
     measured = {int(batch): float(error) for batch, error in answer.items()}
     result = Verification(measured, manifest.check.tolerance)
     if result.error > result.tolerance:
@@ -104,12 +104,12 @@ def verify_as(path: Path, name: Path) -> Verification:
     return result
 
 
-def _answer(path: str) -> dict[Any, Any]:
+def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
     """Return the error of every batch size, or why the library was refused; in the child."""
     from ferplus_tvm.runtime.engine import Engine
 
     try:
-        engine = Engine(path)
+        engine = Engine(path, target=target)
     except errors.ArtifactError as error:
         return {"refused": type(error).__name__, "message": str(error)}
     with engine:
@@ -127,4 +127,4 @@ def _answer(path: str) -> dict[Any, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer(sys.argv[1])))
+    print(json.dumps(_answer(*sys.argv[1:])))

@@ -45,6 +45,7 @@ class Engine:
         threads: int | None = None,
         device: str = "cpu",
         verify: VerifyLevel = "full",
+        target: str | None = None,
     ) -> None:
         if device != "cpu":
             raise ValueError(f"device is {device!r}: expected 'cpu'")
@@ -57,14 +58,17 @@ class Engine:
         )
         self.device = device
         self._verify: VerifyLevel = verify
+        self._target = target
         self._lock = threading.Lock()
         self._machine: Machine | None = None
-        self._artifact = Artifact(path, verify, meanwhile=library.import_tvm_ffi)
+        self._artifact = Artifact(path, verify, library.import_tvm_ffi, target)
         self.path = self._artifact.path
         try:
             reason = reason_not_to_run(self.manifest)
             if reason:
-                raise CpuFeatureError(f"{self.path} cannot run here: {reason}")
+                several = len(self._artifact.manifests) > 1
+                what = f"{self.path} for {self.manifest.target}" if several else self.path
+                raise CpuFeatureError(f"{what} cannot run here: {reason}")
             self._module = library.open_module(self._artifact)
             self._start()
         except BaseException:
@@ -74,7 +78,7 @@ class Engine:
 
     @property
     def manifest(self) -> Manifest:
-        """What the library says of itself."""
+        """What the library says of itself, for the target whose code is used."""
         return self._artifact.manifest
 
     @property
@@ -189,7 +193,7 @@ class Engine:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _open, (str(self.path), self.threads, self.device, self._verify)
+        return _open, (str(self.path), self.threads, self.device, self._verify, self._target)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"threads={self.threads}"
@@ -212,8 +216,8 @@ class Engine:
         self._finalizer.atexit = False  # see _close_all
 
 
-def _open(path: str, threads: int, device: str, verify: VerifyLevel) -> Engine:
-    return Engine(path, threads=threads, device=device, verify=verify)
+def _open(path: str, threads: int, device: str, verify: VerifyLevel, target: str | None) -> Engine:
+    return Engine(path, threads=threads, device=device, verify=verify, target=target)
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

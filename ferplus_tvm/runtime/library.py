@@ -24,7 +24,8 @@ ENVIRONMENT = "TVM_LIBRARY_PATH"
 _lock = threading.Lock()
 _runtime: Path | None = None
 _modules: dict[str, Any] = {}
-_files: dict[tuple[int, int], str] = {}
+_files: dict[tuple[int, int], tuple[str, ...]] = {}
+_pins: list[Any] = []
 _paths: dict[str, str] = {}
 
 
@@ -125,8 +126,16 @@ def open_module(artifact: Artifact) -> Any:
     with _lock:
         _load_runtime(artifact.path.parent, artifact.manifest)
         code = artifact.manifest.image_sha256
+        content = tuple(each.image_sha256 for each in artifact.manifests)
+        if _files.get(artifact.file, content) != content:
+            raise ArtifactError(
+                f"{artifact.path} was overwritten in place after this process had opened it: "
+                "replace a library by renaming another over it, and restart this process"
+            )
         if code not in _modules:
-            _modules[code] = _open(artifact.path, code)
+            first = artifact.manifest.image_offset == 0
+            _modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
+            _files[artifact.file] = content
         return _modules[code]
 
 
@@ -216,16 +225,12 @@ def _expect(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _open(path: Path, code: str) -> Any:
+def _open(artifact: Artifact, code: str) -> Any:
+    """Open the file's first image, where it lies."""
     import tvm_ffi
 
-    status = path.stat()
-    file = (status.st_dev, status.st_ino)
-    if _files.get(file, code) != code:
-        raise ArtifactError(
-            f"{path} was overwritten in place after this process had opened it: replace a library "
-            "by renaming another over it, and restart this process"
-        )
+    path = artifact.path
+    _expect_same(artifact)
     try:
         if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
             module = tvm_ffi.load_module(str(path))
@@ -239,14 +244,59 @@ def _open(path: Path, code: str) -> Any:
                 alias.symlink_to(path)
                 module = tvm_ffi.load_module(str(alias))
     except (RuntimeError, OSError) as error:
-        reason = str(error).rpartition(".so: ")[2]  # what the loader says after the file's name
         raise ArtifactError(
-            f"{path} was refused by the dynamic loader ({' '.join(reason.split())}): compile it "
-            "again on this machine"
+            f"{path} was refused by the dynamic loader ({_refusal(error)}): compile it again on "
+            "this machine"
         ) from error
     # From here on the loader keeps the file mapped, so that its number is not given to another.
-    _files[file] = code
+    _expect_same(artifact)
     return module
+
+
+def _expect_same(artifact: Artifact) -> None:
+    """See that a file's name still is that of the file that was checked."""
+    try:
+        status = artifact.path.stat()
+        same = (status.st_dev, status.st_ino) == artifact.file
+    except OSError:
+        same = False
+    if not same:
+        raise ArtifactError(
+            f"{artifact.path} was replaced while it was being opened: load it again"
+        )
+
+
+def _open_copy(artifact: Artifact, code: str) -> Any:
+    """Open another image than the file's first, from a temporary copy of it."""
+    import tempfile
+
+    import tvm_ffi
+
+    try:
+        # Windows keeps an opened library busy until this process ends.
+        with tempfile.TemporaryDirectory(
+            prefix="ferplus-tvm-", ignore_cleanup_errors=os.name == "nt"
+        ) as folder:
+            copy = Path(folder) / f"{code}.so"
+            copy.write_bytes(artifact.image())
+            module = tvm_ffi.load_module(str(copy))
+    except (RuntimeError, OSError) as error:
+        copied = not isinstance(error, OSError)
+        reason = error.strerror if isinstance(error, OSError) else _refusal(error)
+        raise ArtifactError(
+            f"the code for {artifact.manifest.target} in {artifact.path} could not be "
+            f"{'opened from' if copied else 'copied to'} a temporary file ({reason}): let TMPDIR "
+            "name a folder with room for some megabytes whose files may be executed, or compile "
+            "for this machine alone"
+        ) from error
+    # The file's number must not be given to another while this code is in use.
+    _pins.append(artifact.pin())
+    return module
+
+
+def _refusal(error: Exception) -> str:
+    """Return what the dynamic loader says after the file's name."""
+    return " ".join(str(error).rpartition(".so: ")[2].split())
 
 
 def _release(version: str) -> str:

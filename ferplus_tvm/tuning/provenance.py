@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ferplus_tvm import files
 from ferplus_tvm.errors import TuningLogError
-from ferplus_tvm.files import permit_as_new
 
 NAME = "provenance.json"
 _FORMAT = 1
@@ -101,17 +99,7 @@ class Provenance:
         """Take the place of the provenance in a folder, as a whole."""
         content = {"format": _FORMAT, **asdict(self)}
         text = json.dumps({**content, "sha256": _checksum(content)}, indent=1)
-        handle, unfinished = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            permit_as_new(Path(unfinished), 0o666)
-            os.replace(unfinished, folder / NAME)
-        except BaseException:
-            os.unlink(unfinished)
-            raise
+        files.replace(folder / NAME, (text + "\n").encode())
 
 
 def tvm_version() -> str:

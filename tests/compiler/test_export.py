@@ -24,9 +24,10 @@ def placed(*shapes: tuple[int, ...]) -> Any:
 def test_weights_lie_one_after_the_other_at_multiples_of_64_bytes() -> None:
     model = placed((3,), (16,), (2, 9), (1,))
 
-    pieces = export.pieces(model)
-    block = export.lay_out(model)
+    laid_out = export.lay_out([model])
+    pieces, block = laid_out.pieces, laid_out.block
 
+    assert laid_out.index == ({"w0": 0, "w1": 1, "w2": 2, "w3": 3},)
     assert pieces == (
         Piece("w0", 0, (3,), "float32"),
         Piece("w1", 64, (16,), "float32"),
@@ -44,7 +45,18 @@ def test_a_weight_in_another_memory_order_is_stored_in_c_order() -> None:
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
     model: Any = SimpleNamespace(weights={"w": np.asfortranarray(weight)})
 
-    assert export.lay_out(model) == weight.tobytes()
+    assert export.lay_out([model]).block == weight.tobytes()
+
+
+def test_what_two_targets_want_alike_is_there_once() -> None:
+    first, second = placed((3,), (16,)), placed((3,), (16,))
+    second.weights["w1"] = 2 * second.weights["w1"]
+
+    laid_out = export.lay_out([first, second])
+
+    assert [piece.name for piece in laid_out.pieces] == ["w0", "w1", "w1"]
+    assert laid_out.index == ({"w0": 0, "w1": 1}, {"w0": 0, "w1": 2})
+    assert len(laid_out.block) == 128 + 64
 
 
 def test_the_acceptance_test_is_written_as_plain_numbers() -> None:

@@ -38,7 +38,7 @@ class Networks:
         self.effects = effects
         self.built: list[networks.Choice] = []
         self.compared: list[tuple[int, int]] = []
-        self.deaths = 0
+        self.deaths = self.lost = 0
         self.differing: set[frozenset[Layer]] = set()
         self.afterwards: Callable[[], None] = lambda: None
 
@@ -56,6 +56,7 @@ class Networks:
     ) -> list[Standing]:
         if self.deaths:
             self.deaths -= 1
+            self.lost += 1
             raise DeviceError("it died")
         first, other = (self.new(network.weights) for network in pair)
         if other in self.differing:
@@ -120,7 +121,9 @@ def run(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ke
             tmp_path,
             interrupted or threading.Event(),
         )
-        return comparison.keep(searches, 1.0, deadline)
+        kept = comparison.keep(searches, 1.0, deadline)
+        assert comparison.device.held == made_up.lost  # type: ignore[attr-defined]
+        return kept
 
     return settle
 

@@ -313,7 +313,7 @@ def test_what_the_dynamic_loader_refuses_is_a_sentence(
     image[16] = 1  # an object file that was not linked
     manifest = replace(read_manifest(narrow_library), pieces=())
     with path.open("wb") as file:
-        artifact.write(file, bytes(image), b"", manifest)
+        artifact.write(file, [bytes(image)], b"", [manifest])
 
     for _ in range(2):
         with pytest.raises(ArtifactError) as caught:
