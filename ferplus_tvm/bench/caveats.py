@@ -15,6 +15,7 @@ _SPREAD = 1.15  # of an engine's turns
 _WIDE = 0.05  # of a ratio, from its middle to an end of its interval
 _ORDER = 0.05  # between the ratios with the one and the other engine first
 _FEW_CALLS = 200
+_RESTLESS = 0.1  # of the turns
 
 
 def of_machine(threads: Iterable[int], busy: float) -> Iterator[str]:
@@ -97,9 +98,14 @@ def of_rows(rows: Iterable[Row]) -> Iterator[str]:
                     f"{where}: the ratio to {ratio.peer} is {first:.2f} where ours came first and "
                     f"{second:.2f} where it came second: give more --seconds"
                 )
-        yield from (
-            f"{where}: {each.engine} never came to rest after a turn, and may have disturbed the "
-            "others: leave it out of --peers"
-            for each in row.engines
-            if not each.rests
-        )
+        for each in row.engines:
+            if each.restless > _RESTLESS * row.rounds:
+                yield (
+                    f"{where}: {each.engine} did not come to rest after {each.restless} turns, and "
+                    "may have disturbed the others: leave it out of --peers"
+                )
+            if not each.steady:
+                yield (
+                    f"{where}: {each.engine} was not steady when its warm-up ended: give more "
+                    "--seconds, and end other work"
+                )

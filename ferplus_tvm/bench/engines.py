@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,19 +122,24 @@ PEERS = ("onnxruntime", "openvino", "torch")
 AT_FLOAT32 = {"openvino": "openvino-float32"}
 """The same engine, made to work at float32 where its default is another precision."""
 
-_EXTRAS = {"onnxruntime": "bench", "openvino": "openvino", "torch": "torch"}
+NAMES = {"torch": "torch (eager)"}
+"""What a report calls a peer where that is more than its name."""
+
+_EXTRAS = {"openvino": "openvino", "torch": "torch"}
 
 
-def expect_installed(peer: str) -> None:
-    """See that a peer's package is there.
+def expect_installed(peers: Sequence[str]) -> None:
+    """See that the benchmark's own packages and the peers' are there.
 
     Raises
     ------
     MissingExtraError
-        If it is not.
+        If one is not.
     """
-    if importlib.util.find_spec(peer) is None:
-        raise MissingExtraError.of(f"measuring beside {peer}", _EXTRAS[peer])
+    for package in ("tvm", "onnx", "psutil", "packaging", "matplotlib", *peers):
+        if importlib.util.find_spec(package) is None:
+            extra = _EXTRAS.get(package, "bench")
+            raise MissingExtraError.of(f"the benchmark (no module {package})", extra)
 
 
 def open_engine(kind: str, path: str, threads: int, batch: int) -> Opened:

@@ -64,12 +64,24 @@ def _megahertz() -> float | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of a checkout that this package runs from, or None."""
+    """Return the commit of a checkout that this package runs from, or None.
+
+    It ends in ``-dirty`` where a file is not as the commit has it.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
+    asked = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
     try:
-        asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
         answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

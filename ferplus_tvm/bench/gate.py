@@ -17,7 +17,8 @@ class Change:
     slowdown
         0.05 where ours takes 5 % longer than it did, beside the same peer where there is one.
     least
-        the slowdown that is sure, by the confidence interval.
+        what the figures' noise leaves of it: with a peer by both confidence intervals, otherwise
+        by this run's fastest call beside the baseline's median.
     """
 
     what: str
@@ -28,8 +29,9 @@ class Change:
 def compare(now: Report, baseline: Report) -> list[Change]:
     """Return how the figures that both reports have changed.
 
-    With a peer in both, its time over ours is compared, which is the same on a faster or busier
-    machine of the kind; without one the median of a call, for which the CPU has to be the same.
+    With a peer in both, of the same version, its time over ours is compared, which changes less
+    with the machine's day than a time does; without one the median of a call, for which the CPU
+    has to be the same.
 
     Raises
     ------
@@ -50,13 +52,13 @@ def compare(now: Report, baseline: Report) -> list[Change]:
     if not changes:
         raise BenchError(
             "the baseline has no figure that this run has too: measure the same --batch, "
-            "--threads and --peers, or without peers on the same CPU"
+            "--threads and --peers, of the same versions, or without peers on the same CPU"
         )
     return changes
 
 
 def expect(changes: list[Change], most: float) -> None:
-    """See that nothing is surely slower than allowed; ``most`` is 0.05 for 5 %.
+    """See that nothing is slower than allowed, beyond noise; ``most`` is 0.05 for 5 %.
 
     Raises
     ------
@@ -68,14 +70,15 @@ def expect(changes: list[Change], most: float) -> None:
         worst = max(slower, key=lambda change: change.least)
         others = f", and {len(slower) - 1} more" if len(slower) > 1 else ""
         raise BenchError(
-            f"{worst.what} is {worst.slowdown:.1%} slower than the baseline (surely "
-            f"{worst.least:.1%}){others}: expected at most {most:.1%}; look for what changed, or "
+            f"{worst.what} is {worst.slowdown:.1%} slower than the baseline ({worst.least:.1%} "
+            f"beyond noise){others}: expected at most {most:.1%}; look for what changed, or "
             "keep this report as the new baseline"
         )
 
 
 def _by_peers(row: Row, before: Row) -> list[Change]:
     known = {ratio.peer: ratio for ratio in before.ratios}
+    versions = [{each.engine: each.version for each in one.engines} for one in (row, before)]
     return [
         Change(
             f"{_where(row)} beside {ratio.peer}",
@@ -83,7 +86,7 @@ def _by_peers(row: Row, before: Row) -> list[Change]:
             known[ratio.peer].low / ratio.high - 1,
         )
         for ratio in row.ratios
-        if ratio.peer in known
+        if ratio.peer in known and versions[0][ratio.peer] == versions[1][ratio.peer]
     ]
 
 

@@ -7,6 +7,7 @@ byte counts once as read and once as written, as STREAM counts (McCalpin, 1995).
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-_STEPS = 400_000  # of a multiply-add per accumulator
-_ACCUMULATORS = 10  # enough to hide the latency of one
+_STEPS = 200_000  # of a multiply-add per accumulator
 _MOVED = 64 << 20  # bytes of each thread in a call, by as many passes as it takes
 _REPEATS = 5
 _MEMORY = 128 << 20  # bytes that no usual cache holds
@@ -62,11 +62,14 @@ class Limits:
 def measure(threads: int) -> dict[str, Any]:
     """Return `Limits` as plain values; on the thread whose pool has so many threads."""
     sizes = caches()
-    memory = min(max(_MEMORY, 4 * max(sizes.values())), _MOST) // threads
+    sharing = min(threads, _sharing_the_last())
+    last = list(sizes)[-1]
     levels = []
     for name, nbytes in sizes.items():
-        shared = threads if name == "L3" else 1
-        levels.append(Level(name, nbytes, *_bandwidth(threads, nbytes // 4 // shared)))
+        own = nbytes // 4 // (sharing if name == last else 1)
+        levels.append(Level(name, nbytes, *_bandwidth(threads, own)))
+    # More than the caches hold: every thread's share of its own last one, four times.
+    memory = min(max(_MEMORY, 4 * sizes[last]) // sharing, _MOST // threads)
     levels.append(Level("memory", 0, *_bandwidth(threads, memory)))
     one, several = _peak(1), _peak(threads)
     return asdict(Limits(threads, one, several, tuple(levels)))
@@ -87,23 +90,38 @@ def caches() -> dict[str, int]:
     return dict(sorted((found or {"L1": 32 << 10, "L2": 512 << 10}).items()))
 
 
+def _sharing_the_last() -> int:
+    """Return how many CPUs share the last cache, where Linux tells it; otherwise all."""
+    shared = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/shared_cpu_map"))
+    try:
+        return shared[-1].read_text().replace(",", "").translate(_BITS).count("1")
+    except (OSError, IndexError):
+        return os.cpu_count() or 1
+
+
+_BITS = {ord(f"{digit:x}"): f"{digit:04b}" for digit in range(16)}
+
+
 def _peak(threads: int) -> float:
+    from ferplus_tvm import targets
     from ferplus_tvm.kernels import tensorir
 
     unit = _unit()
+    # Enough to hide the latency of one, and few enough to stay in registers.
+    many = 3 * targets.resolve("native").vector_unit.registers // 4
     with tensorir.function() as builder:
         x = tensorir.argument("x", (unit.lanes,))
-        y = tensorir.argument("y", (threads, _ACCUMULATORS, unit.lanes))
+        y = tensorir.argument("y", (threads, many, unit.lanes))
         sums = tensorir.flat(y)
         with tensorir.parallel(threads) as task:
-            tile = tensorir.RegisterTile(unit, _ACCUMULATORS, 1)
+            tile = tensorir.RegisterTile(unit, many, 1)
             with tensorir.serial(_STEPS):
                 tile.add(lambda row: x[row % unit.lanes], lambda vector: unit.load(x, 0))
-            for row in range(_ACCUMULATORS):
-                unit.store(sums, tile.result(row, 0), (task * _ACCUMULATORS + row) * unit.lanes)
-    seconds = _fastest(builder.get(), (unit.lanes,), (threads, _ACCUMULATORS, unit.lanes))
+            for row in range(many):
+                unit.store(sums, tile.result(row, 0), (task * many + row) * unit.lanes)
+    seconds = _fastest(builder.get(), (unit.lanes,), (threads, many, unit.lanes))
     lanes: int = unit.lanes
-    return 2.0 * _STEPS * _ACCUMULATORS * lanes * threads / seconds
+    return 2.0 * _STEPS * many * lanes * threads / seconds
 
 
 def _bandwidth(threads: int, working: int) -> tuple[float, float]:

@@ -10,20 +10,22 @@ from dataclasses import dataclass, field
 from ferplus_tvm import cpu
 
 _LOOPS = 10_000  # half a millisecond of plain Python, best of
-_TIMES = 5
+_TIMES = 20
 
 
 @dataclass
 class Watch:
     """Notes other processes' CPU time during turns, and how fast the CPU is between them.
 
-    others
-        CPUs that were busy with something else, in each turn, on those that this process may use.
+    others, wall
+        CPU seconds of others in all turns, on the CPUs that this process may use, and the turns'
+        own seconds.
     paces
         seconds of a fixed piece of work, once a round.
     """
 
-    others: list[float] = field(default_factory=list)
+    others: float = 0.0
+    wall: float = 0.0
     paces: list[float] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -33,8 +35,8 @@ class Watch:
     def end(self, engine: float) -> None:
         """Note where it ends; ``engine`` is the CPU time of the engine's process in it."""
         own = time.process_time() - self._own
-        wall = time.perf_counter() - self._start
-        self.others.append(max(0.0, (_busy() - self._busy - engine - own) / wall))
+        self.wall += time.perf_counter() - self._start
+        self.others += _busy() - self._busy - engine - own
 
     def pace(self) -> None:
         """Do the fixed piece of work."""
@@ -49,14 +51,12 @@ class Watch:
 
     @property
     def other_cpus(self) -> float:
-        """The mean over all turns; the system counts in hundredths of a second."""
-        return statistics.fmean(self.others) if self.others else 0.0
+        """CPUs that others kept busy, over all turns."""
+        return max(0.0, self.others / self.wall) if self.wall else 0.0
 
     @property
     def pace_change(self) -> float:
         """How much longer the fixed work took in slow minutes than in fast ones, as a ratio."""
-        if len(self.paces) < 5:
-            return 1.0
         deciles = statistics.quantiles(self.paces, n=10)
         return deciles[-1] / deciles[0]
 
@@ -74,7 +74,9 @@ def _busy() -> float:
     import psutil
 
     every = psutil.cpu_times(percpu=True)
-    allowed = [number for number in cpu.allowed() if number < len(every)]
+    allowed = cpu.allowed()
+    if allowed[-1] >= len(every):  # some CPUs are switched off, and numbers are none of the list
+        allowed = list(range(len(every)))
     kinds = ("user", "nice", "system", "irq", "softirq", "steal", "interrupt", "dpc")
     return sum(float(getattr(every[number], kind, 0.0)) for number in allowed for kind in kinds)
 

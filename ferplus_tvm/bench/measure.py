@@ -27,7 +27,7 @@ _DROPPED = 2  # calls that wake the threads and the caches up; one where calls t
 _LONG = 0.1  # seconds
 _STEADY = 1.05  # between two turns of a warm-up
 _WARM_UP = 6  # turns at most
-_FEWEST_ROUNDS = 4
+_FEWEST_ROUNDS = 6  # whose whole range is an interval of more than 95 %
 _SAME_MODEL = 1e-3  # of the largest score, beyond which two engines do not run the same model
 _LOWER_PRECISION = 0.5  # the same, where one of them works at another precision than float32
 
@@ -44,8 +44,10 @@ class EngineTime:
         of its scores from ours, relative to the largest score.
     turn_spread
         the 90th over the 10th percentile of its turns' medians: 1 where all turns are alike.
-    rests
-        whether its threads slept after every turn.
+    steady
+        whether its times had become steady before it was measured.
+    restless
+        the turns after which its threads went on working.
     """
 
     engine: str
@@ -59,7 +61,8 @@ class EngineTime:
     faces_per_second: float
     difference: float
     turn_spread: float
-    rests: bool
+    steady: bool
+    restless: int
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,17 @@ class Rounds:
     turns: list[list[tuple[int, np.ndarray[tuple[int], np.dtype[np.float64]]]]] = field(
         default_factory=list
     )
+    steady: list[bool] = field(default_factory=list)
 
     def take(self, seconds: float, progress: Callable[[float], None]) -> None:
         """Warm every engine up, and then measure for so long; report the share that is done."""
         start = time.perf_counter()
-        sizes = [self._warm_up(process) for process in self.processes]
+        sizes = []
+        for process in self.processes:
+            size, steady = self._warm_up(process)
+            sizes.append(size)
+            self.steady.append(steady)
+            process.restless = 0
         end = max(time.perf_counter(), start + seconds)
         for order in _orders(len(self.processes)):
             done = len(self.turns)
@@ -128,17 +137,22 @@ class Rounds:
             self.turns.append(taken)
             progress(min(1.0, (time.perf_counter() - start) / max(seconds, 1e-9)))
 
-    def _warm_up(self, process: EngineProcess) -> tuple[int, int]:
-        """Call an engine until its times are steady; return a turn's counted and dropped calls."""
+    def _warm_up(self, process: EngineProcess) -> tuple[tuple[int, int], bool]:
+        """Call an engine until its times are steady, if they become so.
+
+        Returns a turn's counted and dropped calls, and whether they did.
+        """
+        steady = False
         before = math.inf
         for _ in range(_WARM_UP):
-            taken, _ = process.turn(_CALLS[0], _DROPPED)
+            taken, _ = process.turn(_CALLS[0], 1)
             now = float(np.median(taken))
-            if max(now, before) <= _STEADY * min(now, before):
+            steady = max(now, before) <= _STEADY * min(now, before)
+            if steady:
                 break
             before = now
         calls = min(max(math.ceil(_TURN / now), _CALLS[0]), _CALLS[1])
-        return calls, 1 if now > _LONG else _DROPPED
+        return (calls, 1 if now > _LONG else _DROPPED), steady
 
 
 def measure(
@@ -156,7 +170,7 @@ def measure(
     BenchError
         If an engine ends, or answers as another model does.
     """
-    differences = [_difference(processes[0], process) for process in processes]
+    differences = [difference(processes[0], process) for process in processes]
     rounds = Rounds(processes)
     rounds.take(seconds, progress)
     calls = [
@@ -180,7 +194,9 @@ def measure(
         for engine in range(1, len(processes))
     ]
     times = []
-    for process, difference, turns in zip(processes, differences, by_engine, strict=True):
+    for process, apart, turns, steady in zip(
+        processes, differences, by_engine, rounds.steady, strict=True
+    ):
         low, high = np.percentile(turns, [10, 90])
         own = [call.seconds for call in calls if call.engine == process.label]
         median = float(np.median(own))
@@ -195,9 +211,10 @@ def measure(
                 samples.percentile(own, 90),
                 samples.percentile(own, 99),
                 batch / median,
-                difference,
+                apart,
                 round(float(high / low), 3),
-                process.rests,
+                steady,
+                process.restless,
             )
         )
     row = Row(
@@ -213,16 +230,23 @@ def measure(
     return row, calls
 
 
-def _difference(ours: EngineProcess, other: EngineProcess) -> float:
-    difference = check.relative_error(other.scores, ours.scores.astype(np.float64))
+def difference(ours: EngineProcess, other: EngineProcess) -> float:
+    """Return how far an engine's scores are off ours, relative to the largest.
+
+    Raises
+    ------
+    BenchError
+        If it is too far for the same model.
+    """
+    apart = check.relative_error(other.scores, ours.scores.astype(np.float64))
     most = _SAME_MODEL if other.precision == "float32" else _LOWER_PRECISION
-    if not difference <= most:
+    if not apart <= most:
         raise BenchError(
-            f"the scores of {other.name} differ from ours by {difference:.1e} of the largest one: "
+            f"the scores of {other.name} differ from ours by {apart:.1e} of the largest one: "
             f"expected at most {most:.0e}, so that both run the same model; give the library's own "
             "with --model"
         )
-    return difference
+    return apart
 
 
 def _orders(engines: int) -> Iterator[list[int]]:

@@ -42,8 +42,8 @@ def render(report: Report, pictures: Mapping[str, bytes]) -> str:
 
 def _body(report: Report, pictures: Mapping[str, bytes]) -> Iterator[str]:
     yield "<h1>ferplus_tvm beside other engines</h1>"
-    told = f"{report.date}, {report.environment['cpu']}, by <code>{escape(report.command)}</code>"
-    yield f"<p>{told}</p>"
+    told = f"{report.date}, {report.environment['cpu']}, by "
+    yield f"<p>{escape(told)}<code>{escape(report.command)}</code></p>"
     yield _list(text.verdicts(report.rows))
     if report.spoiled_by:
         yield '<div class="warnings"><p>What spoils these figures:</p>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from ferplus_tvm.bench.measure import Call, Row
 from ferplus_tvm.bench.report import LayersOf, Report
 from ferplus_tvm.errors import MissingExtraError
+
+NAMES = ("latency", "throughput", "threads", "layers")
+"""Of all plots; a report has those that it has figures for."""
 
 _OURS = "#c8502c"
 _OTHERS = ("#4a6fa5", "#7d9d5c", "#8d6a9f", "#777777", "#b0a030")
@@ -52,7 +56,7 @@ def draw(report: Report, calls: Sequence[Call]) -> dict[str, bytes]:
 
 def _colours(engines: Iterable[str]) -> dict[str, str]:
     ours, *others = dict.fromkeys(engines)
-    return {ours: _OURS, **dict(zip(others, _OTHERS, strict=False))}
+    return {ours: _OURS, **dict(zip(others, itertools.cycle(_OTHERS), strict=False))}
 
 
 def _latency(axes: Any, row: Row, calls: Sequence[Call]) -> None:
@@ -80,10 +84,22 @@ def _latency(axes: Any, row: Row, calls: Sequence[Call]) -> None:
 
 def _throughput(axes: Any, rows: Sequence[Row]) -> None:
     most = max(row.threads for row in rows)
-    _lines(axes, [row for row in rows if row.threads == most], lambda row: row.batch)
+    shown = [row for row in rows if row.threads == most]
+    for engine, colour in _colours(e.engine for row in shown for e in row.engines).items():
+        points = [
+            (r.batch, e.faces_per_second) for r in shown for e in r.engines if e.engine == engine
+        ]
+        axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=engine)
     axes.set(
-        xlabel="batch size", ylabel="faces a second", title=f"Throughput, {most} thread(s)", ylim=0
+        xlabel="batch size",
+        ylabel="faces a second",
+        title=f"Throughput, {most} thread(s)",
+        xscale="log",
+        xticks=sorted({row.batch for row in shown}),
+        ylim=0,
     )
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     _finish(axes)
 
 
@@ -101,20 +117,6 @@ def _threads(axes: Any, rows: Sequence[Row]) -> None:
         ylim=0,
     )
     _finish(axes)
-
-
-def _lines(axes: Any, rows: Sequence[Row], x: Callable[[Row], int]) -> None:
-    for engine, colour in _colours(e.engine for row in rows for e in row.engines).items():
-        points = [
-            (x(row), each.faces_per_second)
-            for row in rows
-            for each in row.engines
-            if each.engine == engine
-        ]
-        axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=engine)
-    axes.set(xscale="log", xticks=sorted({x(row) for row in rows}))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
 
 
 def _layers(axes: Any, of: LayersOf) -> None:

@@ -29,8 +29,8 @@ class EngineProcess:
         as the engine says itself.
     scores
         its answer to `engines.faces`.
-    rests
-        False once its threads went on working after a turn.
+    restless
+        turns after which its threads went on working.
     """
 
     def __init__(self, name: str, kind: str, path: str, threads: int, batch: int) -> None:
@@ -42,7 +42,7 @@ class EngineProcess:
             If it cannot be opened.
         """
         self.name = name
-        self.rests = True
+        self.restless = 0
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             child.python("-m", "ferplus_tvm.bench.worker"),
@@ -51,7 +51,7 @@ class EngineProcess:
             stderr=self._noise,
             text=True,
             encoding="utf-8",
-            env=child.environment(),
+            env=_environment(),
             # Ctrl-C at a terminal is for the command; it ends this process by closing it.
             start_new_session=os.name == "posix",
         )
@@ -71,6 +71,7 @@ class EngineProcess:
     def turn(self, calls: int, dropped: int) -> tuple[NDArray[np.float64], float]:
         """Return the seconds of so many calls in a row, and the CPU time of the whole turn."""
         told = self.ask("turn", calls=calls, dropped=dropped)
+        self.restless += not told["rests"]
         return np.array(told["seconds"]), float(told["cpu"])
 
     def ask(self, order: str, seconds: float = 0.0, **options: Any) -> dict[str, Any]:
@@ -82,10 +83,14 @@ class EngineProcess:
             If the process died, hangs, or cannot do it.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
-        if order in ("single_stream", "offline"):
-            options["seconds"] = seconds
-        late = threading.Timer(seconds + _PATIENCE, self._process.kill)
-        late.start()
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds + _PATIENCE, give_up)
+        timer.start()
         line = ""
         try:
             with contextlib.suppress(OSError):  # a broken pipe, told below
@@ -93,8 +98,13 @@ class EngineProcess:
                 self._process.stdin.flush()
                 line = self._process.stdout.readline()
         finally:
-            late.cancel()
-        if not line:
+            timer.cancel()
+        if late.is_set():
+            raise BenchError(
+                f"{self.name} did not answer within {seconds + _PATIENCE:.0f} s: leave it out of "
+                "--peers, or measure smaller batches"
+            )
+        if not line.endswith("\n"):  # nothing, or the beginning of an answer
             status = self._process.wait()
             self._noise.seek(0)
             said = last_line(Exception(self._noise.read().decode(errors="replace")))
@@ -106,7 +116,6 @@ class EngineProcess:
         if "error" in told:
             reason = f"{told['kind']}: {last_line(Exception(told['error']))}"
             raise BenchError(f"{self.name} cannot be measured ({reason}): leave it out of --peers")
-        self.rests = self.rests and bool(told["rests"])
         return told
 
     def close(self) -> None:
@@ -120,3 +129,9 @@ class EngineProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment, without what would have oneDNN compute in bfloat16."""
+    lower = ("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE")
+    return {name: value for name, value in child.environment().items() if name not in lower}

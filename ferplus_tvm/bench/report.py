@@ -7,13 +7,13 @@ docstrings say what they mean; ``docs/bench.md`` lists them.  Times are in secon
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ferplus_tvm.bench.cold import ColdStart
 from ferplus_tvm.bench.layers import LayerTime
@@ -76,7 +76,7 @@ class Report:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str | bytes, name: str) -> Report:
+    def from_json(cls, text: str | bytes, name: str) -> Self:
         """Read a report; ``name`` is what an error calls it.
 
         Raises
@@ -86,7 +86,7 @@ class Report:
         """
         try:
             told = json.loads(text)
-            form = told.pop("format")
+            form = told["format"]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             form = None
         if form is None:
@@ -96,40 +96,36 @@ class Report:
                 f"{name} has format {form}: expected {FORMAT}; measure it again with this version"
             )
         try:
-            return cls(
-                **{
-                    **told,
-                    "rows": tuple(_row(row) for row in told["rows"]),
-                    "scenarios": tuple(Outcome(**each) for each in told["scenarios"]),
-                    "cold": tuple(
-                        ColdStart(**{**each, "samples": tuple(each["samples"])})
-                        for each in told["cold"]
-                    ),
-                    "cold_ratios": tuple(Ratio(**each) for each in told["cold_ratios"]),
-                    "limits": tuple(
-                        Limits(**{**each, "levels": tuple(Level(**x) for x in each["levels"])})
-                        for each in told["limits"]
-                    ),
-                    "layers": tuple(
-                        LayersOf(
-                            **{**each, "layers": tuple(LayerTime(**x) for x in each["layers"])}
-                        )
-                        for each in told["layers"]
-                    ),
-                    "spoiled_by": tuple(told["spoiled_by"]),
-                }
+            made: Self = _of(
+                cls,
+                told,
+                rows=lambda each: _of(
+                    Row, each, engines=lambda x: _of(EngineTime, x), ratios=lambda x: _of(Ratio, x)
+                ),
+                scenarios=lambda each: _of(Outcome, each),
+                cold=lambda each: _of(ColdStart, each, samples=float),
+                cold_ratios=lambda each: _of(Ratio, each),
+                limits=lambda each: _of(Limits, each, levels=lambda x: _of(Level, x)),
+                layers=lambda each: _of(LayersOf, each, layers=lambda x: _of(LayerTime, x)),
+                spoiled_by=str,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BenchError(
-                f"{name} has other fields than a report of format {FORMAT} ({error}): measure it "
-                "again"
+                f"{name} lacks fields of a report of format {FORMAT} ({error}): measure it again"
             ) from error
+        return made
 
 
-def _row(told: dict[str, Any]) -> Row:
-    engines = tuple(EngineTime(**each) for each in told["engines"])
-    ratios = tuple(Ratio(**each) for each in told["ratios"])
-    return Row(**{**told, "engines": engines, "ratios": ratios})
+def _of(kind: type[Any], told: dict[str, Any], **lists: Callable[[Any], Any]) -> Any:
+    """Make a dataclass of what JSON tells; fields that a later version has added are left out.
+
+    ``lists`` reads the members of fields that are lists.
+    """
+    known = {field.name for field in fields(kind)}
+    values = {name: value for name, value in told.items() if name in known}
+    for name, read_one in lists.items():
+        values[name] = tuple(read_one(each) for each in told[name])
+    return kind(**values)
 
 
 def read(path: str | os.PathLike[str]) -> Report:
@@ -173,6 +169,8 @@ def write(folder: str | os.PathLike[str], report: Report, calls: Sequence[Call])
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
+        for name in plots.NAMES:
+            (place / f"{name}.png").unlink(missing_ok=True)  # of a report that had more figures
         for name, content in files:
             replace(place / name, content)
     except OSError as error:
@@ -184,9 +182,8 @@ def write(folder: str | os.PathLike[str], report: Report, calls: Sequence[Call])
 
 
 def _csv(calls: Iterable[Call]) -> bytes:
-    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(Call))
-        writer.writerows(astuple(call) for call in calls)
-        file.seek(0)
-        return file.read().encode()
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(field.name for field in fields(Call))
+    writer.writerows(astuple(call) for call in calls)
+    return file.getvalue().encode()

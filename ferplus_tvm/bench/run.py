@@ -19,6 +19,7 @@ from ferplus_tvm.bench.limits import Limits
 from ferplus_tvm.bench.measure import Call, Row, measure
 from ferplus_tvm.bench.process import EngineProcess
 from ferplus_tvm.bench.report import LayersOf, Report
+from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.manifest import Manifest
@@ -99,11 +100,11 @@ def bench(
         raise ValueError("batch_sizes, threads and seconds are to be positive")
     named = list(dict.fromkeys(peers))
     for peer in named:
-        if peer in engines.PEERS:
-            engines.expect_installed(peer)
-        elif not Path(peer).is_file():
+        if peer not in engines.PEERS and not Path(peer).is_file():
             raise ValueError(f"{peer!r} is no peer: expected {_or(engines.PEERS)}, or a library")
-    busy = load.before()
+    engines.expect_installed([peer for peer in named if peer in engines.PEERS])
+    needed = sorted({*sizes, 1}) if end_to_end or cold_start or form else sizes
+    busy, record = load.before(), environment.record()
 
     with ExitStack() as opened:
         folder = Path(
@@ -112,16 +113,11 @@ def bench(
                 tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True)
             )
         )
-        path, manifest = _library(library, model, sizes, folder, progress)
+        path, manifest = _library(library, model, needed, folder, progress)
         if set(named) & set(engines.PEERS):
             _write_model(model, path, manifest, folder)
         ours = Peer(engines.OURS, engines.OURS, str(path))
-        others = [
-            Peer(peer, peer, str(folder / _MODEL))
-            if peer in engines.PEERS
-            else Peer(Path(peer).name, engines.OURS, os.path.abspath(peer))
-            for peer in named
-        ]
+        others = _peers(named, str(folder / _MODEL))
         run = _Run([ours, *others], manifest, progress)
         for batch in sizes:
             for count in counts:
@@ -132,15 +128,15 @@ def bench(
         for count in counts if end_to_end else ():
             with run.opened(count, 1) as processes:
                 run.pictures(processes, count, seconds / len(counts))
-        if form is not None:
-            run.scenarios(scenarios.FORMS[form], counts[-1], sizes[-1])
         if cold_start:
             run.cold(counts[0])
+        if form is not None:
+            run.scenarios(scenarios.FORMS[form], counts[-1], sizes[-1])
 
         report = Report(
             datetime.datetime.now(datetime.UTC).date().isoformat(),
             command,
-            environment.record(),
+            record,
             _about(path, manifest),
             {"name": manifest.model_name, "sha256": manifest.model_sha256},
             tuple(run.rows),
@@ -151,7 +147,7 @@ def bench(
             tuple(run.layers),
             (
                 *caveats.of_machine(counts, busy),
-                *caveats.of_library(manifest, sizes),
+                *caveats.of_library(manifest, needed),
                 *caveats.of_rows(run.rows),
             ),
         )
@@ -159,6 +155,23 @@ def bench(
 
 
 _MODEL = "model.onnx"
+
+
+def _peers(named: Sequence[str], model: str) -> list[Peer]:
+    """Return peers, each under a name of its own."""
+    found: dict[str, Peer] = {}
+    for peer in named:
+        if peer in engines.PEERS:
+            found[peer] = Peer(engines.NAMES.get(peer, peer), peer, model)
+            continue
+        path = Path(peer).resolve()
+        name, number = path.name, 1
+        while name in found or name == engines.OURS:
+            number += 1
+            name = f"{path.name} ({number})"
+        if str(path) not in {each.path for each in found.values()}:
+            found[name] = Peer(name, engines.OURS, str(path))
+    return list(found.values())
 
 
 def _library(
@@ -224,7 +237,8 @@ class _Run:
         self.limits: dict[int, Limits] = {}
         self.outcomes: list[scenarios.Outcome] = []
         self.starts: list[cold.ColdStart] = []
-        self.start_ratios: list[Any] = []
+        self.start_ratios: list[Ratio] = []
+        self._programs: dict[str, cold.Program] = {}
 
     @contextmanager
     def opened(self, threads: int, batch: int) -> Iterator[list[EngineProcess]]:
@@ -235,10 +249,12 @@ class _Run:
                 self._progress(f"batch {batch}, {threads} thread(s): opening {peer.name}")
                 process = EngineProcess(peer.name, peer.kind, peer.path, threads, batch)
                 processes.append(stack.enter_context(process))
+                self._programs[process.label] = cold.Program(process.label, peer.kind, peer.path)
                 again = engines.AT_FLOAT32.get(peer.kind)
                 if again is not None and process.precision != "float32":
                     process = EngineProcess(again, again, peer.path, threads, batch)
                     processes.append(stack.enter_context(process))
+                    self._programs[again] = cold.Program(again, again, peer.path)
             yield processes
 
     def in_turns(
@@ -264,7 +280,8 @@ class _Run:
         labels = {
             process.label: process.ask("take_pictures", jpeg=jpeg)["label"] for process in processes
         }
-        if len(set(labels.values())) > 1:
+        exact = {process.label for process in processes if process.precision == "float32"}
+        if len({labels[name] for name in exact}) > 1:
             raise BenchError(
                 f"the engines see other emotions in the sample face ({labels}): expected the same; "
                 "give the library's own model with --model"
@@ -289,16 +306,21 @@ class _Run:
         """Run MLPerf's scenarios, each engine alone."""
         self._progress(f"SingleStream, {form.name} form")
         with self.opened(threads, 1) as processes:
-            self.outcomes += scenarios.single_stream(processes, threads, form)
+            outcomes, calls = scenarios.single_stream(processes, threads, form)
+            self.outcomes += outcomes
+            self.calls += calls
         self._progress(f"Offline, {form.name} form")
         with self.opened(threads, batch) as processes:
             self.outcomes += scenarios.offline(processes, threads, batch, form)
 
     def cold(self, threads: int) -> None:
         """Start new processes."""
-        files = {each.name: each.path for each in self._engines if each.name == each.kind}
+        programs = [each for each in self._programs.values() if each.kind in cold.PROGRAMS]
         self.starts, self.start_ratios = cold.measure(
-            files, threads, _COLD_RUNS, lambda share: self._progress(f"new processes: {share:.0%}")
+            programs,
+            threads,
+            _COLD_RUNS,
+            lambda share: self._progress(f"new processes: {share:.0%}"),
         )
 
 

@@ -9,12 +9,17 @@ and load generator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ferplus_tvm.bench import samples
+from ferplus_tvm.bench.measure import Call, difference
 from ferplus_tvm.bench.process import EngineProcess
-from ferplus_tvm.errors import BenchError
+
+_MARGIN = 1.1  # so that the query lasts as long as it should
 
 
 @dataclass(frozen=True)
@@ -55,18 +60,25 @@ class Outcome:
     seconds: float
 
 
-def single_stream(processes: Sequence[EngineProcess], threads: int, form: Form) -> list[Outcome]:
-    """Run SingleStream on engines that were opened for one face."""
-    outcomes = []
-    for process in processes:
-        told = process.ask("single_stream", form.seconds, queries=form.queries)
+def single_stream(
+    processes: Sequence[EngineProcess], threads: int, form: Form
+) -> tuple[list[Outcome], list[Call]]:
+    """Run SingleStream on engines that were opened for one face; return its raw samples too.
+
+    Raises
+    ------
+    BenchError
+        If an engine ends, or answers as another model does.
+    """
+    outcomes, calls = [], []
+    for at, process in enumerate(processes):
+        difference(processes[0], process)
+        told = process.ask(
+            "single_stream", form.seconds, duration=form.seconds, queries=form.queries
+        )
         latencies = told["seconds"]
         metric = samples.early_stopping_estimate(latencies, 90)
-        if metric is None:
-            raise BenchError(
-                f"{len(latencies)} queries are too few for the 90th percentile: expected "
-                f"{form.queries} or more; run it again, and report this"
-            )
+        assert metric is not None  # by the number of queries
         outcomes.append(
             Outcome(
                 "SingleStream",
@@ -79,27 +91,36 @@ def single_stream(processes: Sequence[EngineProcess], threads: int, form: Form) 
                 sum(latencies),
             )
         )
-    return outcomes
+        calls += [
+            Call("SingleStream", 1, threads, 0, at, process.label, call, seconds)
+            for call, seconds in enumerate(latencies)
+        ]
+    return outcomes, calls
 
 
 def offline(
     processes: Sequence[EngineProcess], threads: int, batch: int, form: Form
 ) -> list[Outcome]:
-    """Run Offline on engines that were opened for a batch size."""
+    """Run Offline on engines that were opened for a batch size.
+
+    As LoadGen's, the query is made as large as a rate that was measured before says.
+
+    Raises
+    ------
+    BenchError
+        If an engine ends, or answers as another model does.
+    """
     outcomes = []
     for process in processes:
-        told = process.ask("offline", form.seconds, faces=form.faces)
-        rate = told["faces"] / told["seconds"]
+        difference(processes[0], process)
+        taken, _ = process.turn(3, 1)
+        one = float(np.median(taken))
+        batches = math.ceil(max(form.faces / batch, _MARGIN * form.seconds / one))
+        seconds = process.ask("offline", 2 * batches * one, batches=batches)["seconds"]
+        rate = batches * batch / seconds
         outcomes.append(
             Outcome(
-                "Offline",
-                form.name,
-                process.label,
-                threads,
-                batch,
-                rate,
-                told["faces"],
-                told["seconds"],
+                "Offline", form.name, process.label, threads, batch, rate, batches * batch, seconds
             )
         )
     return outcomes

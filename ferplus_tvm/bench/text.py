@@ -62,7 +62,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
                 told = f"{ratio.peer} is {1 / ratio.ratio:.2f} times as fast as {OURS}"
                 sure = f"95 % interval {1 / ratio.high:.2f} to {1 / ratio.low:.2f}"
             else:
-                told = f"{OURS} and {ratio.peer} are as fast as each other"
+                told = f"no difference is shown between {OURS} and {ratio.peer}"
             found.append(f"{where}: {told} ({sure})")
     return found
 
@@ -74,15 +74,13 @@ def evidence(rows: Iterable[Row]) -> list[str]:
         where = f"{_WAYS[row.way]}batch {row.batch}, {row.threads} thread(s)"
         peers = {each.engine: each for each in row.engines}
         for ratio in row.ratios:
-            told = (
-                f"{where}: the scores of {ratio.peer} differ by {peers[ratio.peer].difference:.0e}"
+            apart = f"{peers[ratio.peer].difference:.0e}"
+            orders = [f"{each:.2f}" for each in (ratio.ours_first, ratio.peer_first) if each]
+            found.append(
+                f"{where}: the scores of {ratio.peer} differ by {apart} of the largest; the ratio "
+                f"is {' with ours first, '.join(orders)} with {ratio.peer} first, of {ratio.pairs} "
+                "pairs"
             )
-            if ratio.ours_first is not None and ratio.peer_first is not None:
-                told += (
-                    f" of the largest; with ours first the ratio is {ratio.ours_first:.2f}, with "
-                    f"{ratio.peer} first {ratio.peer_first:.2f}, of {ratio.pairs} pairs"
-                )
-            found.append(told)
     return found
 
 
@@ -115,33 +113,23 @@ def scenarios(outcomes: Sequence[Outcome]) -> Table:
 def cold(starts: Sequence[ColdStart], ratios: Sequence[Ratio]) -> Table:
     """Return the table of new processes."""
     header: tuple[str, ...] = (
-        "engine",
-        "first answer",
-        "import",
-        "open",
-        "answer",
-        "own memory",
-        "resident",
-        "packages",
-        "model",
-        "ratio",
+        *("engine", "threads", "first answer", "import", "open", "answer"),
+        *("written", "private", "resident", "packages", "model", "ratio"),
     )
     known = {ratio.peer: _with_interval(ratio) for ratio in ratios}
-    cells: list[tuple[str, ...]] = [
-        (
-            each.engine,
-            *(
-                f"{seconds:.3f} s"
-                for seconds in (each.seconds, each.importing, each.opening, each.answering)
-            ),
-            _megabytes(each.own_memory),
-            _megabytes(each.resident_memory),
-            _megabytes(each.installed),
-            _megabytes(each.model),
-            known.get(each.engine, ""),
+    cells: list[tuple[str, ...]] = []
+    for each in starts:
+        seconds = (each.seconds, each.importing, each.opening, each.answering)
+        memory = (each.written_memory, each.private_memory, each.resident_memory)
+        cells.append(
+            (
+                each.engine,
+                str(each.threads),
+                *(f"{part:.3f} s" for part in seconds),
+                *(_megabytes(part) for part in (*memory, each.installed, each.model)),
+                known.get(each.engine, ""),
+            )
         )
-        for each in starts
-    ]
     return header, cells
 
 
@@ -196,5 +184,5 @@ def _milliseconds(seconds: float | None) -> str:
     return "too few" if seconds is None else f"{1e3 * seconds:.2f}"
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"
+def _megabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e6:.0f} MB"

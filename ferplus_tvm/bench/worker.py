@@ -53,24 +53,22 @@ class Worker:
             seconds.append(time.perf_counter() - start)
         return {"seconds": seconds[dropped:]}
 
-    def single_stream(self, seconds: float, queries: int) -> dict[str, Any]:
-        """Call again and again, for so long and so often at least; return every call's seconds."""
+    def single_stream(self, duration: float, queries: int) -> dict[str, Any]:
+        """Call again and again, so many seconds and so often at least; return every call's."""
         latencies: list[float] = []
-        end = time.perf_counter() + seconds
+        end = time.perf_counter() + duration
         while len(latencies) < queries or time.perf_counter() < end:
             start = time.perf_counter()
             self._call()
             latencies.append(time.perf_counter() - start)
         return {"seconds": latencies}
 
-    def offline(self, seconds: float, faces: int) -> dict[str, Any]:
-        """Take one query of so many faces, and of so many more as last so long."""
-        batch, done = len(self._faces), 0
+    def offline(self, batches: int) -> dict[str, Any]:
+        """Take one query of so many batches of faces."""
         start = time.perf_counter()
-        while done < faces or time.perf_counter() - start < seconds:
+        for _ in range(batches):
             self._call()
-            done += batch
-        return {"faces": done, "seconds": time.perf_counter() - start}
+        return {"seconds": time.perf_counter() - start}
 
     def layers(self, calls: int) -> dict[str, Any]:
         """Return the seconds of each kernel in each call of our own engine."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +74,8 @@ def bench(
     sizes = parse_batch_sizes(batch)
     counts = None if threads is None else _numbers(threads)
     most = _percent(max_slowdown)
+    if not seconds > 0:  # not a number
+        raise typer.BadParameter(f"--seconds is {seconds}: expected a number above 0")
     from ferplus_tvm.bench import gate as gates
     from ferplus_tvm.bench import report as reports
     from ferplus_tvm.bench.engines import PEERS
@@ -99,13 +103,13 @@ def bench(
             command=_command(sys.argv),
             progress=progress,
         )
-    written = [] if out is None else reports.write(out, report, calls)
     if as_json:
         typer.echo(report.to_json(), nl=False)
     else:
         _print(report)
-        if written:
-            typer.echo(f"\nreport: {out}, with {', '.join(path.name for path in written)}")
+    if out is not None:
+        written = reports.write(out, report, calls)
+        typer.echo(f"report: {out}, with {', '.join(path.name for path in written)}", err=True)
     if baseline is not None:
         changes = gates.compare(report, baseline)
         for change in changes:
@@ -169,13 +173,15 @@ def _percent(text: str) -> float:
 
 def _command(arguments: list[str]) -> str:
     """Return the command line without paths, which are nobody's business."""
-    return " ".join(["ferplus-tvm", *(_without_folders(word) for word in arguments[1:])])
-
-
-def _without_folders(word: str) -> str:
-    name, equals, value = word.rpartition("=")
-    parts = [part.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] for part in value.split(",")]
-    return f"{name}{equals}{','.join(parts)}"
+    words = []
+    before = ""
+    for word in arguments[1:]:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        values = value.split(",") if "--peers" in (before, option) else [value]
+        names = (os.path.basename(each.rstrip(r"\/")) for each in values)
+        words.append(option + equals + ",".join(names))
+        before = word
+    return shlex.join(["ferplus-tvm", *words])
 
 
 @contextmanager
@@ -194,7 +200,14 @@ def _shown() -> Iterator[Callable[[str], None]]:
         yield line
         return
     from rich.console import Console
+    from rich.progress import Progress, TextColumn
 
-    console = Console(stderr=True)
-    with console.status("starting") as status:
-        yield status.update
+    # Drawn only when there is news, between two rounds: a spinner would take part in the turns.
+    with Progress(
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,
+    ) as shown:
+        task = shown.add_task("starting")
+        yield lambda doing: shown.update(task, description=doing, refresh=True)

@@ -17,7 +17,7 @@ from tests.artifacts import assert_sentence
 def report(ratio: float, spread: float = 0.01, seconds: float = 1.0, cpu: str = "a CPU") -> Report:
     """A report of one row: ours, and a peer that takes so much longer."""
     ours = EngineTime(
-        "ferplus_tvm", "1", "float32", 300, seconds, seconds, None, None, 1, 0, 1, True
+        "ferplus_tvm", "1", "float32", 300, seconds, seconds, None, None, 1, 0, 1, True, 0
     )
     other = replace(ours, engine="other", p50=ratio * seconds)
     told = Ratio("other", ratio, ratio * (1 - spread), ratio * (1 + spread), ratio, ratio, 30)
@@ -45,6 +45,16 @@ def test_what_the_noise_may_explain_passes() -> None:
 
 def test_a_slower_machine_is_no_slowdown_beside_a_peer() -> None:
     gate.expect(gate.compare(report(3.0, seconds=2.0), report(3.0)), 0.05)
+
+
+def test_a_peer_of_another_version_is_no_measure() -> None:
+    baseline, now = report(3.0), report(2.0)
+    ours, other = now.rows[0].engines
+    newer = replace(now.rows[0], engines=(ours, replace(other, version="2")))
+    gate.expect(gate.compare(replace(now, rows=(newer,)), baseline), 0.05)  # by its own time
+    elsewhere = replace(now, rows=(newer,), environment={"cpu": "another CPU"})
+    with pytest.raises(BenchError, match="of the same versions"):
+        gate.compare(elsewhere, baseline)
 
 
 def alone(whole: Report) -> Report:

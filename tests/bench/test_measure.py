@@ -19,6 +19,7 @@ class Made(EngineProcess):
     """An engine of a known time a call, in a machine that gets slower and slower."""
 
     turns: list[str]
+    tired = False
 
     def __init__(
         self,
@@ -30,13 +31,14 @@ class Made(EngineProcess):
     ) -> None:
         self.name, self.seconds, self.precision, self.version = name, seconds, precision, "1.0"
         self.scores = np.full((1, 8), scores, np.float32)
-        self.rests = True
+        self.restless = 0
         self.turns = turns
 
     def turn(self, calls: int, dropped: int) -> tuple[Any, float]:
         self.turns.append(self.name)
         assert dropped >= 1
         slower = 1 + 0.01 * len(self.turns)
+        self.restless += self.tired
         return np.full(calls, self.seconds * slower), 0.0
 
     def close(self) -> None:
@@ -48,7 +50,7 @@ def test_every_engine_is_as_often_before_as_behind_every_other(engines: int) -> 
     turns: list[str] = []
     made = [Made(f"engine{at}", 1e-3 * (at + 1), turns) for at in range(engines)]
     row, calls = measure(made, 1, 1, 0.05, lambda share: None)
-    assert row.rounds >= 4 and row.rounds % 2 == 0
+    assert row.rounds >= 6 and row.rounds % 2 == 0
     for ratio, at in zip(row.ratios, range(1, engines), strict=True):
         # A round is slower at its end, which hurts whom it will: the order cancels that.
         assert ratio.ratio == pytest.approx(at + 1, rel=0.02)
@@ -94,11 +96,22 @@ def test_another_precision_is_named_and_its_difference_told() -> None:
 
 def test_too_few_calls_and_a_restless_engine_are_told() -> None:
     made = [Made("ours", 1e-3, []), Made("other", 1e-3, [])]
-    made[1].rests = False
+    made[1].tired = True
     row, _ = measure(made, 1, 1, 0.0, lambda share: None)
     told = " ".join(caveats.of_rows([row]))
     assert "calls of an engine are few" in told and "--seconds" in told
-    assert "other never came to rest" in told
+    assert "other did not come to rest" in told
+
+
+def test_an_engine_that_never_gets_steady_is_told() -> None:
+    class Wild(Made):
+        def turn(self, calls: int, dropped: int) -> tuple[Any, float]:
+            self.seconds *= 0.8
+            return super().turn(calls, dropped)
+
+    row, _ = measure([Made("ours", 1e-3, []), Wild("other", 1e-3, [])], 1, 1, 0.0, lambda _: None)
+    assert [each.steady for each in row.engines] == [True, False]
+    assert "other was not steady" in " ".join(caveats.of_rows([row]))
 
 
 def test_other_load_and_too_many_threads_are_told() -> None:

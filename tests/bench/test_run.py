@@ -89,19 +89,23 @@ def test_layers_are_those_of_the_library(measured: Measured, narrow_library: Pat
         own = [kernel for kernel in kernels if kernel.batch == each.batch]
         assert [layer.algorithm for layer in each.layers] == [kernel.algorithm for kernel in own]
         assert sum(layer.share for layer in each.layers) == pytest.approx(1)
-        assert 0 < each.of_limit < 1
+        assert each.of_limit > 0
 
 
-def test_the_machine_does_more_with_registers_than_from_memory(measured: Measured) -> None:
+def test_what_the_machine_can_do_is_told_for_each_level_of_memory(measured: Measured) -> None:
     report, _ = measured
     assert [each.threads for each in report.limits] == [1, 2]
     for each in report.limits:
-        assert each.one_core > 1e8 and each.all_threads > 0.5 * each.one_core
+        assert each.one_core > 1e8 and each.all_threads > 1e8
         assert each.levels[-1].name == "memory" and each.levels[-1].bytes == 0
-        assert each.levels[0].read > each.levels[-1].read
-        assert each.reading(1 << 40) == each.levels[-1].read
-        assert each.reading(1 << 10) == each.levels[0].read
-    assert set(limits.caches()) == {level.name for level in report.limits[0].levels[:-1]}
+        assert all(level.read > 0 and level.copy > 0 for level in each.levels)
+        assert {level.name: level.bytes for level in each.levels[:-1]} == limits.caches()
+
+
+def test_weights_come_from_the_smallest_level_that_holds_them() -> None:
+    levels = (Level("L1", 100, 9.0, 1.0), Level("L2", 1000, 5.0, 1.0), Level("memory", 0, 2.0, 1.0))
+    made_up = Limits(1, 1.0, 1.0, levels)
+    assert [made_up.reading(nbytes) for nbytes in (10, 100, 600, 700, 10**9)] == [9, 5, 5, 2, 2]
 
 
 def test_a_cold_start_tells_time_memory_and_what_is_installed(
@@ -110,12 +114,15 @@ def test_a_cold_start_tells_time_memory_and_what_is_installed(
     report, _ = measured
     ours, other = report.cold
     assert (ours.engine, other.engine) == ("ferplus_tvm", "onnxruntime")
+    assert (ours.threads, other.threads) == (1, 1)
     for each in (ours, other):
         assert 0 < each.seconds < 60 and len(each.samples) == 10
         parts = (each.importing, each.opening, each.answering)
         assert all(part > 0 for part in parts) and sum(parts) < each.seconds
-        assert 1e6 < each.own_memory <= each.resident_memory
-        assert each.installed > 1e6
+        assert 1e6 < each.private_memory <= each.resident_memory
+        if each.written_memory is not None:
+            assert 1e6 < each.written_memory <= each.resident_memory
+        assert each.installed is not None and each.installed > 1e6
     assert ours.model == narrow_library.stat().st_size
     assert report.cold_ratios[0].peer == "onnxruntime"
 
@@ -148,9 +155,10 @@ def test_the_page_needs_no_other_file_and_shows_the_verdicts(
 def test_a_report_names_no_host_no_user_and_no_path(measured: Measured, tmp_path: Path) -> None:
     report, calls = measured
     reports.write(tmp_path, report, calls)
-    for name in ("bench.json", "calls.csv"):
-        written = (tmp_path / name).read_text()
-        assert not re.search(rf"\b{re.escape(platform.node())}\b", written)
+    host = platform.node()
+    for name in ("bench.json", "calls.csv", "index.html"):
+        written = re.sub(r"base64,[^\"]*", "", (tmp_path / name).read_text())
+        assert not host or not re.search(rf"\b{re.escape(host)}\b", written)
         assert str(Path.home()) not in written
         assert not re.search(r"/(tmp|home|usr|work)\b", written)
     user = getpass.getuser()
@@ -163,7 +171,6 @@ def test_what_spoils_it_is_said(measured: Measured) -> None:
     report, _ = measured
     told = " ".join(report.spoiled_by)
     assert "kernels are not tuned" in told  # the narrow network has no log
-    assert "calls of an engine are few" in told  # in a second
     for sentence in report.spoiled_by:
         assert_sentence(sentence)
 
@@ -174,22 +181,45 @@ def test_the_terminal_says_who_is_faster(measured: Measured) -> None:
     assert len(verdicts) == len(report.rows)
     for row, verdict in zip(report.rows, verdicts, strict=True):
         assert f"batch {row.batch}, {row.threads} thread(s)" in verdict
-        assert "times as fast as" in verdict or "as fast as each other" in verdict
+        assert "times as fast as" in verdict or "no difference is shown" in verdict
     (row, *_) = report.rows
     (ratio,) = row.ratios
     slower = replace(row, ratios=(replace(ratio, ratio=0.5, low=0.45, high=0.55),))
     assert "onnxruntime is 2.00 times as fast as ferplus_tvm" in text.verdicts([slower])[0]
     unsure = replace(row, ratios=(replace(ratio, ratio=1.1, low=0.9, high=1.3),))
-    assert "as fast as each other" in text.verdicts([unsure])[0]
+    assert "no difference is shown" in text.verdicts([unsure])[0]
 
 
-def test_another_library_is_a_peer(narrow_library: Path, narrow_model: Path) -> None:
-    other = narrow_library.with_name("peer.so")
-    other.write_bytes(narrow_library.read_bytes())
+def test_other_libraries_are_peers_also_of_the_same_name(
+    narrow_library: Path, tmp_path: Path
+) -> None:
+    copies = [tmp_path / folder / "peer.so" for folder in ("one", "two")]
+    for copy in copies:
+        copy.parent.mkdir()
+        copy.write_bytes(narrow_library.read_bytes())
+    again = tmp_path / "one" / ".." / "one" / "peer.so"
     report, _ = bench(
-        narrow_library, narrow_model, peers=[str(other)], batch_sizes=[1], threads=[1], seconds=0.1
+        narrow_library, peers=map(str, [*copies, again]), batch_sizes=[1], threads=[1], seconds=0.1
     )
-    assert [each.engine for each in report.rows[0].engines] == ["ferplus_tvm", "peer.so"]
+    names = ["ferplus_tvm", "peer.so", "peer.so (2)"]
+    assert [each.engine for each in report.rows[0].engines] == names
+    assert [each.peer for each in report.rows[0].ratios] == names[1:]
+
+
+def test_a_library_without_batch_1_is_said_to_be_measured_with_another(
+    other_library: Path, narrow_model: Path
+) -> None:
+    report, _ = bench(
+        other_library,
+        narrow_model,
+        peers=[],
+        batch_sizes=[2],
+        threads=[1],
+        seconds=0.1,
+        end_to_end=True,
+    )
+    assert [(row.way, row.batch) for row in report.rows] == [("scores", 2), ("jpeg", 1)]
+    assert "holds no batch size 1" in " ".join(report.spoiled_by)
 
 
 def test_mlperf_scenarios_have_their_names_and_metrics(
@@ -201,7 +231,7 @@ def test_mlperf_scenarios_have_their_names_and_metrics(
     assert (full.seconds, full.faces) == (600, 24_576)  # MLPerf's own
     shorter = replace(scenarios.FORMS["short"], seconds=0.2)
     monkeypatch.setitem(scenarios.FORMS, "short", shorter)
-    report, _ = bench(
+    report, calls = bench(
         narrow_library,
         narrow_model,
         batch_sizes=[2],
@@ -214,7 +244,9 @@ def test_mlperf_scenarios_have_their_names_and_metrics(
     assert found == [(s, engine) for s in ("SingleStream", "Offline") for engine in both]
     for each in report.scenarios:
         if each.scenario == "SingleStream":
-            assert each.count >= 64 and each.batch == 1 and 0 < each.metric < 1
+            own = [c.seconds for c in calls if (c.way, c.engine) == (each.scenario, each.engine)]
+            assert each.count == len(own) >= 64 and each.batch == 1 and each.seconds > 0.1
+            assert sorted(own)[int(0.9 * len(own)) - 1] <= each.metric <= max(own)
         else:
             assert each.count >= 1024 and each.metric == pytest.approx(each.count / each.seconds)
 
@@ -228,10 +260,21 @@ def test_a_library_of_another_model_is_refused(narrow_library: Path) -> None:
 def test_a_peer_that_is_not_installed_tells_the_pip_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for peer, extra in (("torch", "torch"), ("openvino", "openvino"), ("onnxruntime", "bench")):
+    find = importlib.util.find_spec
+    for package, extra in (
+        ("torch", "torch"),
+        ("openvino", "openvino"),
+        ("onnxruntime", "bench"),
+        ("matplotlib", "bench"),
+        ("psutil", "bench"),
+    ):
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, gone=package: None if name == gone else find("json"),
+        )
         with pytest.raises(MissingExtraError, match=rf"pip install 'ferplus_tvm\[{extra}\]'"):
-            engines.expect_installed(peer)
+            engines.expect_installed(engines.PEERS)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +310,8 @@ def test_what_is_no_report_is_refused(tmp_path: Path, measured: Measured) -> Non
         ("", "no report"),
         ("[1]", "no report"),
         (report.to_json().replace('"format": 1', '"format": 9'), "format 9"),
-        (report.to_json().replace('"of_limit"', '"limit"'), "other fields"),
+        (report.to_json().replace('"of_limit"', '"limit"'), "lacks fields"),
+        ('{"format": 1, "rows": 3}', "lacks fields"),
     ):
         path.write_text(content)
         with pytest.raises(BenchError) as caught:
@@ -275,6 +319,33 @@ def test_what_is_no_report_is_refused(tmp_path: Path, measured: Measured) -> Non
         assert_sentence(str(caught.value), part)
     with pytest.raises(BenchError, match="cannot be read"):
         reports.read(tmp_path / "absent.json")
+
+
+def test_fields_that_a_later_version_adds_are_left_out(measured: Measured, tmp_path: Path) -> None:
+    report, _ = measured
+    told = json.loads(report.to_json())
+    told["later"] = 1
+    told["rows"][0]["later"] = told["rows"][0]["engines"][0]["later"] = [1]
+    (tmp_path / "bench.json").write_text(json.dumps(told))
+    assert reports.read(tmp_path / "bench.json") == report
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bench", "/home/a/lr=0.1/x y.so"], "bench 'x y.so'"),
+        (["bench", "--out=/home/a/report/", "x.so"], "bench --out=report x.so"),
+        (["bench", "--peers", "onnxruntime,/home/a/b.so"], "bench --peers onnxruntime,b.so"),
+        (["bench", "--peers=/home/a/b.so,torch"], "bench --peers=b.so,torch"),
+        (["bench", "/home/a,b/x.so", "--batch", "1,8"], "bench x.so --batch 1,8"),
+    ],
+)
+def test_the_command_is_told_without_folders(words: list[str], told: str) -> None:
+    from ferplus_tvm.cli.bench import _command
+
+    shown = _command(["/usr/bin/ferplus-tvm", *words])
+    assert "/" not in shown and "home" not in shown
+    assert shown == f"ferplus-tvm {told}"
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(
@@ -327,6 +398,7 @@ def test_the_command_prints_a_table_and_the_gate_decides(
         ["--threads", "0"],
         ["--batch", "0"],
         ["--seconds", "0"],
+        ["--seconds", "nan"],
         ["--max-slowdown", "much"],
         ["--mlperf", "long"],
     ],
