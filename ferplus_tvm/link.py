@@ -87,7 +87,7 @@ def require_linker(target: ResolvedTarget) -> list[str]:
 
 
 def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
-    """Link ``objects`` into the shared library ``output``.
+    """Link ``objects`` into the shared library ``output``, or into one object.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
         If no compiler is found, or it fails (with the last line of substance that it said).
     """
     command = require_linker(target)
-    options = ["-shared", "-fPIC"]
+    options = ["-shared", "-fPIC"] if target.loadable else ["-r", "-nostdlib"]
     if system_of(target.triple) == "darwin":
         options += ["-undefined", "dynamic_lookup"]  # TVM's functions come from the process
     try:

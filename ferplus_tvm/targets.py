@@ -20,6 +20,7 @@ class NamedTarget:
     llvm_cpu: str
     hardware: str
     system: str = "linux"
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def triple(self) -> str:
@@ -48,6 +49,13 @@ NAMED = {
         NamedTarget("cortex-a72", "aarch64", "cortex-a72", "Raspberry Pi 4"),
         NamedTarget("cortex-a76", "aarch64", "cortex-a76", "Raspberry Pi 5"),
         NamedTarget("apple-m1", "aarch64", "apple-m1", "Apple M1 and later, macOS", "darwin"),
+        NamedTarget(
+            "riscv64",
+            "riscv64",
+            "generic-rv64",
+            "64-bit RISC-V Linux (RV64GC), as an object file",
+            options=(("mabi", "lp64d"), ("mattr", ["+m", "+a", "+f", "+d", "+c"])),
+        ),
     )
 }
 
@@ -117,10 +125,19 @@ class ResolvedTarget:
         return replace(unit, half=unit.half or "f16c" in self.features)
 
     @property
+    def loadable(self) -> bool:
+        """Whether there is a ``libtvm_runtime`` that loads libraries; otherwise objects are made.
+
+        TVM's wheels are for x86-64 and aarch64.
+        """
+        return self.arch in ("x86_64", "aarch64")
+
+    @property
     def runs_here(self) -> bool:
         """Whether this machine can run what is compiled for the target."""
         return (
-            self.arch == cpu.architecture()
+            self.loadable
+            and self.arch == cpu.architecture()
             and system_of(self.triple) == cpu.system()
             and self.features <= cpu.features()
         )
@@ -157,9 +174,8 @@ def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
         return _native()
     if text in NAMED:
         named = NAMED[text]
-        return _from_config(
-            named.name, {"kind": "llvm", "mcpu": named.llvm_cpu, "mtriple": named.triple}
-        )
+        config = {"kind": "llvm", "mcpu": named.llvm_cpu, "mtriple": named.triple}
+        return _from_config(named.name, config | dict(named.options))
     close = difflib.get_close_matches(text, ["native", *NAMED], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise TargetError(

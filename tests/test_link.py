@@ -133,7 +133,8 @@ def test_no_compiler_is_an_error_that_says_what_to_install(
     target = targets.resolve(name)
     message = fails(target, tmp_path / "out.so")
     assert f"links for {target.arch} ({target.triple}) was found" in message
-    assert "install gcc or clang" in message
+    native = target.arch == cpu.architecture()
+    assert ("install gcc or clang" if native else f"install g++-{target.arch}-linux-gnu") in message
     assert "pip install ziglang" in message
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 _STEPS = 200_000  # of a multiply-add per accumulator
 _MOVED = 64 << 20  # bytes of each thread in a call, by as many passes as it takes
-_REPEATS = 5
+_LASTING = 0.5  # seconds of calls: threads may share a core for the first tenths of a second
 _MEMORY = 128 << 20  # bytes that no usual cache holds
 _MOST = 1 << 30
 
@@ -107,21 +107,23 @@ def _peak(threads: int) -> float:
     from ferplus_tvm.kernels import tensorir
 
     unit = _unit()
-    # Enough to hide the latency of one, and few enough to stay in registers.
-    many = 3 * targets.resolve("native").vector_unit.registers // 4
+    # Enough accumulators to hide the latency of a multiply-add, all of them different sums, and
+    # with what they multiply few enough to stay in registers.
+    rows, vectors = (4, 5) if targets.resolve("native").vector_unit.registers >= 32 else (3, 3)
+    size = rows * vectors * unit.lanes
     with tensorir.function() as builder:
-        x = tensorir.argument("x", (unit.lanes,))
-        y = tensorir.argument("y", (threads, many, unit.lanes))
-        sums = tensorir.flat(y)
+        x = tensorir.argument("x", (vectors * unit.lanes,))
+        y = tensorir.argument("y", (threads * size,))
         with tensorir.parallel(threads) as task:
-            tile = tensorir.RegisterTile(unit, many, 1)
+            tile = tensorir.RegisterTile(unit, rows, vectors)
             with tensorir.serial(_STEPS):
-                tile.add(lambda row: x[row % unit.lanes], lambda vector: unit.load(x, 0))
-            for row in range(many):
-                unit.store(sums, tile.result(row, 0), (task * many + row) * unit.lanes)
-    seconds = _fastest(builder.get(), (unit.lanes,), (threads, many, unit.lanes))
-    lanes: int = unit.lanes
-    return 2.0 * _STEPS * many * lanes * threads / seconds
+                tile.add(lambda row: x[row], lambda vector: unit.load(x, vector * unit.lanes))
+            for row in range(rows):
+                for vector in range(vectors):
+                    at = task * size + (row * vectors + vector) * unit.lanes
+                    unit.store(y, tile.result(row, vector), at)
+    seconds = _fastest(builder.get(), (vectors * unit.lanes,), (threads * size,))
+    return float(2.0 * _STEPS * size * threads / seconds)
 
 
 def _bandwidth(threads: int, working: int) -> tuple[float, float]:
@@ -180,7 +182,8 @@ def _fastest(function: Any, *shapes: tuple[int, ...]) -> float:
         kernel = tvm.compile(function, target=targets.resolve("native").tvm_target())["main"]
     tensors = [tvm_ffi.from_dlpack(_aligned(shape)) for shape in shapes]
     best = float("inf")
-    for _ in range(_REPEATS):
+    end = time.perf_counter() + _LASTING
+    while time.perf_counter() < end:
         start = time.perf_counter()
         kernel(*tensors)
         best = min(best, time.perf_counter() - start)

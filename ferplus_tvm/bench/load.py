@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ferplus_tvm import cpu
 
 _LOOPS = 10_000  # half a millisecond of plain Python, best of
-_TIMES = 20
+_TIMES = 5
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Watch:
         CPU seconds of others in all turns, on the CPUs that this process may use, and the turns'
         own seconds.
     paces
-        seconds of a fixed piece of work, once a round.
+        seconds of a fixed piece of work, after each of our own turns, where they were.
     """
 
     others: float = 0.0
@@ -38,17 +38,6 @@ class Watch:
         self.wall += time.perf_counter() - self._start
         self.others += _busy() - self._busy - engine - own
 
-    def pace(self) -> None:
-        """Do the fixed piece of work."""
-        best = float("inf")
-        for _ in range(_TIMES):
-            start = time.perf_counter()
-            total = 0
-            for number in range(_LOOPS):
-                total += number
-            best = min(best, time.perf_counter() - start)
-        self.paces.append(best)
-
     @property
     def other_cpus(self) -> float:
         """CPUs that others kept busy, over all turns."""
@@ -59,6 +48,18 @@ class Watch:
         """How much longer the fixed work took in slow minutes than in fast ones, as a ratio."""
         deciles = statistics.quantiles(self.paces, n=10)
         return deciles[-1] / deciles[0]
+
+
+def pace() -> float:
+    """Return the seconds of a fixed piece of work, plain Python: how fast this CPU is now."""
+    best = float("inf")
+    for _ in range(_TIMES):
+        start = time.perf_counter()
+        total = 0
+        for number in range(_LOOPS):
+            total += number
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def before() -> float:

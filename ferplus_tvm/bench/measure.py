@@ -127,13 +127,14 @@ class Rounds:
             # An even number, so that each is as often before as behind another.
             if time.perf_counter() >= end and done >= _FEWEST_ROUNDS and done % 2 == 0:
                 return
-            self.watch.pace()
             taken = []
             for at in order:
                 self.watch.begin()
-                seconds_of_calls, used = self.processes[at].turn(*sizes[at])
-                self.watch.end(used)
-                taken.append((at, seconds_of_calls))
+                turn = self.processes[at].turn(*sizes[at])
+                self.watch.end(turn.cpu)
+                taken.append((at, turn.seconds))
+                if at == 0:
+                    self.watch.paces.append(turn.pace)
             self.turns.append(taken)
             progress(min(1.0, (time.perf_counter() - start) / max(seconds, 1e-9)))
 
@@ -145,8 +146,7 @@ class Rounds:
         steady = False
         before = math.inf
         for _ in range(_WARM_UP):
-            taken, _ = process.turn(_CALLS[0], 1)
-            now = float(np.median(taken))
+            now = float(np.median(process.turn(_CALLS[0], 1).seconds))
             steady = max(now, before) <= _STEADY * min(now, before)
             if steady:
                 break

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ from ferplus_tvm.bench.engines import Scores
 from ferplus_tvm.errors import BenchError, last_line
 
 _PATIENCE = 300.0  # seconds for an answer, beyond what was asked for
+
+
+class Turn(NamedTuple):
+    """The seconds of calls in a row, the turn's CPU time, and the CPU's pace after it."""
+
+    seconds: NDArray[np.float64]
+    cpu: float
+    pace: float
 
 
 class EngineProcess:
@@ -68,11 +76,11 @@ class EngineProcess:
         """Its name, with the precision where that is not float32."""
         return self.name if self.precision == "float32" else f"{self.name} ({self.precision})"
 
-    def turn(self, calls: int, dropped: int) -> tuple[NDArray[np.float64], float]:
-        """Return the seconds of so many calls in a row, and the CPU time of the whole turn."""
+    def turn(self, calls: int, dropped: int) -> Turn:
+        """Call so often in a row, after some calls that are dropped."""
         told = self.ask("turn", calls=calls, dropped=dropped)
         self.restless += not told["rests"]
-        return np.array(told["seconds"]), float(told["cpu"])
+        return Turn(np.array(told["seconds"]), float(told["cpu"]), float(told["pace"]))
 
     def ask(self, order: str, seconds: float = 0.0, **options: Any) -> dict[str, Any]:
         """Give an order that takes about so many seconds; return the answer.

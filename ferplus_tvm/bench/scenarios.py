@@ -113,8 +113,7 @@ def offline(
     outcomes = []
     for process in processes:
         difference(processes[0], process)
-        taken, _ = process.turn(3, 1)
-        one = float(np.median(taken))
+        one = float(np.median(process.turn(3, 1).seconds))
         batches = math.ceil(max(form.faces / batch, _MARGIN * form.seconds / one))
         seconds = process.ask("offline", 2 * batches * one, batches=batches)["seconds"]
         rate = batches * batch / seconds

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ferplus_tvm.bench import engines, quiet
+from ferplus_tvm.bench import engines, load, quiet
 
 
 class Worker:
@@ -45,13 +45,13 @@ class Worker:
         return {"label": self._call()}
 
     def turn(self, calls: int, dropped: int) -> dict[str, Any]:
-        """Call so often, and return the seconds of all calls but the first ones."""
+        """Call so often; return the seconds of all calls but the first ones, and the CPU's pace."""
         seconds = []
         for _ in range(calls + dropped):
             start = time.perf_counter()
             self._call()
             seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds[dropped:]}
+        return {"seconds": seconds[dropped:], "pace": load.pace()}
 
     def single_stream(self, duration: float, queries: int) -> dict[str, Any]:
         """Call again and again, so many seconds and so often at least; return every call's."""

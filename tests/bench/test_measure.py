@@ -10,7 +10,7 @@ import pytest
 from ferplus_tvm.bench import caveats
 from ferplus_tvm.bench.load import Watch
 from ferplus_tvm.bench.measure import measure
-from ferplus_tvm.bench.process import EngineProcess
+from ferplus_tvm.bench.process import EngineProcess, Turn
 from ferplus_tvm.errors import BenchError
 from tests.artifacts import assert_sentence
 
@@ -34,12 +34,12 @@ class Made(EngineProcess):
         self.restless = 0
         self.turns = turns
 
-    def turn(self, calls: int, dropped: int) -> tuple[Any, float]:
+    def turn(self, calls: int, dropped: int) -> Turn:
         self.turns.append(self.name)
         assert dropped >= 1
         slower = 1 + 0.01 * len(self.turns)
         self.restless += self.tired
-        return np.full(calls, self.seconds * slower), 0.0
+        return Turn(np.full(calls, self.seconds * slower), 0.0, 1e-3)
 
     def close(self) -> None:
         pass
@@ -105,7 +105,7 @@ def test_too_few_calls_and_a_restless_engine_are_told() -> None:
 
 def test_an_engine_that_never_gets_steady_is_told() -> None:
     class Wild(Made):
-        def turn(self, calls: int, dropped: int) -> tuple[Any, float]:
+        def turn(self, calls: int, dropped: int) -> Turn:
             self.seconds *= 0.8
             return super().turn(calls, dropped)
 

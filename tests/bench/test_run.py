@@ -295,8 +295,9 @@ def test_an_engine_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None
 
 def test_an_engine_that_dies_is_one_sentence(narrow_library: Path) -> None:
     with EngineProcess("ours", engines.OURS, str(narrow_library), 1, 1) as process:
-        seconds, _ = process.turn(3, 1)
-        assert len(seconds) == 3 and (seconds > 0).all()
+        turn = process.turn(3, 1)
+        assert len(turn.seconds) == 3 and (turn.seconds > 0).all()
+        assert turn.cpu > 0 and turn.pace > 0
         process._process.kill()
         with pytest.raises(BenchError) as caught:
             process.turn(3, 1)

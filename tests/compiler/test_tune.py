@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from PIL import Image
 
 import ferplus_tvm as fer
 from ferplus_tvm import targets
-from ferplus_tvm.compiler import keep, networks
 from ferplus_tvm.compiler.tune import Progress, TuneResult
 from ferplus_tvm.errors import DeviceError, MissingExtraError, TargetError
-from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.database import TuningLog
 from ferplus_tvm.tuning.report import report
 from tests.artifacts import assert_sentence
@@ -250,28 +247,6 @@ def test_many_kills_leave_a_log_that_the_next_run_goes_on_with(
     short_model: Path, tmp_path: Path
 ) -> None:
     kill_at_random(short_model, tmp_path, 40)
-
-
-def test_what_slows_the_whole_network_down_is_not_kept(
-    short_model: Path, logs: Path, tmp_path: Path, tuned: TuneResult, monkeypatch: Any
-) -> None:
-    """The fastest layer by layer, but the networks' contest finds the new one slower."""
-    del logs, tuned  # measured before, so that this run has the machine for itself
-    contested: list[list[networks.Network]] = []
-
-    def slower(device: Any, batch: int, pair: Any, threads: Any, seconds: float) -> list[Standing]:
-        contested.append(list(pair))
-        same = Standing((0.0,) * len(threads), (0.01,) * len(threads), (1.0,) * len(threads))
-        return [same, replace(same, ratios=(0.05,) * len(threads))]
-
-    monkeypatch.setattr(keep.networks, "compare", slower)
-    result = fer.tune(short_model, log_dir=tmp_path, time_limit=10, batch_sizes=[1])
-    layers = TuningLog(tmp_path, HERE).layers
-    # What was faster alone is tried in halves, down to single layers, each of which is to blame.
-    assert len(contested) >= len(result.rejected)
-    assert set(result.rejected) <= {layer.kernel for layer in layers}
-    assert all(layer.kept == layer.preset for layer in layers)
-    assert all(gain.ratio == 1 for gain in result.gains)
 
 
 @pytest.mark.parametrize(
