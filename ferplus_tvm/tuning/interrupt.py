@@ -24,7 +24,17 @@ def interrupts_held() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    asked = False
+
+    def ask(*_: object) -> None:
+        # Another signal may come while the event is being set, whose lock is none that may be
+        # taken twice.
+        nonlocal asked
+        if not asked:
+            asked = True
+            interrupted.set()
+
+    before = signal.signal(signal.SIGINT, ask)
     try:
         yield interrupted
     except Exception:

@@ -154,11 +154,11 @@ def test_nothing_else_is_left_in_the_folder(compiled: CompileResult) -> None:
 # --- all or nothing --------------------------------------------------------------------------
 
 
-def off(path: Path, name: Path) -> Verification:
+def off(path: Path, name: str, target: str) -> Verification:
     raise VerificationError(f"{name} is off by a made-up amount")
 
 
-def crash(*_: Any) -> None:
+def crash(*_: object) -> None:
     raise RuntimeError("made up")
 
 

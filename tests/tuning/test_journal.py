@@ -278,3 +278,29 @@ with interrupts_held() as interrupted:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "interrupted", "False"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts by signal")
+def test_an_interrupt_while_another_is_noted_does_no_harm() -> None:
+    """Python may run the second handler in the middle of the first one's work."""
+    code = """
+import signal, threading
+from ferplus_tvm.tuning import interrupt
+
+class Slow(threading.Event):
+    def set(self):
+        with self._cond:
+            signal.raise_signal(signal.SIGINT)
+        super().set()
+
+interrupt.threading.Event = Slow
+try:
+    with interrupt.interrupts_held() as interrupted:
+        signal.raise_signal(signal.SIGINT)
+        print(interrupted.is_set())
+except KeyboardInterrupt:
+    print("ended")
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.split() == ["True", "ended"], done.stderr
