@@ -147,20 +147,6 @@ class Artifact:
             self._map.close()
 
 
-def read_manifests(path: str | os.PathLike[str]) -> tuple[Manifest, ...]:
-    """Return the manifests of a library, checked together with its code but not its weights.
-
-    Raises
-    ------
-    ArtifactError
-        As for `Artifact`.
-    """
-    artifact = Artifact(path, verify="manifest")
-    found = artifact.manifests
-    artifact.close()
-    return found
-
-
 def read_manifest(path: str | os.PathLike[str], target: str | None = None) -> Manifest:
     """Return the manifest of the target that would be used here, or of the one given.
 

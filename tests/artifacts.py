@@ -54,6 +54,13 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest(**{**values, **changes})
 
 
+def read_manifests(path: Path) -> tuple[Manifest, ...]:
+    """Return what a library says of itself, for each target that it holds."""
+    opened = artifact.Artifact(path)
+    opened.close()
+    return opened.manifests
+
+
 def elf_image(size: int = 300) -> bytes:
     """Return what passes for a 64-bit little-endian ELF file of TVM's, and is none."""
     header = bytearray(64)

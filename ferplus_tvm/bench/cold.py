@@ -53,7 +53,10 @@ session.run(None, {{session.get_inputs()[0].name: {_ASKED}}})
     "openvino": _OPENVINO.format(asked=_ASKED, more=""),
     "openvino-float32": _OPENVINO.format(asked=_ASKED, more=', "INFERENCE_PRECISION_HINT": "f32"'),
 }
-"""A program for each kind of engine; PyTorch has none, since our own code reads the model there."""
+"""A program for each kind of engine, with what a user writes and nothing of this package's.
+
+PyTorch has none, since our own code reads the model there.
+"""
 
 _BEFORE = """
 import sys, time
@@ -211,8 +214,8 @@ def start(kind: str, path: str, threads: int) -> Start:
         noise.seek(0)
         said = last_line(Exception(noise.read().decode(errors="replace")))
     raise BenchError(
-        f"a new process with {kind} gave no answer within {_PATIENCE:.0f} s ({said}): leave it out "
-        "of --peers"
+        f"a new process with {kind} ended, or was ended after {_PATIENCE:.0f} s, without an answer "
+        f"({said}): leave it out of --peers"
     )
 
 

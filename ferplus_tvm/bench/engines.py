@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,12 @@ _OPENERS: dict[str, Callable[[str, int, int], Opened]] = {
 
 PEERS = ("onnxruntime", "openvino", "torch")
 """What a user may name; the path of another library of ours is a peer too."""
+
+
+def is_peer(name: str) -> bool:
+    """Whether a user may measure beside it."""
+    return name in PEERS or Path(name).is_file()
+
 
 AT_FLOAT32 = {"openvino": "openvino-float32"}
 """The same engine, made to work at float32 where its default is another precision."""

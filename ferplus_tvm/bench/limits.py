@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ferplus_tvm.artifact import ALIGNMENT
+from ferplus_tvm.runtime.machine import aligned
 
 _STEPS = 200_000  # of a multiply-add per accumulator
 _MOVED = 64 << 20  # bytes of each thread in a call, by as many passes as it takes
@@ -180,7 +181,10 @@ def _fastest(function: Any, *shapes: tuple[int, ...]) -> float:
 
     with tensorir.pass_context():
         kernel = tvm.compile(function, target=targets.resolve("native").tvm_target())["main"]
-    tensors = [tvm_ffi.from_dlpack(_aligned(shape)) for shape in shapes]
+    arrays = [aligned(shape) for shape in shapes]
+    for array in arrays:
+        array.fill(1)  # whose memory is there from then on
+    tensors = [tvm_ffi.from_dlpack(array, require_alignment=ALIGNMENT) for array in arrays]
     best = float("inf")
     end = time.perf_counter() + _LASTING
     while time.perf_counter() < end:
@@ -188,11 +192,3 @@ def _fastest(function: Any, *shapes: tuple[int, ...]) -> float:
         kernel(*tensors)
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return ones at a multiple of 64 bytes."""
-    size = int(np.prod(shape))
-    whole = np.ones(size + 16, np.float32)
-    start = (-whole.ctypes.data // 4) % 16
-    return whole[start : start + size].reshape(shape)

@@ -15,7 +15,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
   color: #222; background: #fff }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child, td.text { text-align: left }
+th:first-child, td:first-child { text-align: left }
 img { max-width: 100%; height: auto }
 .warnings { background: #fff4e0; border-left: .3rem solid #c8802c; padding: .5rem 1rem }
 code { background: #f3f3f3; padding: .1rem .3rem }

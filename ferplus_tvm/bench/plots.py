@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm.bench.measure import Call, Row
+from ferplus_tvm.bench.measure import Call, EngineTime, Row
 from ferplus_tvm.bench.report import LayersOf, Report
 from ferplus_tvm.errors import MissingExtraError
 
@@ -85,11 +85,7 @@ def _latency(axes: Any, row: Row, calls: Sequence[Call]) -> None:
 def _throughput(axes: Any, rows: Sequence[Row]) -> None:
     most = max(row.threads for row in rows)
     shown = [row for row in rows if row.threads == most]
-    for engine, colour in _colours(e.engine for row in shown for e in row.engines).items():
-        points = [
-            (r.batch, e.faces_per_second) for r in shown for e in r.engines if e.engine == engine
-        ]
-        axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=engine)
+    _lines(axes, shown, lambda row, each: (row.batch, each.faces_per_second))
     axes.set(
         xlabel="batch size",
         ylabel="faces a second",
@@ -106,9 +102,7 @@ def _throughput(axes: Any, rows: Sequence[Row]) -> None:
 def _threads(axes: Any, rows: Sequence[Row]) -> None:
     least = min(row.batch for row in rows)
     shown = [row for row in rows if row.batch == least]
-    for engine, colour in _colours(e.engine for row in shown for e in row.engines).items():
-        points = [(r.threads, 1e3 * e.p50) for r in shown for e in r.engines if e.engine == engine]
-        axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=engine)
+    _lines(axes, shown, lambda row, each: (row.threads, 1e3 * each.p50))
     axes.set(
         xlabel="threads",
         ylabel="milliseconds of a call, median",
@@ -117,6 +111,15 @@ def _threads(axes: Any, rows: Sequence[Row]) -> None:
         ylim=0,
     )
     _finish(axes)
+
+
+def _lines(
+    axes: Any, rows: Sequence[Row], point: Callable[[Row, EngineTime], tuple[float, float]]
+) -> None:
+    """Draw a line for each engine, through a point for each row."""
+    for engine, colour in _colours(each.engine for row in rows for each in row.engines).items():
+        points = [point(row, each) for row in rows for each in row.engines if each.engine == engine]
+        axes.plot(*zip(*sorted(points), strict=True), "o-", color=colour, label=engine)
 
 
 def _layers(axes: Any, of: LayersOf) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm import cpu
-from ferplus_tvm.artifact import Artifact
+from ferplus_tvm.artifact import read_manifest
 from ferplus_tvm.bench import caveats, cold, engines, environment, layers, load, scenarios
 from ferplus_tvm.bench.limits import Limits
 from ferplus_tvm.bench.measure import Call, Row, measure
@@ -100,7 +100,7 @@ def bench(
         raise ValueError("batch_sizes, threads and seconds are to be positive")
     named = list(dict.fromkeys(peers))
     for peer in named:
-        if peer not in engines.PEERS and not Path(peer).is_file():
+        if not engines.is_peer(peer):
             raise ValueError(f"{peer!r} is no peer: expected {_or(engines.PEERS)}, or a library")
     engines.expect_installed([peer for peer in named if peer in engines.PEERS])
     needed = sorted({*sizes, 1}) if end_to_end or cold_start or form else sizes
@@ -188,9 +188,7 @@ def _library(
         progress("compiling the model for this machine")
         compile_model(model, output=folder / "ferplus.so", batch_sizes=sizes)
     path = Path(library if library is not None else folder / "ferplus.so")
-    artifact = Artifact(path)
-    artifact.close()
-    return path, artifact.manifest
+    return path, read_manifest(path)  # whose weights every engine checks that opens it
 
 
 def _write_model(

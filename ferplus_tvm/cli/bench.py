@@ -78,12 +78,12 @@ def bench(
         raise typer.BadParameter(f"--seconds is {seconds}: expected a number above 0")
     from ferplus_tvm.bench import gate as gates
     from ferplus_tvm.bench import report as reports
-    from ferplus_tvm.bench.engines import PEERS
+    from ferplus_tvm.bench.engines import PEERS, is_peer
     from ferplus_tvm.bench.run import bench as measure
 
     named = [name for name in (part.strip() for part in peers.split(",")) if name]
     for name in named:
-        if name not in PEERS and not Path(name).is_file():
+        if not is_peer(name):
             raise typer.BadParameter(
                 f"{name!r} is no peer: expected {', '.join(PEERS)}, or the path of a library"
             )
@@ -114,7 +114,7 @@ def bench(
         changes = gates.compare(report, baseline)
         for change in changes:
             typer.echo(
-                f"gate: {change.what}: {change.slowdown:+.1%} (surely {change.least:+.1%})",
+                f"gate: {change.what}: {change.slowdown:+.1%} ({change.least:+.1%} beyond noise)",
                 err=True,
             )
         gates.expect(changes, most)

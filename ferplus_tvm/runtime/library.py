@@ -291,6 +291,7 @@ def _open_copy(artifact: Artifact, code: str) -> Any:
         ) from error
     # The file's number must not be given to another while this code is in use.
     _pins.append(artifact.pin())
+    _expect_same(artifact)
     return module
 
 

@@ -58,7 +58,7 @@ class Machine:
             batch: (
                 self._vm[function.name],
                 [self._tensors[index] for index in function.weights],
-                _aligned((batch, 1, 64, 64)),
+                aligned((batch, 1, 64, 64)),
             )
             for batch, function in artifact.manifest.functions.items()
         }
@@ -129,7 +129,7 @@ def _split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         start += min(batch, left)
 
 
-def _aligned(shape: tuple[int, ...]) -> Scores:
+def aligned(shape: tuple[int, ...]) -> Scores:
     """Return a float32 array whose first byte is aligned as generated code expects."""
     size = 4 * int(np.prod(shape))
     raw = np.empty(size + ALIGNMENT, np.uint8)

@@ -15,10 +15,10 @@ import pytest
 
 import ferplus_tvm as fer
 from ferplus_tvm import check, cpu, targets
-from ferplus_tvm.artifact import Artifact, read_manifest, read_manifests
+from ferplus_tvm.artifact import Artifact, read_manifest
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import ArtifactError, CpuFeatureError, TargetError
-from tests.artifacts import assert_sentence
+from tests.artifacts import assert_sentence, read_manifests
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
 NEEDS = {name: targets.resolve(name).features for name in LEVELS}

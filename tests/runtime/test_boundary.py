@@ -30,7 +30,16 @@ print(*(name for name in sys.modules if name.startswith("ferplus_tvm.")))
     assert "tvm_ffi" in packages.split()
     assert not set(COMPILER_HALF) & set(packages.split())
     halves = {name.split(".")[1] for name in own.split()}
-    assert not halves & {"compiler", "importer", "rewrite", "kernels", "tuning", "zoo", "cli"}
+    assert not halves & {
+        "compiler",
+        "importer",
+        "rewrite",
+        "kernels",
+        "tuning",
+        "zoo",
+        "cli",
+        "bench",
+    }
 
 
 @pytest.fixture
