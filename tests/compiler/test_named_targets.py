@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,22 @@ def test_every_named_target_has_a_library(name: str, narrow_model: Path, tmp_pat
     (manifest,) = read_manifests(result.path)
     assert manifest.target == name and set(manifest.cpu_features) == resolved.features
     assert result.verified == resolved.runs_here
+
+
+@pytest.mark.long
+def test_a_linker_takes_an_object_and_leaves_what_is_behind_it(
+    narrow_model: Path, tmp_path: Path
+) -> None:
+    resolved = targets.resolve("riscv64")
+    linker = find_linker(resolved.triple)
+    if linker is None:
+        pytest.skip(f"needs {missing_linker(resolved.triple)}")
+    compiled = fer.compile(narrow_model, "riscv64", tmp_path / "m.o", [1]).path
+    output = tmp_path / "m.so"
+    command = [*linker, "-shared", "-nostdlib", "-o", str(output), str(compiled)]
+    subprocess.run(command, check=True, timeout=60)
+    assert struct.unpack_from("<HH", output.read_bytes(), 16) == (_SHARED, _ELF_MACHINES["riscv64"])
+    assert output.stat().st_size < compiled.stat().st_size
 
 
 def test_detecting_names_this_cpu_and_what_it_runs() -> None:
