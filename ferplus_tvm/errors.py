@@ -16,12 +16,14 @@ and what to do next::
     ├── TargetError                a target that does not exist or cannot be built for here
     ├── CompileError               the compiler could not produce a library
     │   ├── LinkerError            no C or C++ compiler was found, or linking failed
+    │   ├── CudaCompilerError      no CUDA compiler was found, or it failed
     │   └── VerificationError      the library crashes, or its scores are off the reference
     ├── ArtifactError              a compiled library cannot be used
     │   ├── ArtifactFormatError    not a library of ours, stripped, or of a future format
     │   ├── ArtifactDamagedError   truncated or altered
     │   ├── CpuFeatureError        this CPU lacks something that the library needs
     │   └── RuntimeLibraryError    libtvm_runtime is missing, or is another version
+    ├── GpuError                   no GPU, no driver, another architecture, or no memory left on it
     ├── EngineClosedError          the engine was closed before the call
     └── InputError                 a picture or an array that cannot be used
 
@@ -89,6 +91,10 @@ class LinkerError(CompileError):
     """No C or C++ compiler was found, or linking failed."""
 
 
+class CudaCompilerError(CompileError):
+    """No CUDA compiler was found for a GPU target, or it failed."""
+
+
 class VerificationError(CompileError):
     """The library crashes or hangs, or its scores are too far from the reference."""
 
@@ -111,6 +117,10 @@ class CpuFeatureError(ArtifactError):
 
 class RuntimeLibraryError(ArtifactError):
     """``libtvm_runtime`` is missing, or is not the version that the library needs."""
+
+
+class GpuError(FerplusError):
+    """There is no GPU or no driver, it cannot run the library, or its memory is full."""
 
 
 class EngineClosedError(FerplusError):

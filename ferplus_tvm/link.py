@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,15 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
         )
 
 
-def export_library(executable: Any, target: ResolvedTarget, output: Path) -> None:
+def export_library(
+    executable: Any,
+    target: ResolvedTarget,
+    output: Path,
+    pack: Callable[..., str] | None = None,
+) -> None:
     """Link what TVM has compiled into the shared library ``output``.
+
+    ``pack`` writes the modules that it imports in place of TVM's own.
 
     Raises
     ------
@@ -129,7 +136,7 @@ def export_library(executable: Any, target: ResolvedTarget, output: Path) -> Non
     def run_linker(path: str, objects: Sequence[str]) -> None:
         link(target, Path(path), objects)
 
-    executable.export_library(str(output), fcompile=run_linker)
+    executable.export_library(str(output), fcompile=run_linker, fpack_imports=pack)
 
 
 def _reason(said: str) -> str:

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ferplus_tvm import cpu
-from ferplus_tvm.errors import TargetError, last_line
+from ferplus_tvm import cpu, gpu
+from ferplus_tvm.errors import GpuError, TargetError, last_line
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,45 @@ NAMED = {
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA architecture, as far as kernels are shaped by it.
+
+    arch
+        what CUDA's compilers call it.
+    processors
+        streaming multiprocessors of its largest usual card.
+    multiply_adds
+        float32 multiply-adds that one of them starts in a cycle.
+    tensor_words
+        the same of its tensor cores, in words of 32 bits: TF32 numbers, or pairs of halves.
+    """
+
+    arch: str
+    hardware: str
+    processors: int
+    multiply_adds: int
+    tensor_words: int
+
+
+# CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; processors by
+# NVIDIA's architecture white papers.  Earlier ones have no asynchronous copies and no TF32.
+GPUS = {
+    each.arch: each
+    for each in (
+        Gpu("sm_80", "NVIDIA A100, A30", 108, 64, 512),
+        Gpu("sm_86", "NVIDIA A10, A40, RTX 30", 84, 128, 128),
+        Gpu("sm_87", "NVIDIA Jetson Orin", 16, 128, 128),
+        Gpu("sm_89", "NVIDIA L4, L40, RTX 40", 128, 128, 256),
+        Gpu("sm_90", "NVIDIA H100, H200, GH200", 132, 128, 512),
+        Gpu("sm_100", "NVIDIA B200, GB200", 148, 128, 512),
+        Gpu("sm_103", "NVIDIA B300, GB300", 148, 128, 512),
+        Gpu("sm_120", "NVIDIA RTX 50, RTX PRO Blackwell", 170, 128, 256),
+    )
+}
+"""The GPU targets: ``cuda/sm_90`` is that of ``GPUS["sm_90"]``."""
+
+
+@dataclass(frozen=True)
 class VectorUnit:
     """The registers that a kernel's tiles have to fit, and what is done with them in a cycle.
 
@@ -104,12 +143,15 @@ class ResolvedTarget:
         the LLVM target triple, for example ``x86_64-unknown-linux-gnu``.
     features
         what the CPU must offer, by LLVM's names, as far as `ferplus_tvm.cpu` can tell them apart.
+    gpu
+        the GPU that computes, or None; triple and features are then those of the CPU beside it.
     """
 
     name: str
     config: dict[str, Any]
     triple: str
     features: frozenset[str]
+    gpu: Gpu | None = None
 
     @property
     def arch(self) -> str:
@@ -140,6 +182,7 @@ class ResolvedTarget:
             and self.arch == cpu.architecture()
             and system_of(self.triple) == cpu.system()
             and self.features <= cpu.features()
+            and (self.gpu is None or _has_gpu(self.gpu.arch))
         )
 
     def tvm_target(self) -> Any:
@@ -150,7 +193,9 @@ class ResolvedTarget:
 
 
 def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
-    """Work out a target from ``native``, a name of `NAMED`, or TVM's JSON (text or dictionary).
+    """Work out a target from ``native``, ``cuda``, a name, or TVM's JSON (text or dictionary).
+
+    Names are those of `NAMED`, and of `GPUS` behind ``cuda/``; ``cuda`` is this machine's GPU.
 
     Raises
     ------
@@ -172,11 +217,15 @@ def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
         return _from_config("custom", config)
     if text == "native":
         return _native()
+    if text == "cuda":
+        return _gpu_target(_gpu_here())
+    if text.startswith("cuda/"):
+        return _gpu_target(text.removeprefix("cuda/"))
     if text in NAMED:
         named = NAMED[text]
         config = {"kind": "llvm", "mcpu": named.llvm_cpu, "mtriple": named.triple}
         return _from_config(named.name, config | dict(named.options))
-    close = difflib.get_close_matches(text, ["native", *NAMED], n=1)
+    close = difflib.get_close_matches(text, ["native", *NAMED, *_gpu_names()], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise TargetError(
         f"there is no target named {text!r}: {hint}'ferplus-tvm targets' lists the names, and "
@@ -208,13 +257,81 @@ def _native() -> ResolvedTarget:
     return _from_config(llvm_cpu, config)
 
 
+def _gpu_names() -> list[str]:
+    return ["cuda", *(f"cuda/{arch}" for arch in GPUS)]
+
+
+def _gpu_here() -> str:
+    """Return the target's architecture of the first GPU of this machine."""
+    try:
+        found = gpu.devices()[0]
+    except GpuError as error:
+        raise TargetError(
+            f"the target cuda is this machine's GPU, but {error}; or name the GPU to compile for, "
+            "as in cuda/sm_90"
+        ) from None
+    able = [arch for arch in GPUS if found.runs(arch)]
+    if not able:
+        raise TargetError(
+            f"the GPU here ({found.name}) has the architecture {found.arch}: expected one that "
+            f"runs code for {', '.join(GPUS)}"
+        )
+    return max(able, key=gpu.capability_of)
+
+
+def _has_gpu(arch: str) -> bool:
+    try:
+        return any(device.runs(arch) for device in gpu.devices())
+    except GpuError:
+        return False
+
+
+def _gpu_target(arch: str) -> ResolvedTarget:
+    if arch not in GPUS:
+        close = difflib.get_close_matches(arch, GPUS, n=1)
+        hint = f"did you mean 'cuda/{close[0]}'? " if close else ""
+        raise TargetError(
+            f"there is no GPU target cuda/{arch}: {hint}expected cuda/ and one of {', '.join(GPUS)}"
+        )
+    return _from_cuda_config(f"cuda/{arch}", {"kind": "cuda", "arch": arch})
+
+
+def _from_cuda_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
+    """Work out a GPU target; its host is a plain CPU of this machine's kind, unless it says."""
+    from tvm.target import Target
+
+    arch = config.get("arch")
+    if arch not in GPUS:
+        raise TargetError(
+            f"the target's arch is {arch!r}: expected one of {', '.join(GPUS)}, as in "
+            '\'{"kind": "cuda", "arch": "sm_90"}\''
+        )
+    host = _from_config(name, config.get("host") or {"kind": "llvm"})
+    if host.gpu is not None:
+        raise TargetError("the target's host is a GPU: expected a target of kind 'llvm'")
+    config = {
+        "max_num_threads": 1024,
+        "thread_warp_size": 32,
+        "max_shared_memory_per_block": 48 << 10,
+        **config,
+        "host": host.config,
+    }
+    try:
+        Target(config)
+    except Exception as error:  # TVM raises several kinds for a malformed dictionary
+        raise TargetError(f"TVM does not accept the target {config}: {last_line(error)}") from error
+    return ResolvedTarget(name, config, host.triple, host.features, GPUS[arch])
+
+
 def _from_config(name: str, config: dict[str, Any]) -> ResolvedTarget:
     from tvm.target import Target, codegen
 
     kind = config.get("kind")
+    if kind == "cuda":
+        return _from_cuda_config(name, config)
     if kind != "llvm":
         raise TargetError(
-            f"targets of kind {kind!r} are not supported: expected kind 'llvm' (a CPU)"
+            f"targets of kind {kind!r} are not supported: expected kind 'llvm' (a CPU) or 'cuda'"
         )
     config = {"mtriple": _host_triple(), **config}
     triple = str(config["mtriple"])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import ferplus_tvm
 from ferplus_tvm import artifact, cpu
+from ferplus_tvm.compiler import cuda
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.files import permit_as_new
@@ -37,13 +38,16 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
     ------
     LinkerError
         If linking fails.
+    CudaCompilerError
+        If a GPU's kernels cannot be compiled.
     CompileError
         If there is no room for temporary files.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
             image = Path(folder) / "image.so"
-            export_library(executable, target, image)
+            pack = None if target.gpu is None else cuda.packed(executable, target.gpu.arch)
+            export_library(executable, target, image, pack)
             return image.read_bytes()
     except OSError as error:
         raise CompileError(

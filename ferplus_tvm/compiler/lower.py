@@ -12,7 +12,8 @@ def build(module: Any, target: ResolvedTarget) -> Any:
     """Return the ``VMExecutable`` of a module whose every call is a kernel.
 
     The passes are those that TVM's own pipeline ends with; nothing is legalised or fused here,
-    since the rewrite has chosen every kernel.
+    since the rewrite has chosen every kernel.  On a GPU, all launches but the first, which reads
+    the faces, and the last, which writes the scores, are one CUDA graph.
     """
     import tvm
     from tvm import relax
@@ -26,6 +27,7 @@ def build(module: Any, target: ResolvedTarget) -> Any:
             passes.CallTIRRewrite(),
             # buffers that are free again are used again
             passes.StaticPlanBlockMemory(),
+            *([] if target.gpu is None else [passes.RewriteCUDAGraph()]),
             passes.LowerAllocTensor(),
             passes.KillAfterLastUse(),
             # to instructions of the virtual machine
@@ -36,5 +38,5 @@ def build(module: Any, target: ResolvedTarget) -> Any:
         ]
     )
     tvm_target = target.tvm_target()
-    with tvm_target, pass_context():
+    with tvm_target, pass_context(cuda_graph=target.gpu is not None):
         return relax.build(module, tvm_target, relax_pipeline=pipeline)

@@ -57,7 +57,7 @@ def function() -> Iterator[Any]:
         yield builder
 
 
-def pass_context() -> Any:
+def pass_context(cuda_graph: bool = False) -> Any:
     """Return the context to compile such functions in.
 
     TVM's rewriting of storage would drop what `RegisterTile` says of its memory; the kernels place
@@ -65,7 +65,12 @@ def pass_context() -> Any:
     """
     import tvm
 
-    return tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True})
+    return tvm.transform.PassContext(
+        config={
+            "tirx.disable_storage_rewrite": True,
+            "relax.backend.use_cuda_graph": cuda_graph,
+        }
+    )
 
 
 def argument(name: str, shape: Sequence[int], dtype: str = "float32") -> Any:

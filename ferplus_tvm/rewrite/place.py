@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d, dense, winograd
 from ferplus_tvm.manifest import Kernel
+from ferplus_tvm.rewrite.layout import channels_last
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer
-from ferplus_tvm.rewrite.plan import Record, Step, plan
+from ferplus_tvm.rewrite.plan import Step, plan
+from ferplus_tvm.rewrite.walk import Record
 from ferplus_tvm.targets import VectorUnit
 
 
@@ -115,21 +117,11 @@ def _dense_weight(
         return name, None
     weight = layer.weight
     if len(step.in_shape) == 3:
-        weight = _channels_last(weight, step.in_shape, step.in_stored)
+        weight = channels_last(weight, step.in_shape, step.in_stored)
     rows, columns = weight.shape
     w = step.workload
     grown = np.pad(weight, ((0, w.in_features - rows), (0, w.out_features - columns)))
     return name, dense.pack_weight(w, grown, step.config)
-
-
-def _channels_last(
-    weight: NDArray[np.float32], shape: tuple[int, ...], stored: int
-) -> NDArray[np.float32]:
-    """Reorder rows from channels first to channels last, with zero rows for padded channels."""
-    height, width, channels = shape
-    rows = weight.reshape(channels, height, width, -1).transpose(1, 2, 0, 3)
-    rows = np.pad(rows, ((0, 0), (0, 0), (0, stored - channels), (0, 0)))
-    return rows.reshape(height * width * stored, -1)
 
 
 def _write(

@@ -1,0 +1,118 @@
+"""The NVIDIA GPUs of this machine, asked of the driver.
+
+The driver is asked through its C interface (CUDA Driver API, ``libcuda.so.1``), which starts no
+context and needs nothing else of CUDA.  Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass
+
+from ferplus_tvm.errors import GpuError
+
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU: its number, the driver's name of it, and its compute capability."""
+
+    index: int
+    name: str
+    capability: tuple[int, int]
+
+    @property
+    def arch(self) -> str:
+        """The architecture as CUDA's compilers call it, for example ``sm_90``."""
+        return f"sm_{self.capability[0]}{self.capability[1]}"
+
+    def runs(self, arch: str) -> bool:
+        """Whether it runs machine code of an architecture: same generation, and not a later one.
+
+        CUDA C++ Programming Guide, "Binary Compatibility".
+        """
+        major, minor = capability_of(arch)
+        return self.capability[0] == major and self.capability[1] >= minor
+
+
+def capability_of(arch: str) -> tuple[int, int]:
+    """Return the compute capability of an architecture: (9, 0) of ``sm_90``."""
+    number = int(arch.removeprefix("sm_"))
+    return number // 10, number % 10
+
+
+def devices() -> tuple[Device, ...]:
+    """Return the GPUs that this process may use, in the driver's order.
+
+    Raises
+    ------
+    GpuError
+        If there is no driver, it does not start, or it shows no GPU.
+    """
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        raise GpuError(
+            f"no NVIDIA driver was found ({_DRIVER} cannot be loaded): install that of the GPU"
+        ) from None
+    status = driver.cuInit(0)
+    if status:
+        raise GpuError(
+            f"the NVIDIA driver does not start ({_error(driver, status)}): see that nvidia-smi "
+            "lists the GPU, and that this process is not forked from one that has used it"
+        )
+    count = _number(driver, "cuDeviceGetCount")
+    if count < 1:
+        raise GpuError(
+            "the NVIDIA driver shows no GPU to this process: see what nvidia-smi lists and what "
+            "CUDA_VISIBLE_DEVICES says"
+        )
+    return tuple(_device(driver, index) for index in range(count))
+
+
+def device(index: int) -> Device:
+    """Return a GPU by its number.
+
+    Raises
+    ------
+    GpuError
+        As `devices` does, and for a number that there is not.
+    """
+    found = devices()
+    if index >= len(found):
+        names = ", ".join(f"cuda:{each.index} ({each.name})" for each in found)
+        raise GpuError(f"there is no GPU cuda:{index} on this machine: expected {names}")
+    return found[index]
+
+
+def _device(driver: ctypes.CDLL, index: int) -> Device:
+    handle = _number(driver, "cuDeviceGet", index)
+    name = ctypes.create_string_buffer(256)
+    _expect(driver, "cuDeviceGetName", driver.cuDeviceGetName(name, len(name), handle))
+    major, minor = (
+        _number(driver, "cuDeviceGetAttribute", attribute, handle) for attribute in _CAPABILITY
+    )
+    return Device(index, name.value.decode(errors="replace"), (major, minor))
+
+
+def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
+    found = ctypes.c_int()
+    _expect(driver, function, getattr(driver, function)(ctypes.byref(found), *arguments))
+    return found.value
+
+
+def _expect(driver: ctypes.CDLL, function: str, status: int) -> None:
+    if status:
+        raise GpuError(
+            f"the NVIDIA driver failed ({function}: {_error(driver, status)}): see what nvidia-smi "
+            "says of the GPU"
+        )
+
+
+def _error(driver: ctypes.CDLL, status: int) -> str:
+    name = ctypes.c_char_p()
+    driver.cuGetErrorName(status, ctypes.byref(name))
+    return name.value.decode() if name.value else f"status {status}"

@@ -1,0 +1,27 @@
+"""Kernels for NVIDIA GPUs: templates in CUDA C++, and what instantiates and launches them.
+
+Maps are channels last, without borders; the stored channels are a multiple of `CHANNELS`, so that
+16 bytes hold channels of one pixel.  Activations are stored as the precision says, sums and scores
+are float32.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Precision = Literal["float32", "tf32", "float16"]
+"""How products are computed: by float32 arithmetic, or by tensor cores on numbers of 10 bits."""
+
+CHANNELS = 8
+"""What the stored channels are a multiple of."""
+
+
+def activation_type(precision: Precision) -> str:
+    """Return how a map between two kernels is stored."""
+    return "float16" if precision == "float16" else "float32"
+
+
+def store(precision: Precision) -> str:
+    """Return the name that `numbers.cuh` has for it."""
+    names = {"float32": "kFloat32", "tf32": "kTf32", "float16": "kHalf"}
+    return f"ferplus::Store::{names[precision]}"

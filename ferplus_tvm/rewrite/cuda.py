@@ -1,0 +1,274 @@
+"""Write the new Relax module for a GPU: launches, and the weights laid out as they want them.
+
+One layout of a layer's weights serves every batch size and tiling of a precision; only dense
+layers are read in another one for few faces, where their weights are half-precision numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels import dense as dense_layers
+from ferplus_tvm.kernels.cuda import CHANNELS, Precision, conv2d, dense, max_pool
+from ferplus_tvm.kernels.cuda.launch import Kernel
+from ferplus_tvm.manifest import Kernel as Description
+from ferplus_tvm.rewrite.layout import channels_last
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
+from ferplus_tvm.rewrite.place import Placed
+from ferplus_tvm.rewrite.walk import Record, Walk, expect_indices, misfit, recorded, takes_pool
+from ferplus_tvm.targets import Gpu
+
+_LAUNCH = float(conv2d.LAUNCH_CYCLES)
+_GHZ = 1.5  # only to express cycles as a time
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer: its launches, with the weights that they take.
+
+    weight, bias
+        their names and values, or None for a pooling.
+    """
+
+    layer: Layer
+    fused: PoolLayer | None
+    workload: Any
+    config: Any
+    launches: list[Kernel]
+    tuned: bool
+    why: str
+    cycles: float
+    weight: tuple[str, NDArray[Any]] | None = None
+    bias: tuple[str, NDArray[Any]] | None = None
+
+    @property
+    def algorithm(self) -> str:
+        """What the launches do, in words."""
+        if isinstance(self.layer, PoolLayer):
+            return "max pool"
+        if self.config is None:
+            return "direct convolution"
+        if isinstance(self.config, dense.Config):
+            return "dense"
+        product = "implicit GEMM" if isinstance(self.layer, ConvLayer) else "GEMM"
+        return f"{product}, split sums" if self.config.split > 1 else product
+
+
+def place(
+    layers: Sequence[Layer],
+    batch_sizes: Sequence[int],
+    gpu: Gpu,
+    precision: Precision,
+    record: Record,
+) -> Placed:
+    """Write one function per batch size; ``record`` looks a layer's tuning record up.
+
+    Raises
+    ------
+    ModelShapeError
+        Where a layer's weight does not fit the map that reaches it.
+    TuningLogError
+        Where a tuning record does not fit its layer.
+    """
+    from tvm import relax
+
+    builder = relax.BlockBuilder()
+    weights: dict[str, NDArray[Any]] = {}
+    functions: dict[int, str] = {}
+    arguments: dict[int, tuple[str, ...]] = {}
+    kernels: list[Description] = []
+    for batch in batch_sizes:
+        steps = plan(layers, batch, gpu, precision, record)
+        for step in steps:
+            for named in (step.weight, step.bias):
+                if named is not None:
+                    weights.setdefault(*named)
+        functions[batch] = f"main_batch{batch}"
+        arguments[batch] = _write(builder, functions[batch], batch, steps)
+        kernels += [_describe(step, batch, precision) for step in steps]
+    return Placed(builder.get(), weights, functions, arguments, tuple(kernels))
+
+
+def plan(
+    layers: Sequence[Layer], batch: int, gpu: Gpu, precision: Precision, record: Record
+) -> list[Step]:
+    """Return the steps of a network, in order."""
+    planner = _Planner(batch, CHANNELS, gpu, precision, record)
+    steps = []
+    left = list(layers)
+    while left:
+        layer = left.pop(0)
+        if isinstance(layer, ConvLayer):
+            follower = left[0] if left and isinstance(left[0], PoolLayer) else None
+            fused = follower if follower is not None and takes_pool(follower) else None
+            steps.append(planner.conv(layer, fused))
+            if fused is not None:
+                del left[0]
+        elif isinstance(layer, DenseLayer):
+            steps.append(planner.dense(layer, last=not left))
+        else:
+            steps.append(planner.pool(layer))
+        for launch in steps[-1].launches:
+            expect_indices(layer.name, 1, launch.output.shape)
+    return steps
+
+
+@dataclass
+class _Planner(Walk):
+    """The walk along the layers, with the GPU that is planned for."""
+
+    gpu: Gpu
+    precision: Precision
+    record: Record
+
+    def conv(self, layer: ConvLayer, fused: PoolLayer | None) -> Step:
+        """Plan a convolution with the pooling that its kernel takes in."""
+        workload = replace(self.conv_workload(layer), pool=fused is not None)
+        out_channels, in_channels, *_ = layer.weight.shape
+        grow = (workload.out_channels - out_channels, workload.in_channels - in_channels)
+        weight = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
+        config, tuned, why, cycles = None, False, "too few input channels for a product", _LAUNCH
+        if not conv2d.is_direct(workload):
+            record = self.record(workload)
+            tuned = record is not None
+            config = self._config(workload, record)
+            cycles = conv2d.cycles(workload, self.gpu, self.precision, config)
+            why = "tuned" if tuned else "the least estimated time"
+        kind = "direct" if config is None else self.precision
+        self.pass_conv(layer, workload, fused)
+        return Step(
+            layer,
+            fused,
+            workload,
+            config,
+            conv2d.kernels(workload, config, self.precision, last=False),
+            tuned,
+            why,
+            cycles,
+            (
+                f"{layer.name}.weight.{kind}",
+                conv2d.pack_weight(workload, weight, self.precision),
+            ),
+            _bias(layer, workload.out_channels),
+        )
+
+    def _config(self, workload: Any, record: Any) -> conv2d.Config:
+        if record is None:
+            return conv2d.Config.preset(workload, self.gpu, self.precision)
+        config: conv2d.Config = recorded(conv2d.Config, record, workload.name)
+        if config not in conv2d.space(workload, self.gpu, self.precision):
+            raise misfit(workload.name, f"{config} is not a tiling of it")
+        return config
+
+    def pool(self, layer: PoolLayer) -> Step:
+        """Plan a pooling."""
+        workload = self.pool_workload(layer)
+        launches = [max_pool.kernel(workload, self.precision)]
+        self.pass_pool(workload)
+        return Step(layer, None, workload, None, launches, False, "the only kernel for it", _LAUNCH)
+
+    def dense(self, layer: DenseLayer, last: bool) -> Step:
+        """Plan a dense layer."""
+        half = dense_layers.exact_in_half(layer.weight)
+        workload = self.dense_workload(layer, last, half)
+        record = self.record(workload)
+        config: dense.Config | conv2d.Config
+        if record is not None and "warps" in record:
+            config = recorded(dense.Config, record, workload.name)
+            if config not in dense.space(workload, self.gpu, self.precision):
+                raise misfit(workload.name, f"{config} is not a tiling of it")
+        elif record is not None:
+            config = self._config(dense.as_conv2d(workload), record)
+        else:
+            config = dense.preset(workload, self.gpu, self.precision)
+        weight = layer.weight
+        if len(self.shape) == 3:
+            weight = channels_last(weight, self.shape, self.stored)
+        grow = (workload.in_features - weight.shape[0], workload.out_features - weight.shape[1])
+        weight = np.pad(weight, ((0, grow[0]), (0, grow[1])))
+        kind = dense.weight_kind(workload, self.precision, config)
+        self.pass_dense(layer)
+        return Step(
+            layer,
+            None,
+            workload,
+            config,
+            dense.kernels(workload, config, self.precision, last),
+            record is not None,
+            "tuned" if record is not None else "the least estimated time",
+            dense.cycles(workload, self.gpu, self.precision, config),
+            (f"{layer.name}.weight.{kind}", dense.pack_weight(weight, kind)),
+            _bias(layer, workload.out_features),
+        )
+
+
+def _bias(layer: ConvLayer | DenseLayer, stored: int) -> tuple[str, NDArray[Any]]:
+    return f"{layer.name}.bias", np.pad(layer.bias, (0, stored - layer.bias.size))
+
+
+def _describe(step: Step, batch: int, precision: Precision) -> Description:
+    tiling = " ".join(f"{name}={value}" for name, value in vars(step.config or _NOTHING).items())
+    return Description(
+        step.layer.name,
+        step.fused.name if step.fused else None,
+        batch,
+        f"{step.workload.name}_{precision}",
+        step.algorithm,
+        tiling,
+        step.tuned,
+        step.why,
+        step.cycles / (1e6 * _GHZ),
+    )
+
+
+class _Nothing:
+    """A configuration of a kernel that has none."""
+
+
+_NOTHING = _Nothing()
+
+
+def _write(builder: Any, name: str, batch: int, steps: Sequence[Step]) -> tuple[str, ...]:
+    """Write the launches as a Relax function; return the names of the weights that it takes."""
+    from tvm import relax
+
+    x = relax.Var("x", relax.TensorType((batch, 1, 64, 64), "float32"))
+    taken: dict[str, Any] = {}
+    for step in steps:
+        for named in (step.weight, step.bias):
+            if named is not None:
+                weight, value = named
+                taken[weight] = relax.Var(
+                    f"weight{len(taken)}", relax.TensorType(value.shape, str(value.dtype))
+                )
+    shape: tuple[int, ...] = (batch, 1, 64, 64)
+    calls = []
+    for at, step in enumerate(steps):
+        for launch in step.launches:
+            takes = {"weight": step.weight, "bias": step.bias}
+            operands = [
+                taken[named[0]]
+                for array in launch.arguments[:-1]
+                if array.name != "x" and (named := takes[array.name]) is not None
+            ]
+            symbol = launch.name + ("_last" if at == len(steps) - 1 else "")
+            function = launch.define(shape).with_attr("global_symbol", symbol)
+            calls.append((builder.add_func(function, symbol), operands, launch.output))
+            shape = launch.output.shape
+    # The first parameter changes with each call, the others never: what RewriteCUDAGraph asks.
+    attributes = {"num_input": 1}
+    with builder.function(name, [x, *taken.values()], attrs=attributes):
+        with builder.dataflow():
+            current = x
+            for position, (kernel, operands, output) in enumerate(calls):
+                written = relax.TensorType(output.shape, output.dtype)
+                call = relax.call_tir(kernel, [current, *operands], written)
+                last = position == len(calls) - 1
+                current = builder.emit_output(call) if last else builder.emit(call)
+        builder.emit_func_output(current)
+    return tuple(taken)

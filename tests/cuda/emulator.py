@@ -1,0 +1,110 @@
+"""CUDA kernels on a machine without a GPU: compile their source as C++, and call them.
+
+See emulation.h for what that shows and what it does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels.cuda.launch import Kernel, source
+
+HERE = Path(__file__).parent
+COMPILER = next((path for path in map(shutil.which, ("g++", "clang++", "c++")) if path), None)
+
+_SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\);')
+
+
+def compile_library(text: str, library: Path, *options: str) -> Path:
+    """Compile C++ into a shared library."""
+    assert COMPILER is not None
+    file = library.with_suffix(".cpp")
+    file.write_text(text)
+    command = [COMPILER, "-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-I", str(HERE)]
+    done = subprocess.run(
+        [*command, *options, str(file), "-o", str(library)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[:4000]
+    return library
+
+
+def emulate(generated: str, library: Path) -> Path:
+    """Compile what TVM has generated for a GPU; each kernel is called by ``emulated_<name>``."""
+    text = source(generated, primitives='#include "emulation.h"')
+    text = text.replace("extern __shared__ __align__(64) uint", "alignas(64) static unsigned")
+    text = re.sub(r"(static unsigned \w+)\[\];", r"\1[24576];", text)  # 96 KB
+    callers = []
+    for name, parameters in _SIGNATURE.findall(text):
+        types = [parameter.rsplit(" ", 1)[0] for parameter in parameters.split(", ")]
+        listed = ", ".join(f"*({kind}*)arguments[{at}]" for at, kind in enumerate(types))
+        callers.append(
+            f'extern "C" int arguments_of_{name} = {len(types)};\n'
+            f'extern "C" void emulated_{name}(unsigned blocks, unsigned threads, '
+            f"void** arguments) {{\n"
+            f"  emulation::launch(blocks, threads, [=] {{ {name}({listed}); }});\n}}\n"
+        )
+    assert callers
+    return compile_library(text + "\n".join(callers), library)
+
+
+def run(kernels: Sequence[Kernel], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
+    """Run launches one after the other on ``x``, ``weight`` and ``bias``; return the last output."""
+    x = arrays["x"]
+    library = ctypes.CDLL(str(emulate(_generated(kernels), folder / "kernels.so")))
+    for at, kernel in enumerate(kernels):
+        output = kernel.output
+        size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
+        memory = np.full(size + 64, 0xFF, np.uint8)  # NaN, whatever the type
+        start = -memory.ctypes.data % 64
+        y = memory[start : start + size].view(output.dtype).reshape(output.shape)
+        given = [_aligned(x if a.name == "x" else arrays[a.name]) for a in kernel.arguments[:-1]]
+        for array, wanted in zip(given, kernel.arguments, strict=False):
+            assert (array.size, str(array.dtype)) == (int(np.prod(wanted.shape)), wanted.dtype)
+        pointers: list[Any] = [ctypes.c_void_p(array.ctypes.data) for array in (*given, y)]
+        arguments = (ctypes.c_void_p * len(pointers))(
+            *(ctypes.addressof(pointer) for pointer in pointers)
+        )
+        getattr(library, f"emulated_kernel{at}")(kernel.blocks, kernel.threads, arguments)
+        x = y
+    return x
+
+
+def _generated(kernels: Sequence[Kernel]) -> str:
+    """Return kernels as TVM generates them, with their arguments in order."""
+    declared, defined = [], []
+    for at, kernel in enumerate(kernels):
+        types = {"float32": "float* __restrict__", "float16": "half* __restrict__"}
+        parameters = ", ".join(f"{types[a.dtype]} {a.name}_ptr" for a in kernel.arguments)
+        head = (
+            f'extern "C" __global__ void __launch_bounds__({kernel.threads}) '
+            f"kernel{at}({parameters})"
+        )
+        operands = [f"{a.name}_ptr" for a in kernel.arguments]
+        operands += [f"{number!r}f" for number in kernel.numbers]
+        shared = ""
+        if kernel.shared:
+            shared = "extern __shared__ __align__(64) uint _ptr[];\n"
+            operands.append("_ptr")
+        declared.append(f"{head};")
+        defined.append(f"{head} {{\n{shared}  {kernel.function}({', '.join(operands)});\n}}")
+    return "\n".join([*declared, *defined])
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    result = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    result[...] = array
+    return result

@@ -1,0 +1,213 @@
+"""The GPU's kernels, emulated, beside numpy in float64."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels import conv2d as maps
+from ferplus_tvm.kernels import dense as layers
+from ferplus_tvm.kernels import max_pool as pools
+from ferplus_tvm.kernels.cuda import Precision, activation_type, conv2d, dense, max_pool
+from ferplus_tvm.targets import GPUS
+from tests.cuda.emulator import COMPILER, run
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+
+GPU = GPUS["sm_90"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "float16")
+# Of the largest output; products of numbers with 11 significant bits, summed in float32.
+TOLERANCE = {"float32": 1e-6, "tf32": 2e-3, "float16": 2e-3}
+
+
+def conv(**options: Any) -> maps.Workload:
+    fields: dict[str, Any] = {
+        "batch": 2,
+        "height": 8,
+        "width": 8,
+        "in_channels": 16,
+        "out_channels": 24,
+        "kernel": (3, 3),
+        "stride": (1, 1),
+        "padding": (1, 1, 1, 1),
+        "dilation": (1, 1),
+        "relu": True,
+    }
+    return maps.Workload(**(fields | options))
+
+
+def numbers(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def expected(w: maps.Workload, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]) -> Any:
+    y = maps.reference(replace(w, pool=False), x, weight, bias)
+    if not w.pool:
+        return y
+    n, height, width, channels = y.shape
+    even = y[:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
+def check(
+    w: maps.Workload, config: conv2d.Config | None, precision: Precision, folder: Path
+) -> None:
+    x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
+    weight = numbers((w.out_channels, w.in_channels, *w.kernel), 2)
+    bias = numbers((w.out_channels,), 3)
+    if config is not None:  # what the kernel before has stored
+        x = conv2d.rounded(x, precision).astype(np.float32)
+        weight = conv2d.rounded(weight, precision).astype(np.float32)
+    y = run(
+        conv2d.kernels(w, config, precision, last=False),
+        folder,
+        x=x.astype("float32" if config is None else activation_type(precision)),
+        weight=conv2d.pack_weight(w, weight, precision),
+        bias=bias,
+    )
+    reference = expected(w, x, weight, bias)
+    assert y.shape == reference.shape and str(y.dtype) == activation_type(precision)
+    assert np.abs(y - reference).max() <= TOLERANCE[precision] * np.abs(reference).max()
+    if precision == "tf32":
+        assert not (y.view(np.uint32) & 0x1FFF).any()  # as the next product wants it
+
+
+WORKLOADS = {
+    "as FER+ has them": conv(),
+    "pooled": conv(pool=True, height=12, width=8),
+    "pooled, odd map": conv(pool=True, height=9, width=7),
+    "no ReLU": conv(relu=False),
+    "strides": conv(stride=(2, 1), height=9, width=10),
+    "dilation": conv(dilation=(2, 1), padding=(2, 1, 2, 1)),
+    "one-sided border": conv(padding=(2, 0, 0, 1)),
+    "1x1": conv(kernel=(1, 1), padding=(0, 0, 0, 0), in_channels=40),
+    "5x5, more channels than a tile": conv(kernel=(5, 5), padding=(2, 2, 2, 2), out_channels=72),
+}
+SMALL = conv2d.Config(rows=32, columns=32, warp_rows=32, warp_columns=16, stages=2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
+def test_convolutions(workload: maps.Workload, precision: Precision, tmp_path: Path) -> None:
+    check(workload, SMALL, precision, tmp_path)
+
+
+TILINGS = [
+    (conv2d.Config(64, 32, 64, 32, 4), "float32"),
+    (conv2d.Config(64, 64, 32, 32, 3), "float32"),
+    (conv2d.Config(128, 32, 32, 16, 2), "float32"),
+    (conv2d.Config(64, 64, 64, 64, 4), "tf32"),
+    (conv2d.Config(64, 64, 32, 32, 3), "tf32"),
+    (conv2d.Config(128, 128, 64, 32, 2), "float16"),
+]
+
+
+@pytest.mark.parametrize(("pool", "split"), [(False, 1), (True, 1), (False, 3), (True, 4)])
+@pytest.mark.parametrize(("config", "precision"), TILINGS)
+def test_tilings(
+    config: conv2d.Config, precision: Precision, pool: bool, split: int, tmp_path: Path
+) -> None:
+    w = conv(pool=pool, height=10, width=10, out_channels=40)
+    check(w, replace(config, split=split), precision, tmp_path)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("affine", [None, (127.5, 1 / 64)])
+def test_the_first_layer(
+    affine: tuple[float, float] | None, pool: bool, precision: Precision, tmp_path: Path
+) -> None:
+    w = conv(in_channels=1, batch=3, height=10, width=14, affine=affine, pool=pool)
+    assert conv2d.is_direct(w)
+    check(w, None, precision, tmp_path)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("batch", "config", "half", "last"),
+    [
+        (1, dense.Config(warps=4, faces=1), True, False),
+        (1, dense.Config(warps=4, faces=1), False, True),
+        (3, dense.Config(warps=2, faces=2), False, False),
+        (9, dense.Config(warps=1, faces=8), True, True),
+        (9, SMALL, True, True),
+        (40, replace(SMALL, split=4), False, False),
+    ],
+)
+def test_dense_layers(
+    batch: int,
+    config: dense.Config | conv2d.Config,
+    half: bool,
+    last: bool,
+    precision: Precision,
+    tmp_path: Path,
+) -> None:
+    w = layers.Workload(batch, 264, 8 if last else 24, 8 if last else 24, relu=not last, half=half)
+    x = conv2d.rounded(numbers((batch, w.in_features), 1), precision)
+    weight = numbers((w.in_features, w.out_features), 2)
+    if half:
+        weight = weight.astype(np.float16).astype(np.float32)
+    bias = numbers((w.out_features,), 3)
+    kind = dense.weight_kind(w, precision, config)
+    stored = dense.pack_weight(weight, kind)
+    y = run(dense.kernels(w, config, precision, last), tmp_path, x=x, weight=stored, bias=bias)
+    y = y.reshape(batch, -1)
+    reference = layers.reference(w, x, stored.T, bias)
+    assert str(y.dtype) == ("float32" if last else activation_type(precision))
+    tolerance = TOLERANCE["float32" if last else precision]
+    assert np.abs(y - reference).max() <= tolerance * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [((2, 2), (2, 2), (0, 0, 0, 0)), ((3, 3), (2, 1), (1, 0, 1, 2)), ((1, 4), (3, 3), (0, 0, 0, 0))],
+)
+def test_max_pooling(
+    kernel: Any, stride: Any, padding: Any, precision: Precision, tmp_path: Path
+) -> None:
+    w = pools.Workload(2, 9, 11, 16, kernel, stride, padding)
+    x = numbers((2, 9, 11, 16), 1).astype(activation_type(precision))
+    y = run([max_pool.kernel(w, precision)], tmp_path, x=x)
+    np.testing.assert_array_equal(y, pools.reference(w, x))
+
+
+def test_halves_that_overflow_become_the_largest_half(tmp_path: Path) -> None:
+    w = conv(batch=1)
+    x = np.full((1, 8, 8, 16), 100, np.float16)
+    weight = np.full((24, 16, 3, 3), 100, np.float32)
+    kernels = conv2d.kernels(w, SMALL, "float16", last=False)
+    packed = conv2d.pack_weight(w, weight, "float16")
+    y = run(kernels, tmp_path, x=x, weight=packed, bias=np.zeros(24, np.float32))
+    assert (y == np.finfo(np.float16).max).all()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rounding_keeps_the_nearest(precision: Precision) -> None:
+    weight = numbers((1000,), 5)
+    bits = {"float32": 23, "tf32": 10, "float16": 10}[precision]
+    error = np.abs(conv2d.rounded(weight, precision).astype(np.float64) - weight)
+    assert (error <= 2.0 ** (np.floor(np.log2(np.abs(weight))) - bits - 1) + 2.0**-25).all()
+
+
+@pytest.mark.parametrize("arch", GPUS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_tiling_on_offer_fits_a_block(arch: str, precision: Precision) -> None:
+    shapes = itertools.product((1, 8, 32, 1024), ((64, 64), (32, 128), (8, 256)), (False, True))
+    for batch, (size, channels), pool in shapes:
+        w = conv(
+            batch=batch, height=size, width=size, in_channels=64, out_channels=channels, pool=pool
+        )
+        configs = list(conv2d.space(w, GPUS[arch], precision))
+        assert len(configs) == len(set(configs)) > 3
+        assert conv2d.Config.preset(w, GPUS[arch], precision) in configs
+        for config in configs:
+            assert config.threads <= 1024 and config.shared <= 99 << 10 and config.stages >= 2
+            sums = config.warp_rows * config.warp_columns // 32
+            assert sums <= (64 if precision == "float32" else 128)  # of 255 registers
