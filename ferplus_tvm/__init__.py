@@ -73,19 +73,23 @@ def load(
         CPU threads for one call, of which no more run than the affinity allows CPUs; by default
         as many CPUs as this process may use (affinity and cgroup quota).
     device
-        ``"cpu"``.
+        ``"cpu"``, or an NVIDIA GPU: ``"cuda"`` for the first, or ``"cuda:1"``.  There is no falling
+        back from one to the other.
     verify
         ``"full"`` checks every byte before the file is opened, some 40 ms for 90 MB;
         ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
     target
         Of a library for several targets, the one to use; by default the one with the most features
-        that this CPU has.
+        that this CPU has, or the one nearest to the GPU.
 
     Raises
     ------
     ArtifactError
         If the file is not a whole library of ours, or this machine cannot run it; its subclasses
         tell apart why.
+    GpuError
+        If there is no such GPU or driver, the library holds no code that it runs, or its memory is
+        full.
     ValueError
         For an argument out of its range.
 

@@ -1,4 +1,4 @@
-r"""The file format of a compiled library, version 2: writing, reading, checking.
+r"""The file format of a compiled library, version 3: writing, reading, checking.
 
 A library is one file, for one target or for several::
 
@@ -22,10 +22,11 @@ The last 16 bytes, magic and version, keep their place and meaning in every futu
 reader MUST refuse a file whose magic, version, lengths or checksums are off before it hands the
 file to the dynamic loader, and MAY leave the weights' checksums out where the caller says that
 they have been verified before.  The checksums find accidents; whoever can write the file can also
-write its checksums.  Version 1, which no release has written, held one image; it is refused.
+write its checksums.  Versions 1 and 2, which no release has written, are refused.
 
-The image of the target that fits this CPU best is used.  The first one is mapped from the file
-itself; another is copied to a temporary file, from which the dynamic loader maps it.
+The image of the target that fits this CPU, or the GPU asked for, best is used.  The first one is
+mapped from the file itself; another is copied to a temporary file, from which the dynamic loader
+maps it.
 
 A file is mapped while an engine uses it: replace it by renaming another over it, as `write` does,
 never by writing into it.
@@ -44,12 +45,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ferplus_tvm import cpu
+from ferplus_tvm import cpu, gpu
 from ferplus_tvm import manifest as manifests
-from ferplus_tvm.errors import ArtifactDamagedError, ArtifactError, ArtifactFormatError
+from ferplus_tvm.errors import (
+    ArtifactDamagedError,
+    ArtifactError,
+    ArtifactFormatError,
+    CpuFeatureError,
+    GpuError,
+)
 from ferplus_tvm.manifest import ITEM_BYTES, Manifest, VerifyLevel
 
-FORMAT = 2
+FORMAT = 3
 PAGE = 4096
 ALIGNMENT = 64
 CHUNK = 1 << 22
@@ -79,8 +86,11 @@ class Artifact:
         verify: VerifyLevel = "full",
         meanwhile: Callable[[], object] = lambda: None,
         target: str | None = None,
+        device: gpu.Device | None = None,
     ) -> None:
         """Map the file and check it; ``meanwhile`` is called while the weights are hashed.
+
+        The part for ``target`` is chosen, or the best for ``device``, by default for this CPU.
 
         Raises
         ------
@@ -107,7 +117,7 @@ class Artifact:
             if end != images:
                 raise _damaged(self.path, "its images and its manifests disagree")
             self.weights = self._view[images : images + weights]
-            self.manifest = self._choose(target)
+            self.manifest = self._choose(target, device)
             if verify == "full":
                 _check_weights(self.path, self.manifest, self.weights, meanwhile)
         except BaseException:
@@ -124,7 +134,7 @@ class Artifact:
         with self.path.open("rb") as file:
             return mmap.mmap(file.fileno(), PAGE, access=mmap.ACCESS_READ)
 
-    def _choose(self, target: str | None) -> Manifest:
+    def _choose(self, target: str | None, device: gpu.Device | None) -> Manifest:
         if target is not None:
             found = next((each for each in self.manifests if each.target == target), None)
             if found is None:
@@ -133,10 +143,13 @@ class Artifact:
                     f"{self.path} holds nothing for the target {target!r}: expected one of {names}"
                 )
             return found
-        able = [each for each in self.manifests if _is_here(each) and not _missing(each)]
+        of_kind = [each for each in self.manifests if bool(each.gpu_arch) == (device is not None)]
+        able = [each for each in of_kind if _is_here(each) and not _missing(each)]
+        if device is not None:
+            able = [each for each in able if device.runs(each.gpu_arch)]
         if able:
             return max(able, key=_rank)
-        return min(self.manifests, key=lambda each: len(_missing(each)))
+        return min(of_kind or self.manifests, key=lambda each: len(_missing(each)))
 
     def close(self) -> None:
         """Let go of the map; arrays over it must be gone."""
@@ -224,9 +237,9 @@ def _check_footer(path: Path, view: memoryview) -> tuple[int, int, int]:
             f"{path} has format {version}, but this version of ferplus_tvm reads formats up to "
             f"{FORMAT}: upgrade ferplus_tvm"
         )
-    if version == 1:
+    if 0 < version < FORMAT:
         raise ArtifactFormatError(
-            f"{path} has format 1 of a version before the first release: compile it again"
+            f"{path} has format {version} of a version before the first release: compile it again"
         )
     if version != FORMAT or len(view) < _FOOTER.size:
         raise _damaged(path, "its footer is wrong")
@@ -319,8 +332,32 @@ def _damaged(path: Path, what: str) -> ArtifactDamagedError:
     )
 
 
-def reason_not_to_run(manifest: Manifest) -> str | None:
-    """Return why this machine cannot run a library, in one sentence, or None if it can."""
+def refusal(
+    manifest: Manifest, device: gpu.Device | None = None
+) -> CpuFeatureError | GpuError | None:
+    """Return the error that says why this machine cannot run a library, or None if it can.
+
+    Of one for a GPU, that is ``device``, by default any that this machine has.
+    """
+    reason = _reason_of_cpu(manifest)
+    if reason:
+        return CpuFeatureError(reason)
+    if not manifest.gpu_arch:
+        return None
+    try:
+        devices = gpu.devices() if device is None else (device,)
+    except GpuError as error:
+        return GpuError(f"it is compiled for a GPU ({manifest.target}), but {error}")
+    if any(each.runs(manifest.gpu_arch) for each in devices):
+        return None
+    found = ", ".join(f"{each.name} is {each.arch}" for each in devices)
+    return GpuError(
+        f"its kernels are machine code for {manifest.gpu_arch}, and the GPU here is another "
+        f"({found}): compile it with --target cuda/{devices[0].arch}"
+    )
+
+
+def _reason_of_cpu(manifest: Manifest) -> str | None:
     if not _is_here(manifest):
         return (
             f"it is compiled for {manifest.arch} {manifest.system}, and this machine is "
@@ -343,7 +380,11 @@ def _missing(manifest: Manifest) -> list[str]:
     return sorted(set(manifest.cpu_features) - cpu.features())
 
 
-def _rank(manifest: Manifest) -> tuple[bool, bool, int]:
-    """Order targets that a CPU runs: by the width of their vectors, then by all that they use."""
+def _rank(manifest: Manifest) -> tuple[int, bool, bool, int]:
+    """Order targets that a CPU runs: by the width of their vectors, then by all that they use.
+
+    Those that a GPU runs: by the architecture.
+    """
     features = manifest.cpu_features
-    return "avx512f" in features, "avx2" in features, len(features)
+    arch = int(manifest.gpu_arch.removeprefix("sm_") or 0)
+    return arch, "avx512f" in features, "avx2" in features, len(features)

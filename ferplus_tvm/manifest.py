@@ -53,7 +53,7 @@ class Kernel:
     why
         what the algorithm was compared with.
     milliseconds
-        the time to expect on one core at 3 GHz.
+        the time to expect on one core at 3 GHz, or on a GPU at 1.5 GHz.
     """
 
     layer: str
@@ -98,6 +98,8 @@ class Manifest:
         of the weights, one digest per ``chunk_bytes``.
     cpu_features
         what the CPU must offer, by LLVM's names.
+    gpu_arch
+        the architecture of the GPU that computes, for example ``sm_90``, or "" for a CPU.
     runtime_id
         the build id of the ``libtvm_runtime`` that it was compiled with, or "" if the target's
         own was not at hand.
@@ -120,6 +122,7 @@ class Manifest:
     arch: str
     system: str
     cpu_features: tuple[str, ...]
+    gpu_arch: str
     tvm_version: str
     tvm_ffi_version: str
     runtime_id: str
@@ -148,11 +151,11 @@ class Manifest:
 
     @property
     def untuned(self) -> tuple[str, ...]:
-        """The kernels that had no tuning record; a pooling has nothing to tune."""
+        """The kernels that had no tuning record; some, as a pooling, have nothing to tune."""
         return tuple(
             kernel.kernel
             for kernel in self.kernels
-            if not kernel.tuned and kernel.algorithm != "max pool"
+            if not kernel.tuned and kernel.algorithm != "max pool" and kernel.tiling
         )
 
     def to_dict(self) -> dict[str, Any]:

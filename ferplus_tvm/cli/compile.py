@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -12,6 +12,7 @@ from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
+    from ferplus_tvm.kernels.cuda import Precision
     from ferplus_tvm.manifest import Kernel, Manifest
 
 
@@ -40,13 +41,16 @@ def compile_(
     target: Annotated[
         str,
         typer.Option(
-            help="native, a name that `targets` shows, several with commas for one library that "
-            "serves them all, or TVM's JSON."
+            help="native, cuda for this machine's GPU, a name that `targets` shows, several with "
+            "commas for one library that serves them all, or TVM's JSON."
         ),
     ] = "native",
     batch: Annotated[
         str, typer.Option(metavar="SIZES", help="Batch sizes to compile for.")
     ] = "1,8,32",
+    precision: Annotated[
+        str, typer.Option(help="float32, or for GPUs tf32 or float16, by tensor cores.")
+    ] = "float32",
     tuning_logs: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Tuning logs to look into before yours and the shipped."),
@@ -75,6 +79,7 @@ def compile_(
             target,
             output,
             sizes,
+            precision=_precision(precision),
             tuning_logs=tuning_logs,
             require_tuned=require_tuned,
             with_runtime=with_runtime,
@@ -101,12 +106,23 @@ def compile_(
             for name in dict.fromkeys(manifest.untuned):
                 typer.echo(f"  {name}")
     for manifest in result.manifests if explain else ():
-        typer.echo(f"\nEstimates for one core of {manifest.target} at 3 GHz:")
+        machine = "GPU at 1.5 GHz" if manifest.gpu_arch else "core at 3 GHz"
+        typer.echo(f"\nEstimates for one {machine} of {manifest.target}:")
         print_table(
             ("layer", "batch", "algorithm", "tiling", "time", "why"),
             [_explained(kernel) for kernel in manifest.kernels],
             fold="why",
         )
+
+
+def _precision(text: str) -> Precision:
+    from ferplus_tvm.kernels.cuda import Precision
+
+    if text not in get_args(Precision):
+        raise typer.BadParameter(
+            f"{text!r} is not one of {', '.join(get_args(Precision))}", param_hint="--precision"
+        )
+    return cast("Precision", text)
 
 
 def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
@@ -133,7 +149,7 @@ def _tuned(manifest: Manifest) -> str:
 
 def _explained(kernel: Kernel) -> tuple[str, ...]:
     layer = f"{kernel.layer} + {kernel.fused}" if kernel.fused else kernel.layer
-    time = f"{kernel.milliseconds:.2f} ms"
+    time = f"{kernel.milliseconds:.3g} ms"
     return (layer, str(kernel.batch), kernel.algorithm, kernel.tiling, time, kernel.why)
 
 

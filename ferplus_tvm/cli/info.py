@@ -20,13 +20,14 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show what a library says of itself, and whether this machine can run it."""
-    from ferplus_tvm.artifact import Artifact, reason_not_to_run
+    from ferplus_tvm.artifact import Artifact, refusal
 
     artifact = Artifact(library, verify="manifest")
     artifact.close()
     manifest = artifact.manifest
     targets = [each.target for each in artifact.manifests]
-    reason = reason_not_to_run(manifest) or _runtime_problem(library, manifest)
+    problem = refusal(manifest)
+    reason = str(problem) if problem else _runtime_problem(library, manifest)
     if as_json:
         answer = {
             "runs_here": reason is None,
@@ -52,7 +53,7 @@ def info(
                 "target" if len(targets) == 1 else "used here",
                 f"{manifest.target} ({manifest.triple})",
             ),
-            ("needs", ", ".join(manifest.cpu_features) or "nothing beyond the architecture"),
+            ("needs", _needs(manifest)),
             ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
             ("precision", manifest.precision),
             ("input", f"{_shape(manifest.input_shape)} {_range(manifest.value_range)}"),
@@ -65,6 +66,11 @@ def info(
             ("runs with", f"apache-tvm-ffi {manifest.tvm_ffi_version}"),
         ]
     )
+
+
+def _needs(manifest: Manifest) -> str:
+    needs = [f"a GPU that runs {manifest.gpu_arch}"] if manifest.gpu_arch else []
+    return ", ".join([*needs, *manifest.cpu_features]) or "nothing beyond the architecture"
 
 
 def _runtime_problem(path: Path, manifest: Manifest) -> str | None:

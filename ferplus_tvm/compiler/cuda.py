@@ -89,7 +89,8 @@ def _by_nvcc(nvcc: str, source: str, arch: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
         kernels, output = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
         kernels.write_text(source)
-        command = [nvcc, _STANDARD, "-O3", f"-arch={arch}", "--cubin", "-o", output, kernels]
+        options = [_STANDARD, "-O3", f"-arch={arch}", "--cubin"]
+        command = [nvcc, *options, "-o", str(output), str(kernels)]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=600, check=False

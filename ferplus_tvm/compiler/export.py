@@ -121,10 +121,11 @@ def describe(
         arch=target.arch,
         system=system_of(target.triple),
         cpu_features=tuple(sorted(target.features)),
+        gpu_arch=target.gpu.arch if target.gpu is not None else "",
         tvm_version=importlib.metadata.version("apache-tvm"),
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
         runtime_id=library.identity(own_runtime) if own_runtime else "",
-        precision="float32",
+        precision=options.precision,
         input_shape=("N", 1, 64, 64),
         output_shape=("N", 8),
         value_range=(0.0, 255.0),
@@ -190,8 +191,8 @@ def write(
     return complete
 
 
-def find_runtime(options: CompileOptions) -> Path:
-    """Return the ``libtvm_runtime`` of the target.
+def find_runtime(options: CompileOptions) -> list[Path]:
+    """Return the ``libtvm_runtime`` of the target, and for a GPU its part for those.
 
     Raises
     ------
@@ -201,7 +202,9 @@ def find_runtime(options: CompileOptions) -> Path:
     own = library.installed()
     target = options.targets[0]  # all are of one architecture and system
     if own is not None and _is_here(target):
-        return own
+        gpus = any(each.gpu is not None for each in options.targets)
+        beside = own.parent / library.gpu_file_name(system_of(target.triple))
+        return [own, beside] if gpus and beside.is_file() else [own]
     name = library.file_name(system_of(target.triple))
     raise CompileError(
         f"the {name} for {target.triple} is not on this machine: take it out of the "

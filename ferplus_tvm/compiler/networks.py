@@ -13,8 +13,7 @@ import numpy as np
 from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower
 from ferplus_tvm.errors import VerificationError
-from ferplus_tvm.rewrite import match
-from ferplus_tvm.rewrite.place import place
+from ferplus_tvm.rewrite import match, place_kernels
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing, contest
@@ -62,7 +61,7 @@ def build(
 def _build(
     layers: Sequence[match.Layer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
 ) -> Network:
-    placed = place(layers, [batch], target.vector_unit, choice.get)
+    placed = place_kernels(layers, [batch], target, "float32", choice.get)
     image = export.link_image(lower.build(placed.module, target), target)
     path.write_bytes(image)
     files = {}

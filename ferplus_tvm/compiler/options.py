@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ferplus_tvm import cpu
 from ferplus_tvm.errors import CompileError, TargetError
+from ferplus_tvm.kernels.cuda import Precision
 from ferplus_tvm.runtime import library
 from ferplus_tvm.targets import ResolvedTarget, resolve, system_of
 from ferplus_tvm.tuning import database
@@ -26,6 +27,8 @@ class CompileOptions:
         one or several, of one architecture and system.
     batch_sizes
         increasing, without repetition.
+    precision
+        of products and, with float16, of the maps between them.
     tuning_logs
         the folders to look records up in, in order.
     require_tuned
@@ -38,6 +41,7 @@ class CompileOptions:
     targets: tuple[ResolvedTarget, ...]
     output: Path
     batch_sizes: tuple[int, ...]
+    precision: Precision
     tuning_logs: tuple[Path, ...]
     require_tuned: bool
     with_runtime: bool
@@ -49,6 +53,7 @@ class CompileOptions:
         target: str | dict[str, Any],
         output: str | os.PathLike[str],
         batch_sizes: Iterable[int],
+        precision: Precision,
         tuning_logs: str | os.PathLike[str] | None,
         require_tuned: bool,
         with_runtime: bool,
@@ -58,11 +63,12 @@ class CompileOptions:
         Raises
         ------
         ValueError
-            For batch sizes that are none, or out of 1..4096.
+            For batch sizes that are none, or out of 1..4096, or an unknown precision.
         TypeError
             For batch sizes that are not whole numbers.
         TargetError
-            For a target that does not exist, or several of different architectures or systems.
+            For a target that does not exist, several of different architectures or systems, or a
+            precision that a target does not have.
         TuningLogError
             If there is no such folder of tuning logs.
         CompileError
@@ -77,7 +83,9 @@ class CompileOptions:
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
         logs = database.search_path(tuning_logs)
-        return cls(model, targets_of(target), path, sizes, logs, require_tuned, with_runtime)
+        targets = targets_of(target)
+        _expect_precision(precision, targets)
+        return cls(model, targets, path, sizes, precision, logs, require_tuned, with_runtime)
 
     def describe(self) -> dict[str, Any]:
         """Return what is worth recording: no paths of the machine that compiled."""
@@ -85,6 +93,7 @@ class CompileOptions:
             "model": os.path.basename(self.model),
             "target": ",".join(target.name for target in self.targets),
             "batch_sizes": list(self.batch_sizes),
+            "precision": self.precision,
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
@@ -104,7 +113,11 @@ def targets_of(target: str | dict[str, Any]) -> tuple[ResolvedTarget, ...]:
     for name in names:
         resolved = resolve(name)
         known = found.setdefault(resolved.name, resolved)
-        twins = [each.name for each in found.values() if each.features == resolved.features]
+        twins = [
+            each.name
+            for each in found.values()
+            if (each.features, each.gpu) == (resolved.features, resolved.gpu)
+        ]
         if known.config != resolved.config or len(twins) > 1:
             alike = " and ".join(dict.fromkeys([*twins, resolved.name]))
             raise TargetError(
@@ -119,6 +132,19 @@ def targets_of(target: str | dict[str, Any]) -> tuple[ResolvedTarget, ...]:
             "architecture and system in a library; compile one library for each"
         )
     return targets
+
+
+def _expect_precision(precision: Precision, targets: Sequence[ResolvedTarget]) -> None:
+    if precision not in get_args(Precision):
+        raise ValueError(
+            f"precision is {precision!r}: expected one of {', '.join(get_args(Precision))}"
+        )
+    cpus = [each.name for each in targets if each.gpu is None]
+    if precision != "float32" and cpus:
+        raise TargetError(
+            f"the precision {precision} is for GPUs, and {', '.join(cpus)} is a CPU target: leave "
+            "--precision out, or compile for GPUs alone"
+        )
 
 
 def batch_sizes_of(batch_sizes: Iterable[int]) -> tuple[int, ...]:

@@ -13,12 +13,13 @@ from ferplus_tvm import check
 from ferplus_tvm.compiler import export, lower, reference
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
-from ferplus_tvm.errors import ArtifactError, TuningLogError, VerificationError
+from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.kernels.cuda import Precision
 from ferplus_tvm.manifest import Manifest
+from ferplus_tvm.rewrite import place_kernels
 from ferplus_tvm.rewrite.match import match
-from ferplus_tvm.rewrite.place import place
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning import space
 from ferplus_tvm.tuning.database import find
@@ -29,7 +30,8 @@ STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
 
 _SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
 _FACES = 4
-_TOLERANCE = 1e-4
+# Of the largest score.  Tensor cores multiply numbers of 11 significant bits.
+_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def compile(
     output: str | os.PathLike[str] = "ferplus.so",
     batch_sizes: Iterable[int] = (1, 8, 32),
     *,
+    precision: Precision = "float32",
     tuning_logs: str | os.PathLike[str] | None = None,
     require_tuned: bool = False,
     with_runtime: bool = False,
@@ -75,13 +78,18 @@ def compile(
     model
         A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
     target
-        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, or TVM's dictionary or JSON.  Several
-        names with commas between them make one library for all, of which the best part that a
-        CPU can run is chosen where it is loaded; they share weights of the same layout.
+        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, ``"cuda"`` for this machine's GPU, a
+        GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
+        between them make one library for all, of which the best part that a CPU or GPU can run is
+        chosen where it is loaded; they share weights of the same layout.
     output
         The library to write; it takes its final name once it is whole and verified.
     batch_sizes
         The batch sizes to compile for; an engine serves any number of faces with them.
+    precision
+        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: products on tensor cores, of
+        numbers with 11 significant bits, which also halves the memory that maps take in the
+        latter.  Scores are then off by some thousandths of the largest.
     tuning_logs
         A folder of tuning logs to look into before the user's own and those that the package
         carries.  A target without a log takes that of the nearest target.
@@ -101,13 +109,13 @@ def compile(
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
     CompileError
-        If linking fails, or the library's scores are off the reference.
+        If linking or a GPU's compiler fails, or the library's scores are off the reference.
     """
     start = time.perf_counter()
     options = CompileOptions.of(
-        model, target, output, batch_sizes, tuning_logs, require_tuned, with_runtime
+        model, target, output, batch_sizes, precision, tuning_logs, require_tuned, with_runtime
     )
-    runtime = export.find_runtime(options) if with_runtime else None
+    runtime = export.find_runtime(options) if with_runtime else []
 
     # ONNX -> tidy graph -> Relax -> layers
     progress("import")
@@ -123,9 +131,8 @@ def compile(
     for each in options.targets:
         progress("place kernels")
         log = find(options.tuning_logs, each)
-        placed = place(
-            layers, options.batch_sizes, each.vector_unit, log.config if log else _no_record
-        )
+        record = log.config if log else _no_record
+        placed = place_kernels(layers, options.batch_sizes, each, options.precision, record)
         progress("compile")
         executable = lower.build(placed.module, each)
         progress("link")
@@ -134,7 +141,7 @@ def compile(
         logs.append(log.target if log else "")
 
     # all of it -> library file under a temporary name
-    acceptance = export.acceptance(_SEED, expected, _TOLERANCE)
+    acceptance = export.acceptance(_SEED, expected, _TOLERANCE[options.precision])
     weights = export.lay_out(all_placed)
     manifests: Sequence[Manifest] = [
         export.describe(options, each, imported, placed, weights.pieces, index, acceptance, name)
@@ -156,11 +163,12 @@ def compile(
                 for manifest, error in zip(manifests, errors, strict=True)
             ]
             manifests = export.write(unfinished, images, weights.block, manifests)
-        copied = export.copy_runtime(runtime, options.output.parent) if runtime else None
+        copied = [export.copy_runtime(path, options.output.parent) for path in runtime]
         os.replace(unfinished, options.output)
     seconds = time.perf_counter() - start
     verified = None not in errors
-    return CompileResult(options.output, tuple(manifests), verified, seconds, copied)
+    copy = copied[0] if copied else None
+    return CompileResult(options.output, tuple(manifests), verified, seconds, copy)
 
 
 def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget) -> float | None:
@@ -171,7 +179,7 @@ def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget)
     name = str(options.output) if alone else f"{options.output} for {target.name}"
     try:
         return verify_as(unfinished, name, target.name).error
-    except ArtifactError as error:
+    except (ArtifactError, GpuError) as error:
         raise VerificationError(f"{name} cannot be run to be checked: {error}") from error
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm import check, child, errors
-from ferplus_tvm.artifact import read_manifest, reason_not_to_run
-from ferplus_tvm.errors import CpuFeatureError, VerificationError
+from ferplus_tvm import check, child, errors, gpu
+from ferplus_tvm.artifact import read_manifest, refusal
+from ferplus_tvm.errors import VerificationError
 
 _TIMEOUT = 300
 
@@ -44,6 +44,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     ------
     ArtifactError
         If the library cannot be used here at all.
+    GpuError
+        If it is for a GPU that is not here.
     VerificationError
         If it crashes, hangs, or its scores are off the reference by more than the tolerance.
     """
@@ -57,9 +59,9 @@ def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
     Of a library for several targets, ``target`` is checked, by default the one used here.
     """
     manifest = read_manifest(path, target)
-    reason = reason_not_to_run(manifest)
-    if reason:
-        raise CpuFeatureError(f"{name} cannot be verified here: {reason}")
+    problem = refusal(manifest)
+    if problem:
+        raise type(problem)(f"{name} cannot be verified here: {problem}")
     command = child.python("-m", "ferplus_tvm.compiler.verify", str(path))
     command += [] if target is None else [target]
     try:
@@ -108,9 +110,10 @@ def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
     """Return the error of every batch size, or why the library was refused; in the child."""
     from ferplus_tvm.runtime.engine import Engine
 
+    manifest = read_manifest(path, target)
     try:
-        engine = Engine(path, target=target)
-    except errors.ArtifactError as error:
+        engine = Engine(path, target=target, device=_device(manifest.gpu_arch))
+    except (errors.ArtifactError, errors.GpuError) as error:
         return {"refused": type(error).__name__, "message": str(error)}
     with engine:
         expected = engine.manifest.check
@@ -124,6 +127,13 @@ def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
             )
             measured[batch] = check.relative_error(scores, reference[rows])
     return measured
+
+
+def _device(arch: str) -> str:
+    """Return the device to check on: for a GPU's library the first that runs it."""
+    if not arch:
+        return "cpu"
+    return next(f"cuda:{each.index}" for each in gpu.devices() if each.runs(arch))
 
 
 if __name__ == "__main__":

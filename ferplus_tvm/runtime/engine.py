@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ferplus_tvm import cpu
-from ferplus_tvm.artifact import Artifact, reason_not_to_run
-from ferplus_tvm.errors import CpuFeatureError, EngineClosedError, InputError, one_line
+from ferplus_tvm.artifact import Artifact, refusal
+from ferplus_tvm.errors import EngineClosedError, GpuError, InputError, one_line
 from ferplus_tvm.manifest import Manifest, VerifyLevel
 from ferplus_tvm.postprocess import Prediction, postprocess
 from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime import library
-from ferplus_tvm.runtime.machine import Machine, Scores
+from ferplus_tvm.runtime.cuda import CudaMachine, device_of
+from ferplus_tvm.runtime.machine import CpuMachine, Machine, Scores
 from ferplus_tvm.runtime.threads import Call, join_ending
 
 
@@ -47,8 +48,7 @@ class Engine:
         verify: VerifyLevel = "full",
         target: str | None = None,
     ) -> None:
-        if device != "cpu":
-            raise ValueError(f"device is {device!r}: expected 'cpu'")
+        find_gpu = device_of(device)
         if threads is not None and operator.index(threads) < 1:
             raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
         self.threads = (
@@ -61,20 +61,36 @@ class Engine:
         self._target = target
         self._lock = threading.Lock()
         self._machine: Machine | None = None
-        self._artifact = Artifact(path, verify, library.import_tvm_ffi, target)
+        self._gpu = find_gpu() if find_gpu is not None else None
+        self._artifact = Artifact(path, verify, library.import_tvm_ffi, target, self._gpu)
         self.path = self._artifact.path
         try:
-            reason = reason_not_to_run(self.manifest)
-            if reason:
-                several = len(self._artifact.manifests) > 1
-                what = f"{self.path} for {self.manifest.target}" if several else self.path
-                raise CpuFeatureError(f"{what} cannot run here: {reason}")
+            several = len(self._artifact.manifests) > 1
+            what = f"{self.path} for {self.manifest.target}" if several else self.path
+            self._expect_kind(what)
+            problem = refusal(self.manifest, self._gpu)
+            if problem:
+                raise type(problem)(f"{what} cannot run here: {problem}")
             self._module = library.open_module(self._artifact)
             self._start()
         except BaseException:
             self._artifact.close()
             raise
         _engines.add(self)
+
+    def _expect_kind(self, what: object) -> None:
+        """See that the library's code is for a CPU, or for a GPU, as the device is."""
+        arch = self.manifest.gpu_arch
+        if arch and self._gpu is None:
+            raise GpuError(
+                f"{what} holds code for a GPU ({arch}) and none for a CPU: load it with "
+                "device='cuda:0', or compile it for a CPU"
+            )
+        if self._gpu is not None and not arch:
+            raise GpuError(
+                f"{what} holds code for a CPU ({self.manifest.target}) and none for a GPU: load it "
+                f"with device='cpu', or compile it with --target cuda/{self._gpu.arch}"
+            )
 
     @property
     def manifest(self) -> Manifest:
@@ -170,7 +186,45 @@ class Engine:
             faces = faces.astype(np.float32, copy=False)
         if not np.isfinite(faces).all():
             raise InputError("scores takes finite pixels in 0..255, but some are NaN or infinite")
-        return self._submit(lambda machine: machine.scores(faces)).result()
+        scores: Scores = self._submit(lambda machine: machine.scores(faces)).result()
+        return scores
+
+    def scores_on_gpu(self, x: Any) -> Any:
+        """Return the raw scores of faces that are on the engine's GPU, and leave them there.
+
+        Parameters
+        ----------
+        x
+            A DLPack tensor on the same GPU, such as PyTorch's: contiguous float32 (N, 1, 64, 64),
+            grey in 0..255; any N.  It is read in place.  Its values are not checked: one that is
+            not finite makes scores of its face that mean nothing.
+
+        Returns
+        -------
+        tvm_ffi.Tensor
+            float32 (N, 8) on the GPU, computed when this returns; a DLPack tensor, which
+            ``torch.from_dlpack`` takes.  N that is a compiled batch size needs no copy.
+
+        Raises
+        ------
+        InputError
+            If it is on another device, or of another shape or type.
+        GpuError
+            If the engine is not on a GPU, or the GPU fails.
+        EngineClosedError
+            If the engine was closed.
+        """
+        if self._gpu is None:
+            raise GpuError(
+                "scores_on_gpu is for an engine on a GPU, and this one is on the CPU: load a "
+                "library for a GPU with device='cuda:0', or give scores an array"
+            )
+        if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
+            raise InputError(
+                f"scores_on_gpu takes a DLPack tensor, but got {type(x).__name__}: give scores an "
+                "array"
+            )
+        return self._submit(lambda machine: machine.scores_on_gpu(x)).result()
 
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""
@@ -199,10 +253,15 @@ class Engine:
         state = "closed" if self.closed else f"threads={self.threads}"
         return f"<Engine {str(self.path)!r} {state}>"
 
-    def _submit(self, function: Callable[[Machine], Scores]) -> Call[Scores]:
+    def _submit(self, function: Callable[[Any], Any]) -> Call[Any]:
         with self._lock:
             if self._machine is not None and not self._machine.worker.alive:
                 # In a forked child, where only the forking thread lives on.
+                if self._gpu is not None:
+                    raise GpuError(
+                        f"the engine of {self.path} is on a GPU, which a forked process cannot go "
+                        "on with: start processes by spawn, or load it in each of them"
+                    )
                 self._finalizer.detach()
                 self._start()
             machine = self._machine
@@ -211,7 +270,11 @@ class Engine:
             return machine.worker.submit(lambda: function(machine))
 
     def _start(self) -> None:
-        self._machine = Machine(self._module, self._artifact, self.threads)
+        self._machine = (
+            CpuMachine(self._module, self._artifact, self.threads)
+            if self._gpu is None
+            else CudaMachine(self._module, self._artifact, self._gpu)
+        )
         self._finalizer = weakref.finalize(self, self._machine.worker.stop)
         self._finalizer.atexit = False  # see _close_all
 

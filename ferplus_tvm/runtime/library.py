@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.abc
 import importlib.util
@@ -23,6 +24,7 @@ ENVIRONMENT = "TVM_LIBRARY_PATH"
 
 _lock = threading.Lock()
 _runtime: Path | None = None
+_gpu_runtime = False
 _modules: dict[str, Any] = {}
 _files: dict[tuple[int, int], tuple[str, ...]] = {}
 _pins: list[Any] = []
@@ -125,6 +127,8 @@ def open_module(artifact: Artifact) -> Any:
     """
     with _lock:
         _load_runtime(artifact.path.parent, artifact.manifest)
+        if artifact.manifest.gpu_arch:
+            _load_gpu_runtime(artifact.manifest)
         code = artifact.manifest.image_sha256
         content = tuple(each.image_sha256 for each in artifact.manifests)
         if _files.get(artifact.file, content) != content:
@@ -213,6 +217,51 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
             f"{manifest.tvm_version} for this machine in its place"
         ) from error
     _runtime = path
+
+
+def gpu_file_name(system: str) -> str:
+    """Return what the runtime library's part for GPUs is called."""
+    name = file_name(system)
+    return name.replace("tvm_runtime", "tvm_runtime_cuda")
+
+
+def _load_gpu_runtime(manifest: Manifest) -> None:
+    """Load what TVM has for GPUs, of the same build: it lies beside the runtime library."""
+    global _gpu_runtime
+    assert _runtime is not None
+    if _gpu_runtime:
+        return
+    path = _runtime.parent / gpu_file_name(cpu.system())
+    if not path.is_file():
+        raise RuntimeLibraryError(
+            f"{path.name} was not found beside {_runtime}: put that of apache-tvm "
+            f"{manifest.tvm_version} there (compile with --with-runtime copies it), or pip install "
+            "apache-tvm"
+        )
+    _load_cuda_runtime()
+    try:
+        ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise RuntimeLibraryError(
+            f"{path} cannot be loaded ({error}): it needs the CUDA runtime library of CUDA 13 (pip "
+            "install 'ferplus_tvm[gpu]', or the CUDA toolkit) and the GPU's driver"
+        ) from error
+    _gpu_runtime = True
+
+
+def _load_cuda_runtime() -> None:
+    """Load the CUDA runtime library of NVIDIA's package, if the system has none of its own."""
+    if os.name == "nt":
+        return  # the package's folder is not searched there: it has to be on the PATH
+    for folder in _nvidia_folders():
+        for path in sorted(folder.glob("cu13/lib/libcudart.so.13")):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def _nvidia_folders() -> list[Path]:
+    spec = importlib.util.find_spec("nvidia")
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _expect(path: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,27 +17,58 @@ from ferplus_tvm.runtime.threads import Worker, limit_spinning
 Scores = NDArray[np.float32]
 
 
-class Machine:
+class Machine(ABC):
     """TVM's virtual machine with its weights, touched by its own thread only.
 
     worker
         that thread.
     """
 
-    def __init__(self, module: Any, artifact: Artifact, threads: int) -> None:
-        """Start the thread, with ``threads - 1`` helpers, and open ``module`` on it."""
-        limit_spinning()
+    def __init__(self, module: Any, artifact: Artifact) -> None:
+        """Start the thread and open ``module`` on it."""
         self.worker = Worker(f"ferplus-tvm {artifact.path.name}")
         self._batch_sizes = artifact.manifest.batch_sizes
         try:
-            self.worker.submit(lambda: self._open(module, artifact, threads)).result()
+            self.worker.submit(lambda: self._open(module, artifact)).result()
         except BaseException:
             self.worker.stop()
             raise
 
-    def _open(self, module: Any, artifact: Artifact, threads: int) -> None:
+    @abstractmethod
+    def _open(self, module: Any, artifact: Artifact) -> None:
+        """Open the module; on the thread."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of everything; on the thread, or where it has never run."""
+
+    @abstractmethod
+    def scores(self, faces: Scores) -> Scores:
+        """Return the scores (N, 8) of faces (N, 1, 64, 64); on the thread."""
+
+    def stop(self) -> None:
+        """End the thread after its calls, and let go of everything."""
+        if not self.worker.alive:  # in a forked child that never called the engine
+            self._release()
+            return
+        self.worker.submit(self._release)
+        self.worker.stop()
+        self.worker.join()
+
+
+class CpuMachine(Machine):
+    """The virtual machine on the CPU; its weights lie in the mapped file."""
+
+    def __init__(self, module: Any, artifact: Artifact, threads: int) -> None:
+        """Start the thread, with ``threads - 1`` helpers, and open ``module`` on it."""
+        limit_spinning()
+        self._threads = threads
+        super().__init__(module, artifact)
+
+    def _open(self, module: Any, artifact: Artifact) -> None:
         import tvm_ffi
 
+        threads = self._threads
         configure = tvm_ffi.get_global_func("runtime.config_threadpool")
         # Mode -3: every pool thread may run on all the CPUs named, and none is pinned.  The first
         # call makes the pool, a thread for each CPU named; the second says where they may run.
@@ -63,15 +95,6 @@ class Machine:
             for batch, function in artifact.manifest.functions.items()
         }
 
-    def stop(self) -> None:
-        """End the thread after its calls, and let go of everything."""
-        if not self.worker.alive:  # in a forked child that never called the engine
-            self._release()
-            return
-        self.worker.submit(self._release)
-        self.worker.stop()
-        self.worker.join()
-
     def _release(self) -> None:
         del self._functions, self._tensors, self._vm
 
@@ -80,7 +103,7 @@ class Machine:
         import tvm_ffi
 
         result = np.empty((len(faces), 8), np.float32)
-        for start, count, batch in _split(len(faces), self._batch_sizes):
+        for start, count, batch in split(len(faces), self._batch_sizes):
             run, weights, buffer = self._functions[batch]
             # Generated code moves whole vectors and takes any address for an aligned one.
             buffer[:count] = faces[start : start + count]
@@ -116,7 +139,7 @@ class Machine:
         return times
 
 
-def _split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+def split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Share faces out over compiled batch sizes: (start, how many, batch size), largest first.
 
     Only where fewer faces are left than the smallest size holds, the rest of it is blank.

@@ -6,6 +6,7 @@
 // process.  What it cannot show: races between warps, and time.
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,11 +31,12 @@ struct half {
 };
 
 static inline float __half2float(half h) {
-  const int sign = h.bits >> 15, exponent = h.bits >> 10 & 31, fraction = h.bits & 1023;
-  float value = exponent == 0 ? ldexpf(fraction, -24)
-                : exponent < 31 ? ldexpf(1024 + fraction, exponent - 25)
-                                : (fraction ? NAN : INFINITY);
-  return sign ? -value : value;
+  // The same exponent and fraction in a float, which is then too small by 2 ** 112.
+  const uint32_t bits = uint32_t(h.bits & 0x8000) << 16 | uint32_t(h.bits & 0x7fff) << 13;
+  float value;
+  memcpy(&value, &bits, 4);
+  return (h.bits & 0x7c00) == 0x7c00 ? (h.bits & 1023 ? NAN : h.bits >> 15 ? -INFINITY : INFINITY)
+                                     : value * 0x1p112f;
 }
 
 static inline half __float2half_rn(float value) {
@@ -72,13 +74,20 @@ struct Group {  // threads that meet: a block, or a warp
   unsigned generation = 0;
 };
 
+// What the lanes of a warp show each other.  Two turns alternate, so that one meeting in each is
+// enough: who has met in a turn has read all of the one before.
 struct Warp : Group {
-  uint32_t a[32][4], b[32][2];
-  float sums[32][4], values[32];
+  struct Lane {
+    uint32_t a[4], b[2];
+    float value;
+  } lanes[2][32];
 };
 
 struct Fiber {
-  ucontext_t context;
+  ucontext_t context;  // to begin with; afterwards it jumps, which costs no system call
+  jmp_buf place;
+  bool begun = false;
+  int turn = 0;
   std::unique_ptr<char[]> stack;
   std::vector<std::vector<Copy>> groups;
   std::vector<Copy> open;
@@ -88,7 +97,8 @@ struct Fiber {
 static std::vector<Fiber> fibers;
 static std::vector<Warp> warps;
 static Group block;
-static ucontext_t scheduler;
+static ucontext_t begin_from;
+static jmp_buf scheduler;
 static int current;
 static bool progress;
 static const std::function<void()>* body;
@@ -106,15 +116,22 @@ static inline void meet(Group& group) {
     return;
   }
   const unsigned generation = group.generation;
-  while (group.generation == generation) {
-    const int self = current;
-    swapcontext(&fibers[self].context, &scheduler);
-  }
+  while (group.generation == generation)
+    if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
   progress = true;
 }
 
 static inline Warp& warp() { return warps[current / 32]; }
 static inline int lane() { return current % 32; }
+
+// Shows what the lanes of a warp have set of themselves, once all have.
+template <typename Set>
+static inline const Warp::Lane* exchange(Set set) {
+  Warp::Lane* lanes = warp().lanes[fibers[current].turn ^= 1];
+  set(lanes[lane()]);
+  meet(warp());
+  return lanes;
+}
 
 static void run_fiber() {
   (*body)();
@@ -122,7 +139,7 @@ static void run_fiber() {
   leave(warp());
   fibers[current].done = true;
   progress = true;
-  swapcontext(&fibers[current].context, &scheduler);
+  _longjmp(scheduler, 1);
 }
 
 // Runs a kernel over a grid of blocks.
@@ -143,9 +160,10 @@ static void launch(unsigned blocks, unsigned threads, const std::function<void()
       getcontext(&fiber.context);
       fiber.context.uc_stack.ss_sp = fiber.stack.get();
       fiber.context.uc_stack.ss_size = kStack;
-      fiber.context.uc_link = &scheduler;
+      fiber.context.uc_link = nullptr;
       makecontext(&fiber.context, run_fiber, 0);
-      fiber.done = false;
+      fiber.done = fiber.begun = false;
+      fiber.turn = 0;
       fiber.groups.clear();
       fiber.open.clear();
     }
@@ -156,7 +174,10 @@ static void launch(unsigned blocks, unsigned threads, const std::function<void()
         any = true;
         current = int(t);
         threadIdx = {t, 0, 0};
-        swapcontext(&scheduler, &fibers[t].context);
+        if (_setjmp(scheduler)) continue;
+        if (fibers[t].begun) _longjmp(fibers[t].place, 1);
+        fibers[t].begun = true;
+        swapcontext(&begin_from, &fibers[t].context);
       }
       if (any && !progress) fprintf(stderr, "threads wait for each other for ever\n"), abort();
     }
@@ -222,21 +243,20 @@ inline float dot(half, uint32_t a, uint32_t b) {
 template <typename T>
 inline void multiply_fragments(float (&upper)[2], float (&lower)[2], const unsigned (&a)[4],
                                const unsigned (&b)[2]) {
-  auto& warp = emulation::warp();
   const int lane = emulation::lane(), g = lane / 4, t = lane % 4;
-  memcpy(warp.a[lane], a, sizeof a);
-  memcpy(warp.b[lane], b, sizeof b);
-  emulation::meet(warp);
+  const auto* lanes = emulation::exchange([&](auto& own) {
+    memcpy(own.a, a, sizeof a);
+    memcpy(own.b, b, sizeof b);
+  });
   for (int row = 0; row < 2; ++row) {
     for (int i = 0; i < 2; ++i) {
       const int column = 2 * t + i;
       float sum = 0;
       for (int k = 0; k < 8; ++k)
-        sum += dot(T{}, warp.a[4 * g + k % 4][row + k / 4 * 2], warp.b[4 * column + k % 4][k / 4]);
+        sum += dot(T{}, lanes[4 * g + k % 4].a[row + k / 4 * 2], lanes[4 * column + k % 4].b[k / 4]);
       (row ? lower : upper)[i] += sum;
     }
   }
-  emulation::meet(warp);
 }
 
 inline float to_tf32(float value) {  // to the nearest, ties away from zero
@@ -249,15 +269,9 @@ inline float to_tf32(float value) {  // to the nearest, ties away from zero
 }
 
 inline float warp_sum(float value) {
-  auto& warp = emulation::warp();
-  const int lane = emulation::lane();
-  for (int distance = 16; distance > 0; distance /= 2) {
-    warp.values[lane] = value;
-    emulation::meet(warp);
-    const float other = warp.values[lane ^ distance];
-    emulation::meet(warp);
-    value += other;
-  }
+  for (int distance = 16; distance > 0; distance /= 2)
+    value += emulation::exchange([&](auto& own) { own.value = value; })[emulation::lane() ^ distance]
+                 .value;
   return value;
 }
 
