@@ -143,6 +143,9 @@ class Artifact:
                     f"{self.path} holds nothing for the target {target!r}: expected one of {names}"
                 )
             return found
+        if device is None and all(each.gpu_arch for each in self.manifests):
+            with suppress(GpuError):  # whoever wants to run it is told then
+                device = gpu.devices()[0]
         of_kind = [each for each in self.manifests if bool(each.gpu_arch) == (device is not None)]
         able = [each for each in of_kind if _is_here(each) and not _missing(each)]
         if device is not None:

@@ -236,12 +236,14 @@ def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
 def detect() -> tuple[ResolvedTarget, list[str]]:
     """Return this machine as a target, and the names whose code it runs, the best first.
 
-    The best is the named one that is this CPU itself, or otherwise the one with the most features.
+    The best is the named one that is this CPU itself, or otherwise the one with the most features;
+    those of GPUs come last.
     """
     native = _native()
     able = [resolved for resolved in map(resolve, NAMED) if resolved.runs_here]
     able.sort(key=lambda each: (each.name == native.name, len(each.features)), reverse=True)
-    return native, [each.name for each in able]
+    gpus = [name for name in _gpu_names()[1:] if resolve(name).runs_here]
+    return native, [each.name for each in able] + gpus
 
 
 def _native() -> ResolvedTarget:

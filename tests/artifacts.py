@@ -28,6 +28,7 @@ def manifest(**changes: Any) -> Manifest:
         "arch": cpu.architecture(),
         "system": cpu.system(),
         "cpu_features": (),
+        "gpu_arch": "",
         "tvm_version": "0.27.0.post1",
         "tvm_ffi_version": "0.1.14.post1",
         "runtime_id": "",

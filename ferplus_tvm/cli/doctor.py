@@ -48,6 +48,8 @@ def doctor(
         "CPU quota": "none" if quota is None else f"{quota:g} CPUs",
         "threads": str(cpu.default_threads()),
         "compiler": _compiler(),
+        "GPU": _gpu(),
+        "CUDA compiler": _cuda_compiler(),
         "libtvm_runtime": _short(runtime) if runtime else "not installed",
         library.ENVIRONMENT: _short(os.environ.get(library.ENVIRONMENT, "not set")),
         "cache folder": _short(cache_dir()),
@@ -85,6 +87,25 @@ def _compiler() -> str:
     if command is None:
         return "none: install gcc or clang, or pip install ziglang"
     return " ".join(_short(word) for word in command)
+
+
+def _gpu() -> str:
+    from ferplus_tvm import gpu
+    from ferplus_tvm.errors import GpuError
+
+    try:
+        return ", ".join(f"{each.name} ({each.arch})" for each in gpu.devices())
+    except GpuError as error:
+        return f"none: {error}"
+
+
+def _cuda_compiler() -> str:
+    from ferplus_tvm.compiler import cuda
+
+    nvcc = cuda.find_nvcc()
+    if nvcc is not None:
+        return _short(nvcc)
+    return "NVRTC" if cuda.has_nvrtc() else f"none: {cuda.missing_compiler()}"
 
 
 def _short(path: str | Path) -> str:

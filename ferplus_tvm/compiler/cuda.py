@@ -44,6 +44,11 @@ def has_nvrtc() -> bool:
         return False
 
 
+def missing_compiler() -> str | None:
+    """Return what to install in order to compile for GPUs, or None if it is there."""
+    return None if find_nvcc() or has_nvrtc() else "nvcc, or pip install 'ferplus_tvm[cuda]'"
+
+
 def require_compiler() -> Callable[[str, str], bytes]:
     """Return what compiles source for an architecture: nvcc where it is found, or NVRTC.
 
@@ -62,7 +67,7 @@ def require_compiler() -> Callable[[str, str], bytes]:
 
 def source_of(executable: Any) -> str:
     """Return the CUDA source of all kernels of an executable."""
-    return whole_source(_generated(executable))
+    return whole_source(generated(executable))
 
 
 def packed(executable: Any, arch: str) -> Callable[..., str]:
@@ -74,10 +79,10 @@ def packed(executable: Any, arch: str) -> Callable[..., str]:
         If there is no compiler, or it fails.
     """
     code = require_compiler()(source_of(executable), arch)
-    generated = _generated(executable).encode()
+    text = generated(executable).encode()
 
     def pack(module: Any, is_system_lib: bool, prefix: str, folder: str) -> str:
-        blob = _with_machine_code(_blob(module), generated, code)
+        blob = _with_machine_code(_blob(module), text, code)
         path = Path(folder) / "devc.c"
         path.write_text(_c_source(blob))
         return str(path)
@@ -141,7 +146,7 @@ def _failed(compiler: str, arch: str, said: str) -> CudaCompilerError:
     )
 
 
-def _generated(executable: Any) -> str:
+def generated(executable: Any) -> str:
     """Return what TVM has generated: its preamble, and a kernel for each launch."""
     left = [executable.mod]
     while left:
@@ -160,7 +165,7 @@ def _blob(module: Any) -> bytes:
     return bytes(tensor.numpy().tobytes())
 
 
-def _with_machine_code(blob: bytes, generated: bytes, code: bytes) -> bytes:
+def _with_machine_code(blob: bytes, text: bytes, code: bytes) -> bytes:
     """Return the packed imports with a CUDA module of machine code in place of its source.
 
     They are, with 64-bit lengths before vectors and strings: the length of all, two vectors that
@@ -181,8 +186,8 @@ def _with_machine_code(blob: bytes, generated: bytes, code: bytes) -> bytes:
         content = reader.vector(1)
         if kind == b"cuda":
             written = _string(b"cuda")
-            assert content.startswith(written) and content.endswith(_string(generated))
-            known = content[len(written) : -len(_string(generated))]
+            assert content.startswith(written) and content.endswith(_string(text))
+            known = content[len(written) : -len(_string(text))]
             content = _string(b"cubin") + known + _string(code)
         parts.append(_string(content))
     assert reader.at == len(blob)

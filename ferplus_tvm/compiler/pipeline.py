@@ -31,7 +31,7 @@ STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
 _SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
 _FACES = 4
 # Of the largest score.  Tensor cores multiply numbers of 11 significant bits.
-_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2}
+_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 3e-3, "float16": 3e-3}
 
 
 @dataclass(frozen=True)

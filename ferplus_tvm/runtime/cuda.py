@@ -106,11 +106,10 @@ class CudaMachine(Machine):
                 scores = self._empty((count, 8))
                 for start, size, batch in split(count, self._batch_sizes):
                     run, weights, on_gpu = self._functions[batch]
-                    part = self._part(x, start, (size, *_FACE))
-                    if size < batch:
-                        self._copy(part, self._part(on_gpu, 0, (size, *_FACE)))
-                        part = on_gpu
-                    answer = self._part(run(part, *weights), 0, (size, 8))
+                    # Kernels take no tensor that begins within another one's memory.
+                    shape = (size, *_FACE)
+                    self._copy(self._part(x, start, shape), self._part(on_gpu, 0, shape))
+                    answer = self._part(run(on_gpu, *weights), 0, (size, 8))
                     self._copy(answer, self._part(scores, start, (size, 8)))
             self._synchronize(self._device, 0)
         except RuntimeError as error:

@@ -60,7 +60,7 @@ def emulate(generated: str, library: Path) -> Path:
 
 
 def run(kernels: Sequence[Kernel], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
-    """Run launches one after the other on ``x``, ``weight`` and ``bias``; return the last output."""
+    """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output."""
     x = arrays["x"]
     library = ctypes.CDLL(str(emulate(_generated(kernels), folder / "kernels.so")))
     for at, kernel in enumerate(kernels):

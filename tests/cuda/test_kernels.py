@@ -167,7 +167,11 @@ def test_dense_layers(
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
-    [((2, 2), (2, 2), (0, 0, 0, 0)), ((3, 3), (2, 1), (1, 0, 1, 2)), ((1, 4), (3, 3), (0, 0, 0, 0))],
+    [
+        ((2, 2), (2, 2), (0, 0, 0, 0)),
+        ((3, 3), (2, 1), (1, 0, 1, 2)),
+        ((1, 4), (3, 3), (0, 0, 0, 0)),
+    ],
 )
 def test_max_pooling(
     kernel: Any, stride: Any, padding: Any, precision: Precision, tmp_path: Path

@@ -1,0 +1,342 @@
+"""Libraries for GPUs, run on an emulated one: the driver and CUDA's runtime are stand-ins.
+
+What runs is the library as it was compiled, TVM's runtime for GPUs and the engine; only the
+kernels' machine code is replaced by the same source compiled for the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import ferplus_tvm as fer
+from ferplus_tvm import check
+from ferplus_tvm.compiler.pipeline import CompileResult
+from ferplus_tvm.kernels.cuda import Precision
+from tests.artifacts import assert_sentence
+from tests.cuda.conftest import SIZES, Run, needs_emulation
+
+pytestmark = needs_emulation
+
+# The scores of 1, 3, 4, 5 and 11 faces, after each other.
+SCORES = """
+    import json, sys
+    import numpy as np
+    import ferplus_tvm as fer
+    from ferplus_tvm import check
+    with fer.load({path!r}, device="cuda:0") as engine:
+        faces = check.inputs(7, 11)
+        answers = [engine.scores(faces[:n]).tolist() for n in (1, 3, 4, 5, 11)]
+        print(json.dumps({{"answers": answers, "target": engine.manifest.target}}))
+"""
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def refuses(done: subprocess.CompletedProcess[str], kind: str, *parts: str) -> None:
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ferplus_tvm.errors.{kind}: "), done.stderr
+    assert_sentence(last.partition(": ")[2], *parts)
+
+
+def reference(model: Path, count: int) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    faces = check.inputs(7, 11)[:count]
+    return np.concatenate([session.run(None, {name: face[None]})[0] for face in faces])
+
+
+def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
+    model: Path, compiled: CompileResult, run_on: Run
+) -> None:
+    found = answer(run_on(SCORES.format(path=str(compiled.path))))
+    assert found["target"] == "cuda/sm_90"
+    expected = reference(model, 11)
+    assert isinstance(found["answers"], list)
+    for scores, count in zip(found["answers"], (1, 3, 4, 5, 11), strict=True):
+        assert check.relative_error(np.asarray(scores), expected[:count]) < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16"])
+def test_other_precisions_are_within_their_tolerance(
+    model: Path, precision: Precision, run_on: Run, tmp_path: Path
+) -> None:
+    result = fer.compile(model, "cuda/sm_90", tmp_path / "m.so", SIZES, precision=precision)
+    assert result.manifest.precision == precision
+    done = run_on(["verify", str(result.path), "--json"], kernels=("sm_90", precision))
+    assert done.returncode == 0, done.stderr
+    errors = json.loads(done.stdout)
+    assert set(errors["errors"]) == {"1", "4"}
+    assert all(1e-6 < error < errors["tolerance"] / 2 for error in errors["errors"].values())
+
+
+def test_later_calls_launch_one_graph_between_the_first_and_the_last_kernel(
+    compiled: CompileResult, run_on: Run, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    code = """
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        with fer.load({path!r}, device="cuda:0") as engine:
+            for _ in range(3):
+                engine.scores(check.inputs(1, 1))
+    """
+    assert run_on(code.format(path=str(compiled.path)), LOG=log).returncode == 0
+    lines = log.read_text().splitlines()
+    # behind the first copy of faces: the weights' are before
+    calls = "\n".join(lines).split("copy from GPU")
+    assert len(calls) == 4
+    assert any(line.startswith("record") for line in calls[0].splitlines())
+    for call in calls[1:3]:
+        kernels = [line for line in call.splitlines() if line.startswith(("launch", "graph"))]
+        assert [line.split()[0] for line in kernels] == ["launch", "graph", "launch"]
+        assert "64x64" in kernels[0] and "last" in kernels[2]
+        assert "record" not in call
+
+
+@pytest.mark.parametrize(("arch", "chosen"), [("sm_80", "sm_80"), ("sm_86", "sm_80")])
+def test_the_nearest_architecture_is_chosen(
+    compiled: CompileResult, arch: str, chosen: str, run_on: Run
+) -> None:
+    path = str(compiled.path)
+    found = answer(run_on(SCORES.format(path=path), arch, ("sm_80", "float32")))
+    assert found["target"] == f"cuda/{chosen}"
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_100", "sm_120"])
+def test_another_architecture_is_refused_by_name(
+    compiled: CompileResult, arch: str, run_on: Run
+) -> None:
+    done = run_on(SCORES.format(path=str(compiled.path)), arch)
+    refuses(done, "GpuError", arch, f"--target cuda/{arch}", "machine code for sm_")
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"STATUS": 100}, ("CUDA_ERROR_NO_DEVICE", "nvidia-smi")),
+        ({"GPUS": 0}, ("no GPU", "CUDA_VISIBLE_DEVICES")),
+        ({"BYTES": 20000}, ("memory of cuda:0 (Emulated GPU) is full", "smaller batches")),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_one_sentence(
+    compiled: CompileResult, settings: dict[str, int], parts: tuple[str, ...], run_on: Run
+) -> None:
+    refuses(run_on(SCORES.format(path=str(compiled.path)), **settings), "GpuError", *parts)
+
+
+def test_memory_that_is_full_in_a_call_is_one_sentence(
+    compiled: CompileResult, run_on: Run
+) -> None:
+    code = """
+        import os
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        engine = fer.load({path!r}, device="cuda:0")
+        os.environ["FERPLUS_EMULATED_BYTES"] = "1"
+        engine.scores(check.inputs(1, 4))
+    """
+    done = run_on(code.format(path=str(compiled.path)), BYTES=1 << 30)
+    refuses(done, "GpuError", "is full", "nvidia-smi")
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(
+    compiled: CompileResult, run_on: Run
+) -> None:
+    code = f"import ferplus_tvm as fer; fer.load({str(compiled.path)!r}, device='cuda:2')"
+    refuses(run_on(code, GPUS=2), "GpuError", "cuda:2", "cuda:0 (Emulated GPU)", "cuda:1")
+
+
+def test_tensors_on_the_gpu_are_read_and_left_there(
+    model: Path, compiled: CompileResult, run_on: Run, tmp_path: Path
+) -> None:
+    code = """
+        import ctypes, json
+        import numpy as np
+        import tvm_ffi
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+
+        class Tensor:  # as PyTorch's: DLPack, and which stream it is for
+            def __init__(self, array):
+                global streams
+                allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
+                self.tensor = allocate(
+                    tvm_ffi.Shape(array.shape), tvm_ffi.dtype("float32"),
+                    tvm_ffi.device("cuda:0"), None,
+                )
+                memory = (ctypes.c_float * array.size).from_address(self.tensor.data_ptr())
+                np.ctypeslib.as_array(memory)[:] = array.ravel()
+            def __dlpack__(self, stream=None, **options):
+                streams.append(stream)
+                return self.tensor.__dlpack__()
+            def __dlpack_device__(self):
+                return (2, 0)
+
+        streams, answers, copies = [], [], []
+        def copied():
+            return open({log!r}).read().count("copy")
+        with fer.load({path!r}, device="cuda") as engine:
+            for count in (1, 4, 7, 2):
+                given = Tensor(check.inputs(7, 11)[:count])
+                before = copied()
+                scores = engine.scores_on_gpu(given)
+                copies.append(copied() - before)
+                assert scores.__dlpack_device__() == (2, 0)
+                memory = (ctypes.c_float * (8 * count)).from_address(scores.data_ptr())
+                answers.append(np.ctypeslib.as_array(memory).reshape(count, 8).tolist())
+        print(json.dumps({{"answers": answers, "copies": copies, "streams": streams}}))
+    """
+    log = tmp_path / "log"
+    found = answer(run_on(code.format(path=str(compiled.path), log=str(log)), LOG=log))
+    expected = reference(model, 11)
+    answers, copies = found["answers"], found["copies"]
+    assert isinstance(answers, list) and isinstance(copies, list)
+    for scores, count in zip(answers, (1, 4, 7, 2), strict=True):
+        assert check.relative_error(np.asarray(scores), expected[:count]) < 1e-5
+    assert copies[:2] == [0, 0]  # sizes that are compiled
+    assert found["streams"] == [1, 1, 1, 1]  # ready for CUDA's default stream
+
+
+def test_tensors_that_are_elsewhere_or_otherwise_are_refused(
+    compiled: CompileResult, run_on: Run
+) -> None:
+    code = """
+        import json
+        import numpy as np
+        import tvm_ffi
+        import ferplus_tvm as fer
+        def on_gpu(shape, dtype):
+            allocate = tvm_ffi.get_global_func("runtime.TVMTensorAllocWithScope")
+            device = tvm_ffi.device("cuda:0")
+            return allocate(tvm_ffi.Shape(shape), tvm_ffi.dtype(dtype), device, None)
+        said = []
+        with fer.load({path!r}, device="cuda:0") as engine:
+            for tensor in (
+                np.zeros((1, 1, 64, 64), np.float32),
+                [0.0],
+                on_gpu((1, 64, 64), "float32"),
+                on_gpu((1, 1, 64, 64), "float16"),
+            ):
+                try:
+                    engine.scores_on_gpu(tensor)
+                except fer.errors.InputError as error:
+                    said.append(str(error))
+        print(json.dumps({{"said": said}}))
+    """
+    said = answer(run_on(code.format(path=str(compiled.path))))["said"]
+    assert isinstance(said, list) and len(said) == 4
+    assert_sentence(said[0], "cuda:0", "(1, 0)")
+    assert_sentence(said[1], "DLPack", "list")
+    assert_sentence(said[2], "float32 (1, 64, 64)", "(N, 1, 64, 64)")
+    assert_sentence(said[3], "float16 (1, 1, 64, 64)", "float32")
+
+
+def test_many_threads_get_the_answers_of_one(compiled: CompileResult, run_on: Run) -> None:
+    code = """
+        from concurrent.futures import ThreadPoolExecutor
+        import numpy as np
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        faces = check.inputs(3, 16)
+        with fer.load({path!r}, device="cuda:0") as engine:
+            alone = [engine.scores(face[None]) for face in faces]
+            with ThreadPoolExecutor(8) as pool:
+                together = list(pool.map(lambda face: engine.scores(face[None]), faces))
+        np.testing.assert_array_equal(together, alone)
+    """
+    done = run_on(code.format(path=str(compiled.path)))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_forked_process_is_told_to_load_the_library_itself(
+    compiled: CompileResult, run_on: Run
+) -> None:
+    code = """
+        import os, sys
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        engine = fer.load({path!r}, device="cuda:0")
+        engine.scores(check.inputs(1, 1))
+        child = os.fork()
+        if child == 0:
+            try:
+                engine.scores(check.inputs(1, 1))
+            except fer.errors.GpuError as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        engine.scores(check.inputs(1, 1))
+    """
+    done = run_on(code.format(path=str(compiled.path)))
+    assert done.returncode == 0, done.stderr
+    assert_sentence(done.stdout.strip(), "forked", "spawn")
+
+
+def test_engines_are_opened_and_closed_without_a_trace(
+    compiled: CompileResult, run_on: Run, tmp_path: Path
+) -> None:
+    code = """
+        import tvm_ffi
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        left = []
+        for _ in range(5):
+            with fer.load({path!r}, device="cuda:0") as engine:
+                engine.scores(check.inputs(1, 5))
+            left.append(tvm_ffi.get_global_func("runtime.GetCudaFreeMemory")())
+        print(left)
+        assert len(set(left[1:])) == 1
+    """
+    done = run_on(code.format(path=str(compiled.path)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_command_line_knows_the_gpu(compiled: CompileResult, run_on: Run) -> None:
+    shown = run_on(["info", str(compiled.path)])
+    assert shown.returncode == 0, shown.stderr
+    assert "yes" in shown.stdout.splitlines()[0]
+    assert "cuda/sm_80, cuda/sm_90" in shown.stdout
+    listed = json.loads(run_on(["targets", "--json"]).stdout)
+    runs = {entry["name"]: entry["runs_here"] for entry in listed}
+    assert runs["cuda"] and runs["cuda/sm_90"] and not runs["cuda/sm_80"]
+    detected = run_on(["targets", "--detect"])
+    assert "Emulated GPU" in detected.stdout and "cuda/sm_90" in detected.stdout
+    assert "Emulated GPU" in run_on(["doctor"]).stdout
+
+
+def test_cuda_is_this_machines_gpu_and_compiling_checks_the_library(
+    model: Path, run_on: Run, tmp_path: Path
+) -> None:
+    output = tmp_path / "here.so"
+    sizes = ",".join(map(str, SIZES))
+    command = ["compile", str(model), "--target", "cuda", "-o", str(output), "--batch", sizes]
+    done = run_on([*command, "--json"])
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["verified"]
+    (manifest,) = result["manifests"]
+    assert manifest["target"] == "cuda/sm_90" and manifest["check"]["error"] < 1e-5
+
+
+def test_a_cpu_and_gpus_share_a_library(model: Path, run_on: Run, tmp_path: Path) -> None:
+    output = tmp_path / "both.so"
+    result = fer.compile(model, "native,cuda/sm_90", output, SIZES)
+    assert [bool(each.gpu_arch) for each in result.manifests] == [False, True]
+    faces = check.inputs(7, 11)
+    with fer.load(output) as engine:
+        assert not engine.manifest.gpu_arch
+        here = engine.scores(faces)
+    found = answer(run_on(SCORES.format(path=str(output))))
+    assert found["target"] == "cuda/sm_90" and isinstance(found["answers"], list)
+    assert check.relative_error(np.asarray(found["answers"][-1]), here.astype(float)) < 1e-5
