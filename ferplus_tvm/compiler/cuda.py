@@ -67,7 +67,7 @@ def require_compiler() -> Callable[[str, str], bytes]:
 
 def source_of(executable: Any) -> str:
     """Return the CUDA source of all kernels of an executable."""
-    return whole_source(generated(executable))
+    return whole_source(_generated(executable))
 
 
 def packed(executable: Any, arch: str) -> Callable[..., str]:
@@ -79,7 +79,7 @@ def packed(executable: Any, arch: str) -> Callable[..., str]:
         If there is no compiler, or it fails.
     """
     code = require_compiler()(source_of(executable), arch)
-    text = generated(executable).encode()
+    text = _generated(executable).encode()
 
     def pack(module: Any, is_system_lib: bool, prefix: str, folder: str) -> str:
         blob = _with_machine_code(_blob(module), text, code)
@@ -146,7 +146,7 @@ def _failed(compiler: str, arch: str, said: str) -> CudaCompilerError:
     )
 
 
-def generated(executable: Any) -> str:
+def _generated(executable: Any) -> str:
     """Return what TVM has generated: its preamble, and a kernel for each launch."""
     left = [executable.mod]
     while left:

@@ -3,7 +3,6 @@
 //
 // Its memory is the host's, filled with NaN when it is given out; a stream in capture records its
 // launches and does not run them, as a CUDA graph is recorded.  The environment says what it is:
-//   FERPLUS_EMULATED_KERNELS    the library of emulated kernels that every module consists of
 //   FERPLUS_EMULATED_ARCH       the compute capability, such as 90
 //   FERPLUS_EMULATED_GPUS       how many GPUs there are, 1 by default
 //   FERPLUS_EMULATED_BYTES      bytes of memory of each
@@ -16,11 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 struct Kernel {
   std::string name;
@@ -104,7 +106,8 @@ int cuModuleLoadData(void** module, const void* image) {
   const auto* bytes = static_cast<const unsigned char*>(image);
   if (memcmp(bytes, "\x7f" "ELF", 4) || (bytes[18] | bytes[19] << 8) != 190) return 200;
   note("module");
-  *module = dlopen(getenv("FERPLUS_EMULATED_KERNELS"), RTLD_NOW);
+  // Behind the header is the name of the library that emulator.py has compiled.
+  *module = dlopen(reinterpret_cast<const char*>(bytes + 64), RTLD_NOW);
   if (!*module) fprintf(stderr, "%s\n", dlerror());
   return *module ? 0 : 200;
 }
@@ -211,9 +214,15 @@ int cudaGraphLaunch(void* executable, void*) {
 }
 int cudaGraphDestroy(void* graph) { return delete static_cast<std::vector<Launch>*>(graph), 0; }
 int cudaGraphExecDestroy(void* graph) { return cudaGraphDestroy(graph); }
-int cudaEventCreate(void** event) { return *event = new int, 0; }
-int cudaEventDestroy(void* event) { return delete static_cast<int*>(event), 0; }
-int cudaEventRecord(void*, void*) { return 0; }
+int cudaEventCreate(void** event) { return *event = new Clock::time_point, 0; }
+int cudaEventDestroy(void* event) { return delete static_cast<Clock::time_point*>(event), 0; }
+int cudaEventRecord(void* event, void*) {
+  return *static_cast<Clock::time_point*>(event) = Clock::now(), 0;
+}
 int cudaEventSynchronize(void*) { return 0; }
-int cudaEventElapsedTime(float* milliseconds, void*, void*) { return *milliseconds = 1, 0; }
+int cudaEventElapsedTime(float* milliseconds, void* from, void* to) {
+  const std::chrono::duration<float, std::milli> passed =
+      *static_cast<Clock::time_point*>(to) - *static_cast<Clock::time_point*>(from);
+  return *milliseconds = passed.count(), 0;
+}
 }

@@ -1,14 +1,19 @@
 """CUDA kernels on a machine without a GPU: compile their source as C++, and call them.
 
-See emulation.h for what that shows and what it does not.
+See emulation.h for what that shows and what it does not.  Run as a program, this is nvcc: what it
+writes in place of machine code names the library of emulated kernels, which driver.cpp loads.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 import re
 import shutil
+import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels.cuda.launch import Kernel, source
+from ferplus_tvm.kernels.cuda.launch import Kernel, header, source
 
 HERE = Path(__file__).parent
 COMPILER = next((path for path in map(shutil.which, ("g++", "clang++", "c++")) if path), None)
@@ -40,9 +45,10 @@ def compile_library(text: str, library: Path, *options: str) -> Path:
     return library
 
 
-def emulate(generated: str, library: Path) -> Path:
-    """Compile what TVM has generated for a GPU; each kernel is called by ``emulated_<name>``."""
-    text = source(generated, primitives='#include "emulation.h"')
+def emulate(text: str, library: Path) -> Path:
+    """Compile CUDA source; each kernel is called by ``emulated_<name>``."""
+    assert header("primitives") in text
+    text = text.replace(header("primitives"), '#include "emulation.h"\n')
     text = text.replace("extern __shared__ __align__(64) uint", "alignas(64) static unsigned")
     text = re.sub(r"(static unsigned \w+)\[\];", r"\1[24576];", text)  # 96 KB
     callers = []
@@ -62,7 +68,7 @@ def emulate(generated: str, library: Path) -> Path:
 def run(kernels: Sequence[Kernel], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
     """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output."""
     x = arrays["x"]
-    library = ctypes.CDLL(str(emulate(_generated(kernels), folder / "kernels.so")))
+    library = ctypes.CDLL(str(emulate(source(_generated(kernels)), folder / "kernels.so")))
     for at, kernel in enumerate(kernels):
         output = kernel.output
         size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
@@ -108,3 +114,21 @@ def _aligned(array: NDArray[Any]) -> NDArray[Any]:
     result = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     result[...] = array
     return result
+
+
+def nvcc(arguments: Sequence[str]) -> None:
+    """Do what ``nvcc ... -o OUTPUT SOURCE`` does, for an emulated GPU."""
+    output, text = Path(arguments[arguments.index("-o") + 1]), Path(arguments[-1]).read_text()
+    folder = Path(os.environ["CUDA_HOME"])
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    library = folder / f"{name}.so"
+    if not library.exists():
+        unfinished = emulate(text, folder / f"{name}-{os.getpid()}.so")
+        unfinished.rename(library)
+    # As much of an ELF file for NVIDIA's architecture as driver.cpp looks at.
+    elf = struct.pack("<4sBBBB8xHH44x", b"\x7fELF", 2, 1, 1, 51, 2, 190)
+    output.write_bytes(elf + bytes(library) + b"\0")
+
+
+if __name__ == "__main__":
+    nvcc(sys.argv[1:])

@@ -11,12 +11,23 @@ import pytest
 import ferplus_tvm as fer
 from ferplus_tvm import gpu, targets
 from ferplus_tvm.artifact import Artifact
+from ferplus_tvm.compiler import cuda
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import CudaCompilerError, GpuError, TargetError
 from tests.artifacts import assert_sentence
-from tests.cuda.conftest import ARCHS, SIZES, needs_cuda_compiler
+from tests.cuda.conftest import ARCHS, SIZES
 
 EM_CUDA = 190
+
+needs_cuda_compiler = pytest.mark.skipif(
+    cuda.missing_compiler() is not None, reason=f"needs a CUDA compiler: {cuda.missing_compiler()}"
+)
+
+
+@pytest.fixture(scope="module")
+def compiled(model: Path, tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
+    output = tmp_path_factory.mktemp("cuda") / "gpu.so"
+    return fer.compile(model, ",".join(f"cuda/{arch}" for arch in ARCHS), output, SIZES)
 
 
 def images_of_cuda(image: bytes) -> list[int]:

@@ -1,7 +1,7 @@
 """Libraries for GPUs, run on an emulated one: the driver and CUDA's runtime are stand-ins.
 
-What runs is the library as it was compiled, TVM's runtime for GPUs and the engine; only the
-kernels' machine code is replaced by the same source compiled for the CPU.
+What runs is the library with TVM's host code, TVM's runtime for GPUs and the engine; in place of
+the kernels' machine code is the same source compiled for the CPU.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import pytest
 
 import ferplus_tvm as fer
 from ferplus_tvm import check
-from ferplus_tvm.compiler.pipeline import CompileResult
-from ferplus_tvm.kernels.cuda import Precision
-from tests.artifacts import assert_sentence
+from ferplus_tvm.artifact import read_manifest
+from tests.artifacts import assert_sentence, read_manifests
 from tests.cuda.conftest import SIZES, Run, needs_emulation
 
 pytestmark = needs_emulation
@@ -57,9 +56,9 @@ def reference(model: Path, count: int) -> np.ndarray:
 
 
 def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
-    model: Path, compiled: CompileResult, run_on: Run
+    model: Path, library: Path, run_on: Run
 ) -> None:
-    found = answer(run_on(SCORES.format(path=str(compiled.path))))
+    found = answer(run_on(SCORES.format(path=str(library))))
     assert found["target"] == "cuda/sm_90"
     expected = reference(model, 11)
     assert isinstance(found["answers"], list)
@@ -69,11 +68,14 @@ def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])
 def test_other_precisions_are_within_their_tolerance(
-    model: Path, precision: Precision, run_on: Run, tmp_path: Path
+    model: Path, precision: str, run_on: Run, tmp_path: Path
 ) -> None:
-    result = fer.compile(model, "cuda/sm_90", tmp_path / "m.so", SIZES, precision=precision)
-    assert result.manifest.precision == precision
-    done = run_on(["verify", str(result.path), "--json"], kernels=("sm_90", precision))
+    output = tmp_path / "m.so"
+    command = ["compile", str(model), "--target", "cuda/sm_90", "--precision", precision]
+    done = run_on([*command, "--batch", "1,4", "-o", str(output)])
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(output).precision == precision
+    done = run_on(["verify", str(output), "--json"])
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout)
     assert set(errors["errors"]) == {"1", "4"}
@@ -81,7 +83,7 @@ def test_other_precisions_are_within_their_tolerance(
 
 
 def test_later_calls_launch_one_graph_between_the_first_and_the_last_kernel(
-    compiled: CompileResult, run_on: Run, tmp_path: Path
+    library: Path, run_on: Run, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     code = """
@@ -91,7 +93,7 @@ def test_later_calls_launch_one_graph_between_the_first_and_the_last_kernel(
             for _ in range(3):
                 engine.scores(check.inputs(1, 1))
     """
-    assert run_on(code.format(path=str(compiled.path)), LOG=log).returncode == 0
+    assert run_on(code.format(path=str(library)), LOG=log).returncode == 0
     lines = log.read_text().splitlines()
     # behind the first copy of faces: the weights' are before
     calls = "\n".join(lines).split("copy from GPU")
@@ -106,18 +108,15 @@ def test_later_calls_launch_one_graph_between_the_first_and_the_last_kernel(
 
 @pytest.mark.parametrize(("arch", "chosen"), [("sm_80", "sm_80"), ("sm_86", "sm_80")])
 def test_the_nearest_architecture_is_chosen(
-    compiled: CompileResult, arch: str, chosen: str, run_on: Run
+    library: Path, arch: str, chosen: str, run_on: Run
 ) -> None:
-    path = str(compiled.path)
-    found = answer(run_on(SCORES.format(path=path), arch, ("sm_80", "float32")))
+    found = answer(run_on(SCORES.format(path=str(library)), arch))
     assert found["target"] == f"cuda/{chosen}"
 
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_100", "sm_120"])
-def test_another_architecture_is_refused_by_name(
-    compiled: CompileResult, arch: str, run_on: Run
-) -> None:
-    done = run_on(SCORES.format(path=str(compiled.path)), arch)
+def test_another_architecture_is_refused_by_name(library: Path, arch: str, run_on: Run) -> None:
+    done = run_on(SCORES.format(path=str(library)), arch)
     refuses(done, "GpuError", arch, f"--target cuda/{arch}", "machine code for sm_")
 
 
@@ -130,14 +129,12 @@ def test_another_architecture_is_refused_by_name(
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_one_sentence(
-    compiled: CompileResult, settings: dict[str, int], parts: tuple[str, ...], run_on: Run
+    library: Path, settings: dict[str, int], parts: tuple[str, ...], run_on: Run
 ) -> None:
-    refuses(run_on(SCORES.format(path=str(compiled.path)), **settings), "GpuError", *parts)
+    refuses(run_on(SCORES.format(path=str(library)), **settings), "GpuError", *parts)
 
 
-def test_memory_that_is_full_in_a_call_is_one_sentence(
-    compiled: CompileResult, run_on: Run
-) -> None:
+def test_memory_that_is_full_in_a_call_is_one_sentence(library: Path, run_on: Run) -> None:
     code = """
         import os
         import ferplus_tvm as fer
@@ -146,19 +143,17 @@ def test_memory_that_is_full_in_a_call_is_one_sentence(
         os.environ["FERPLUS_EMULATED_BYTES"] = "1"
         engine.scores(check.inputs(1, 4))
     """
-    done = run_on(code.format(path=str(compiled.path)), BYTES=1 << 30)
+    done = run_on(code.format(path=str(library)), BYTES=1 << 30)
     refuses(done, "GpuError", "is full", "nvidia-smi")
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(
-    compiled: CompileResult, run_on: Run
-) -> None:
-    code = f"import ferplus_tvm as fer; fer.load({str(compiled.path)!r}, device='cuda:2')"
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(library: Path, run_on: Run) -> None:
+    code = f"import ferplus_tvm as fer; fer.load({str(library)!r}, device='cuda:2')"
     refuses(run_on(code, GPUS=2), "GpuError", "cuda:2", "cuda:0 (Emulated GPU)", "cuda:1")
 
 
 def test_tensors_on_the_gpu_are_read_and_left_there(
-    model: Path, compiled: CompileResult, run_on: Run, tmp_path: Path
+    model: Path, library: Path, run_on: Run, tmp_path: Path
 ) -> None:
     code = """
         import ctypes, json
@@ -198,7 +193,7 @@ def test_tensors_on_the_gpu_are_read_and_left_there(
         print(json.dumps({{"answers": answers, "copies": copies, "streams": streams}}))
     """
     log = tmp_path / "log"
-    found = answer(run_on(code.format(path=str(compiled.path), log=str(log)), LOG=log))
+    found = answer(run_on(code.format(path=str(library), log=str(log)), LOG=log))
     expected = reference(model, 11)
     answers, copies = found["answers"], found["copies"]
     assert isinstance(answers, list) and isinstance(copies, list)
@@ -208,9 +203,7 @@ def test_tensors_on_the_gpu_are_read_and_left_there(
     assert found["streams"] == [1, 1, 1, 1]  # ready for CUDA's default stream
 
 
-def test_tensors_that_are_elsewhere_or_otherwise_are_refused(
-    compiled: CompileResult, run_on: Run
-) -> None:
+def test_tensors_that_are_elsewhere_or_otherwise_are_refused(library: Path, run_on: Run) -> None:
     code = """
         import json
         import numpy as np
@@ -234,7 +227,7 @@ def test_tensors_that_are_elsewhere_or_otherwise_are_refused(
                     said.append(str(error))
         print(json.dumps({{"said": said}}))
     """
-    said = answer(run_on(code.format(path=str(compiled.path))))["said"]
+    said = answer(run_on(code.format(path=str(library))))["said"]
     assert isinstance(said, list) and len(said) == 4
     assert_sentence(said[0], "cuda:0", "(1, 0)")
     assert_sentence(said[1], "DLPack", "list")
@@ -242,7 +235,7 @@ def test_tensors_that_are_elsewhere_or_otherwise_are_refused(
     assert_sentence(said[3], "float16 (1, 1, 64, 64)", "float32")
 
 
-def test_many_threads_get_the_answers_of_one(compiled: CompileResult, run_on: Run) -> None:
+def test_many_threads_get_the_answers_of_one(library: Path, run_on: Run) -> None:
     code = """
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
@@ -255,13 +248,11 @@ def test_many_threads_get_the_answers_of_one(compiled: CompileResult, run_on: Ru
                 together = list(pool.map(lambda face: engine.scores(face[None]), faces))
         np.testing.assert_array_equal(together, alone)
     """
-    done = run_on(code.format(path=str(compiled.path)))
+    done = run_on(code.format(path=str(library)))
     assert done.returncode == 0, done.stderr
 
 
-def test_a_forked_process_is_told_to_load_the_library_itself(
-    compiled: CompileResult, run_on: Run
-) -> None:
+def test_a_forked_process_is_told_to_load_the_library_itself(library: Path, run_on: Run) -> None:
     code = """
         import os, sys
         import ferplus_tvm as fer
@@ -278,13 +269,13 @@ def test_a_forked_process_is_told_to_load_the_library_itself(
         os.waitpid(child, 0)
         engine.scores(check.inputs(1, 1))
     """
-    done = run_on(code.format(path=str(compiled.path)))
+    done = run_on(code.format(path=str(library)))
     assert done.returncode == 0, done.stderr
     assert_sentence(done.stdout.strip(), "forked", "spawn")
 
 
 def test_engines_are_opened_and_closed_without_a_trace(
-    compiled: CompileResult, run_on: Run, tmp_path: Path
+    library: Path, run_on: Run, tmp_path: Path
 ) -> None:
     code = """
         import tvm_ffi
@@ -298,12 +289,12 @@ def test_engines_are_opened_and_closed_without_a_trace(
         print(left)
         assert len(set(left[1:])) == 1
     """
-    done = run_on(code.format(path=str(compiled.path)))
+    done = run_on(code.format(path=str(library)))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_command_line_knows_the_gpu(compiled: CompileResult, run_on: Run) -> None:
-    shown = run_on(["info", str(compiled.path)])
+def test_the_command_line_knows_the_gpu(library: Path, run_on: Run) -> None:
+    shown = run_on(["info", str(library)])
     assert shown.returncode == 0, shown.stderr
     assert "yes" in shown.stdout.splitlines()[0]
     assert "cuda/sm_80, cuda/sm_90" in shown.stdout
@@ -331,8 +322,10 @@ def test_cuda_is_this_machines_gpu_and_compiling_checks_the_library(
 
 def test_a_cpu_and_gpus_share_a_library(model: Path, run_on: Run, tmp_path: Path) -> None:
     output = tmp_path / "both.so"
-    result = fer.compile(model, "native,cuda/sm_90", output, SIZES)
-    assert [bool(each.gpu_arch) for each in result.manifests] == [False, True]
+    command = ["compile", str(model), "--target", "native,cuda/sm_90", "--batch", "1,4"]
+    done = run_on([*command, "-o", str(output)])
+    assert done.returncode == 0, done.stderr
+    assert [bool(each.gpu_arch) for each in read_manifests(output)] == [False, True]
     faces = check.inputs(7, 11)
     with fer.load(output) as engine:
         assert not engine.manifest.gpu_arch

@@ -88,12 +88,10 @@ def header(name: str) -> str:
     return (resources.files(__package__) / f"{name}.cuh").read_text()
 
 
-def source(generated: str, primitives: str | None = None) -> str:
+def source(generated: str) -> str:
     """Return the whole CUDA source of a module, from what TVM has generated for it.
 
-    TVM's own preamble stays out: the kernels call nothing of it.  ``primitives`` takes the place
-    of primitives.cuh.
+    TVM's own preamble stays out: the kernels call nothing of it.
     """
     kernels = generated[generated.index('extern "C" __global__') :]
-    texts = [primitives or header("primitives"), *map(header, _HEADERS[1:]), kernels]
-    return "\n".join(texts)
+    return "\n".join([*map(header, _HEADERS), kernels])

@@ -1,5 +1,7 @@
 // How activations are stored: as float32, as TF32 (float32 whose last 13 bits are zero) or as halves.
 
+using uint = unsigned int;  // TVM's name of it, which NVRTC does not know
+
 namespace ferplus {
 
 enum class Store { kFloat32, kTf32, kHalf };
