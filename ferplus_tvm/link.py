@@ -8,11 +8,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm import cpu
+from ferplus_tvm import cpu, cuda_compiler
 from ferplus_tvm.errors import LinkerError
 from ferplus_tvm.targets import ResolvedTarget, arch_of, system_of
 
@@ -117,21 +117,17 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
         )
 
 
-def export_library(
-    executable: Any,
-    target: ResolvedTarget,
-    output: Path,
-    pack: Callable[..., str] | None = None,
-) -> None:
-    """Link what TVM has compiled into the shared library ``output``.
-
-    ``pack`` writes the modules that it imports in place of TVM's own.
+def export_library(executable: Any, target: ResolvedTarget, output: Path) -> None:
+    """Link what TVM has compiled into the shared library ``output``, a GPU's kernels in it.
 
     Raises
     ------
     LinkerError
         As `link` does.
+    CudaCompilerError
+        If a GPU's kernels cannot be compiled.
     """
+    pack = None if target.gpu is None else cuda_compiler.packed(executable, target.gpu.arch)
 
     def run_linker(path: str, objects: Sequence[str]) -> None:
         link(target, Path(path), objects)

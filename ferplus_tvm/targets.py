@@ -5,10 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ferplus_tvm import cpu, gpu
 from ferplus_tvm.errors import GpuError, TargetError, last_line
+
+Precision = Literal["float32", "tf32", "float16"]
+"""How products are computed: by float32 arithmetic, or by tensor cores on numbers of 11 bits."""
+
+TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 3e-3, "float16": 3e-3}
+"""How far scores may be off the reference, relative to the largest one."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,8 @@ class ResolvedTarget:
         what the CPU must offer, by LLVM's names, as far as `ferplus_tvm.cpu` can tell them apart.
     gpu
         the GPU that computes, or None; triple and features are then those of the CPU beside it.
+    precision
+        how it does; of a CPU float32.
     """
 
     name: str
@@ -152,6 +160,12 @@ class ResolvedTarget:
     triple: str
     features: frozenset[str]
     gpu: Gpu | None = None
+    precision: Precision = "float32"
+
+    @property
+    def log(self) -> str:
+        """The name of its tuning log, a folder: each precision has its own."""
+        return self.name if self.precision == "float32" else f"{self.name}-{self.precision}"
 
     @property
     def arch(self) -> str:

@@ -12,8 +12,8 @@ from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
-    from ferplus_tvm.kernels.cuda import Precision
     from ferplus_tvm.manifest import Kernel, Manifest
+    from ferplus_tvm.targets import Precision
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
@@ -79,7 +79,7 @@ def compile_(
             target,
             output,
             sizes,
-            precision=_precision(precision),
+            precision=parse_precision(precision),
             tuning_logs=tuning_logs,
             require_tuned=require_tuned,
             with_runtime=with_runtime,
@@ -115,8 +115,9 @@ def compile_(
         )
 
 
-def _precision(text: str) -> Precision:
-    from ferplus_tvm.kernels.cuda import Precision
+def parse_precision(text: str) -> Precision:
+    """Read ``float32``, ``tf32`` or ``float16``."""
+    from ferplus_tvm.targets import Precision
 
     if text not in get_args(Precision):
         raise typer.BadParameter(
@@ -142,7 +143,8 @@ def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
 def _tuned(manifest: Manifest) -> str:
     tuned = sum(kernel.tuned for kernel in manifest.kernels)
     text = f"{tuned} of {tuned + len(manifest.untuned)} kernels"
-    if manifest.tuning_logs not in ("", manifest.target):
+    own = (manifest.target, f"{manifest.target}-{manifest.precision}")
+    if manifest.tuning_logs not in ("", *own):
         text += f", by the log of {manifest.tuning_logs}, the nearest to {manifest.target}"
     return text
 

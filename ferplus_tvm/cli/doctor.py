@@ -100,7 +100,7 @@ def _gpu() -> str:
 
 
 def _cuda_compiler() -> str:
-    from ferplus_tvm.compiler import cuda
+    from ferplus_tvm import cuda_compiler as cuda
 
     nvcc = cuda.find_nvcc()
     if nvcc is not None:

@@ -69,7 +69,7 @@ def targets(
 
 def _gpus() -> list[dict[str, object]]:
     """Return the GPU targets, first this machine's if it has one."""
-    from ferplus_tvm.compiler.cuda import missing_compiler
+    from ferplus_tvm.cuda_compiler import missing_compiler
     from ferplus_tvm.errors import TargetError
     from ferplus_tvm.link import find_linker, missing_linker
     from ferplus_tvm.targets import GPUS, resolve

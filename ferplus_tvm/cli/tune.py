@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferplus_tvm.cli.compile import parse_batch_sizes
+from ferplus_tvm.cli.compile import parse_batch_sizes, parse_precision
 from ferplus_tvm.cli.output import print_facts, print_table
 from ferplus_tvm.errors import TuningLogError
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.tune import Progress, TuneResult
+    from ferplus_tvm.targets import Precision
     from ferplus_tvm.tuning.database import TuningLog
     from ferplus_tvm.tuning.report import LayerReport
 
@@ -32,7 +33,9 @@ def tune(
     model: Annotated[
         str, typer.Argument(help="A name that `models list` shows, or the path of an ONNX file.")
     ] = "bundled",
-    target: Annotated[str, typer.Option(help="native, or a name that `targets` shows.")] = "native",
+    target: Annotated[
+        str, typer.Option(help="native, cuda, or a name that `targets` shows.")
+    ] = "native",
     batch: Annotated[
         str, typer.Option(metavar="SIZES", help="Batch sizes to tune for.")
     ] = "1,8,32",
@@ -48,6 +51,9 @@ def tune(
             help="The time to take; what is under way is finished.",
         ),
     ] = 300,
+    precision: Annotated[
+        str, typer.Option(help="float32, or for GPUs tf32 or float16, by tensor cores.")
+    ] = "float32",
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Measure with one thread and with so many; by default all."),
@@ -73,10 +79,11 @@ def tune(
     Run it again to go on where it ended, however it ended.
     """
     sizes = parse_batch_sizes(batch)
+    kind = parse_precision(precision)
     if plot is not None and not report:
         raise typer.BadParameter("--plot belongs to --report")
     if report:
-        _report(target, log_dir, plot, as_json)
+        _report(target, kind, log_dir, plot, as_json)
         return
     if rpc is not None:
         _expect_address(rpc)
@@ -90,6 +97,7 @@ def tune(
                 log_dir,
                 seconds,
                 batch_sizes=sizes,
+                precision=kind,
                 threads=threads,
                 rpc=rpc,
                 progress=progress,
@@ -181,21 +189,24 @@ def _line(progress: Progress) -> str:
     )
 
 
-def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> None:
+def _report(
+    target: str, precision: Precision, log_dir: Path, plot: Path | None, as_json: bool
+) -> None:
+    from ferplus_tvm.compiler.options import with_precision
     from ferplus_tvm.targets import resolve
     from ferplus_tvm.tuning import provenance
     from ferplus_tvm.tuning import report as reports
     from ferplus_tvm.tuning.database import TuningLog, find, search_path
 
-    resolved = resolve(target)
-    if (log_dir / resolved.name / provenance.NAME).is_file():
-        log: TuningLog | None = TuningLog(log_dir, resolved.name)  # also one that keeps nothing yet
+    resolved = with_precision(resolve(target), precision)
+    if (log_dir / resolved.log / provenance.NAME).is_file():
+        log: TuningLog | None = TuningLog(log_dir, resolved.log)  # also one that keeps nothing yet
     else:
         given = log_dir != _LOG_DIR or log_dir.is_dir()
         log = find(search_path(log_dir if given else None), resolved)
     if log is None:
         raise TuningLogError(
-            f"there is no tuning log for {resolved.name} in {log_dir}, among yours, or in the "
+            f"there is no tuning log for {resolved.log} in {log_dir}, among yours, or in the "
             f"package: make one with 'ferplus-tvm tune --target {resolved.name}'"
         )
     layers = reports.report(log)
@@ -203,7 +214,7 @@ def _report(target: str, log_dir: Path, plot: Path | None, as_json: bool) -> Non
         typer.echo(json.dumps([asdict(layer) for layer in layers], indent=2))
     else:
         _print_report(log, layers)
-    path = plot or Path(f"tuning-{log.target}.png")
+    path = plot or Path(f"tuning-{log.target.replace('/', '-')}.png")
     try:
         reports.plot(layers, log.target, path)
     except OSError as error:

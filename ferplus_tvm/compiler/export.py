@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 import ferplus_tvm
 from ferplus_tvm import artifact, cpu
-from ferplus_tvm.compiler import cuda
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.files import permit_as_new
@@ -46,8 +45,7 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
     try:
         with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
             image = Path(folder) / "image.so"
-            pack = None if target.gpu is None else cuda.packed(executable, target.gpu.arch)
-            export_library(executable, target, image, pack)
+            export_library(executable, target, image)
             return image.read_bytes()
     except OSError as error:
         raise CompileError(
@@ -125,7 +123,7 @@ def describe(
         tvm_version=importlib.metadata.version("apache-tvm"),
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
         runtime_id=library.identity(own_runtime) if own_runtime else "",
-        precision=options.precision,
+        precision=target.precision,
         input_shape=("N", 1, 64, 64),
         output_shape=("N", 8),
         value_range=(0.0, 255.0),

@@ -14,6 +14,7 @@ from ferplus_tvm.compiler import networks
 from ferplus_tvm.compiler.networks import Choice, Network
 from ferplus_tvm.errors import DeviceError, VerificationError
 from ferplus_tvm.rewrite import match
+from ferplus_tvm.targets import TOLERANCE
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.device import Device
@@ -152,7 +153,9 @@ class Comparison:
         self.device.hold()
         threads = counts(self.device.threads)
         try:
-            _, standing = networks.compare(self.device, batch, pair, threads, seconds)
+            _, standing = networks.compare(
+                self.device, batch, pair, threads, seconds, TOLERANCE[self.journal.target.precision]
+            )
         except VerificationError:
             self.device.release()
             raise

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from ferplus_tvm.cuda_compiler import kernels_as_source
 from ferplus_tvm.kernels.tensorir import pass_context
 from ferplus_tvm.targets import ResolvedTarget
-
-
-@contextmanager
-def _kernels_as_source() -> Iterator[None]:
-    """Have TVM keep a GPU's kernels as source where there is a GPU, as it does where there is none.
-
-    It would compile them itself there, by a package that may not be installed.
-    """
-    name = "TVM_COMPILE_FORCE_FALLBACK"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def build(module: Any, target: ResolvedTarget) -> Any:
@@ -59,5 +39,5 @@ def build(module: Any, target: ResolvedTarget) -> Any:
         ]
     )
     tvm_target = target.tvm_target()
-    with tvm_target, pass_context(cuda_graph=target.gpu is not None), _kernels_as_source():
+    with tvm_target, pass_context(cuda_graph=target.gpu is not None), kernels_as_source():
         return relax.build(module, tvm_target, relax_pipeline=pipeline)

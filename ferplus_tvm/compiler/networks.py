@@ -19,7 +19,6 @@ from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.contest import Standing, contest
 from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.space import Config, Layer
-from ferplus_tvm.tuning.task import TOLERANCE
 
 Choice = dict[Layer, Config]
 """What each layer of a network is computed with; those that are left out with their presets."""
@@ -61,7 +60,7 @@ def build(
 def _build(
     layers: Sequence[match.Layer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
 ) -> Network:
-    placed = place_kernels(layers, [batch], target, "float32", choice.get)
+    placed = place_kernels(layers, [batch], target, choice.get)
     image = export.link_image(lower.build(placed.module, target), target)
     path.write_bytes(image)
     files = {}
@@ -75,9 +74,16 @@ def _build(
 
 
 def compare(
-    device: Device, batch: int, networks: Sequence[Network], threads: Sequence[int], seconds: float
+    device: Device,
+    batch: int,
+    networks: Sequence[Network],
+    threads: Sequence[int],
+    seconds: float,
+    tolerance: float,
 ) -> list[Standing]:
     """Return how networks stand beside the first, in order.
+
+    ``tolerance`` is how far their scores may differ, relative to the largest.
 
     Raises
     ------
@@ -93,9 +99,9 @@ def compare(
     ]
     for others in scores[1:]:
         off = check.relative_error(others, scores[0])
-        if not off <= TOLERANCE:
+        if not off <= tolerance:
             raise VerificationError(
                 f"two networks of batch {batch} differ by {off:.1e} of the largest score: expected "
-                f"at most {TOLERANCE:.0e}; report this with the output of 'ferplus-tvm doctor'"
+                f"at most {tolerance:.0e}; report this with the output of 'ferplus-tvm doctor'"
             )
     return contest(device, range(len(networks)), threads, seconds)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from ferplus_tvm import cpu
 from ferplus_tvm.errors import CompileError, TargetError
-from ferplus_tvm.kernels.cuda import Precision
 from ferplus_tvm.runtime import library
-from ferplus_tvm.targets import ResolvedTarget, resolve, system_of
+from ferplus_tvm.targets import Precision, ResolvedTarget, resolve, system_of
 from ferplus_tvm.tuning import database
 
 LARGEST_BATCH = 4096
@@ -27,8 +26,6 @@ class CompileOptions:
         one or several, of one architecture and system.
     batch_sizes
         increasing, without repetition.
-    precision
-        of products and, with float16, of the maps between them.
     tuning_logs
         the folders to look records up in, in order.
     require_tuned
@@ -41,7 +38,6 @@ class CompileOptions:
     targets: tuple[ResolvedTarget, ...]
     output: Path
     batch_sizes: tuple[int, ...]
-    precision: Precision
     tuning_logs: tuple[Path, ...]
     require_tuned: bool
     with_runtime: bool
@@ -83,9 +79,8 @@ class CompileOptions:
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
         logs = database.search_path(tuning_logs)
-        targets = targets_of(target)
-        _expect_precision(precision, targets)
-        return cls(model, targets, path, sizes, precision, logs, require_tuned, with_runtime)
+        targets = targets_of(target, precision)
+        return cls(model, targets, path, sizes, logs, require_tuned, with_runtime)
 
     def describe(self) -> dict[str, Any]:
         """Return what is worth recording: no paths of the machine that compiled."""
@@ -93,19 +88,24 @@ class CompileOptions:
             "model": os.path.basename(self.model),
             "target": ",".join(target.name for target in self.targets),
             "batch_sizes": list(self.batch_sizes),
-            "precision": self.precision,
+            "precision": self.targets[0].precision,
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
 
 
-def targets_of(target: str | dict[str, Any]) -> tuple[ResolvedTarget, ...]:
+def targets_of(
+    target: str | dict[str, Any], precision: Precision = "float32"
+) -> tuple[ResolvedTarget, ...]:
     """Return the targets of a list of names, such as ``x86-64-v2,x86-64-v3``, or of TVM's JSON.
 
     Raises
     ------
     TargetError
-        For a target that does not exist, or several of different architectures or systems.
+        For a target that does not exist, several of different architectures or systems, or a
+        precision that one does not have.
+    ValueError
+        For an unknown precision.
     """
     listed = isinstance(target, str) and not target.lstrip().startswith("{")
     names = str(target).split(",") if listed else [target]
@@ -131,20 +131,29 @@ def targets_of(target: str | dict[str, Any]) -> tuple[ResolvedTarget, ...]:
             f"the targets {', '.join(found)} are of {' and '.join(kinds)}: expected one "
             "architecture and system in a library; compile one library for each"
         )
-    return targets
+    return tuple(with_precision(each, precision) for each in targets)
 
 
-def _expect_precision(precision: Precision, targets: Sequence[ResolvedTarget]) -> None:
+def with_precision(target: ResolvedTarget, precision: Precision) -> ResolvedTarget:
+    """Return a target that computes with a precision.
+
+    Raises
+    ------
+    TargetError
+        If it is a CPU, which has none but float32.
+    ValueError
+        If there is no such precision.
+    """
     if precision not in get_args(Precision):
         raise ValueError(
             f"precision is {precision!r}: expected one of {', '.join(get_args(Precision))}"
         )
-    cpus = [each.name for each in targets if each.gpu is None]
-    if precision != "float32" and cpus:
+    if precision != "float32" and target.gpu is None:
         raise TargetError(
-            f"the precision {precision} is for GPUs, and {', '.join(cpus)} is a CPU target: leave "
-            "--precision out, or compile for GPUs alone"
+            f"the precision {precision} is for GPUs, and {target.name} is a CPU target: leave "
+            "--precision out, or name GPUs alone"
         )
+    return replace(target, precision=precision)
 
 
 def batch_sizes_of(batch_sizes: Iterable[int]) -> tuple[int, ...]:

@@ -16,11 +16,10 @@ from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels.cuda import Precision
 from ferplus_tvm.manifest import Manifest
 from ferplus_tvm.rewrite import place_kernels
 from ferplus_tvm.rewrite.match import match
-from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.targets import TOLERANCE, Precision, ResolvedTarget
 from ferplus_tvm.tuning import space
 from ferplus_tvm.tuning.database import find
 from ferplus_tvm.zoo import resolve as resolve_model
@@ -30,8 +29,6 @@ STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
 
 _SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
 _FACES = 4
-# Of the largest score.  Tensor cores multiply numbers of 11 significant bits.
-_TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 3e-3, "float16": 3e-3}
 
 
 @dataclass(frozen=True)
@@ -132,7 +129,7 @@ def compile(
         progress("place kernels")
         log = find(options.tuning_logs, each)
         record = log.config if log else _no_record
-        placed = place_kernels(layers, options.batch_sizes, each, options.precision, record)
+        placed = place_kernels(layers, options.batch_sizes, each, record)
         progress("compile")
         executable = lower.build(placed.module, each)
         progress("link")
@@ -141,7 +138,7 @@ def compile(
         logs.append(log.target if log else "")
 
     # all of it -> library file under a temporary name
-    acceptance = export.acceptance(_SEED, expected, _TOLERANCE[options.precision])
+    acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
     weights = export.lay_out(all_placed)
     manifests: Sequence[Manifest] = [
         export.describe(options, each, imported, placed, weights.pieces, index, acceptance, name)

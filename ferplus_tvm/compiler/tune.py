@@ -6,23 +6,23 @@ import contextlib
 import importlib.util
 import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferplus_tvm import cpu
+from ferplus_tvm import cpu, cuda_compiler, gpu
 from ferplus_tvm.compiler.keep import Comparison
-from ferplus_tvm.compiler.options import batch_sizes_of
+from ferplus_tvm.compiler.options import batch_sizes_of, with_precision
 from ferplus_tvm.errors import MissingExtraError, TargetError, TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.link import require_linker
-from ferplus_tvm.rewrite import match
+from ferplus_tvm.rewrite import cuda, match
 from ferplus_tvm.rewrite.plan import plan
-from ferplus_tvm.targets import ResolvedTarget, resolve
+from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
+from ferplus_tvm.tuning import gpu as on_gpus
 from ferplus_tvm.tuning.build import Builder
 from ferplus_tvm.tuning.database import TuningLog, find, search_path
 from ferplus_tvm.tuning.device import Device
@@ -32,7 +32,7 @@ from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.runner import Address
 from ferplus_tvm.tuning.search import Search
 from ferplus_tvm.tuning.space import Config, Layer, record_of
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask, Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
 
@@ -103,6 +103,7 @@ def tune(
     time_limit: float = 300,
     *,
     batch_sizes: Iterable[int] = (1, 8, 32),
+    precision: Precision = "float32",
     threads: int | None = None,
     rpc: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -117,7 +118,8 @@ def tune(
     model
         A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
     target
-        ``"native"`` or a name of `ferplus_tvm.targets.NAMED`.
+        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, or a GPU: ``"cuda"`` for this machine's
+        or one such as ``"cuda/sm_90"``.
     log_dir
         The folder of tuning logs; the target's own is made in it where needed.
     time_limit
@@ -125,9 +127,11 @@ def tune(
         when they are over is finished.
     batch_sizes
         The batch sizes to tune.
+    precision
+        What a GPU computes with, as for `ferplus_tvm.compile`; each has its own log.
     threads
         Each configuration is measured with one thread and with so many, which count the same; by
-        default what keeps the device busy.
+        default what keeps the device busy.  A GPU has one.
     rpc
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
@@ -160,7 +164,7 @@ def tune(
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
     address = None if rpc is None else Address.parse(rpc)
-    resolved = _resolve(target, address)
+    resolved = _resolve(target, address, precision)
     layers = match.match(to_relax(load_model(resolve_model(model)).proto))
 
     with interrupts_held() as interrupted, ExitStack() as opened:
@@ -168,9 +172,16 @@ def tune(
         # one process for each device, and builders, each of which imports TVM
         started = time.perf_counter()
         progress(Progress("import", 0))
-        devices = [_device(address, threads, interrupted, opened)]
-        for _ in range(devices[0].count() - 1):
-            devices.append(_device(address, threads, interrupted, opened))
+        on_gpu = resolved.gpu is not None
+
+        def device() -> Device:
+            made = Device(address, threads, interrupted, on_gpu)
+            opened.callback(made.close)
+            made.prepare()
+            return made
+
+        devices = [device()]
+        devices += [device() for _ in range(devices[0].count() - 1)]
         builder = Builder(resolved, folder, workers=cpu.default_threads())
         opened.callback(builder.close)
         builder.prepare()
@@ -185,7 +196,7 @@ def tune(
             open_journal(
                 log_dir,
                 resolved,
-                cpu=cpu.name() if address is None else f"devices with the key {address.key!r}",
+                cpu=_machine(resolved, address),
                 threads=counts(most),
                 command=_command(model, resolved, sizes, time_limit, threads, address),
             )
@@ -227,13 +238,13 @@ def tune(
         )
 
 
-def _device(
-    address: Address | None, threads: int | None, interrupted: threading.Event, opened: ExitStack
-) -> Device:
-    device = Device(address, threads, interrupted)
-    opened.callback(device.close)
-    device.prepare()
-    return device
+def _machine(target: ResolvedTarget, address: Address | None) -> str:
+    """Return the name of what is measured on."""
+    if address is not None:
+        return f"devices with the key {address.key!r}"
+    if target.gpu is not None:
+        return gpu.devices()[0].name
+    return cpu.name()
 
 
 def _expect_packages() -> None:
@@ -242,17 +253,17 @@ def _expect_packages() -> None:
             raise MissingExtraError.of(f"tuning (no module {package})", "tune")
 
 
-def _resolve(target: str, address: Address | None) -> ResolvedTarget:
-    resolved = resolve(target)
+def _resolve(target: str, address: Address | None, precision: Precision) -> ResolvedTarget:
+    resolved = with_precision(resolve(target), precision)
     if resolved.name == "custom":
         raise TargetError(
             "a tuning log has the name of its target, and TVM's JSON has none: give native or a "
             "name that 'ferplus-tvm targets' lists"
         )
-    if address is not None and target == "native":
+    if address is not None and target in ("native", "cuda"):
         raise TargetError(
-            "the target native is this machine, but --rpc measures on others: give the name of "
-            "their CPU that 'ferplus-tvm targets' lists"
+            f"the target {target} is this machine, but --rpc measures on others: give the name of "
+            "their CPU or GPU that 'ferplus-tvm targets' lists"
         )
     if address is None and not resolved.runs_here:
         raise TargetError(
@@ -260,6 +271,8 @@ def _resolve(target: str, address: Address | None) -> ResolvedTarget:
             "its address with --rpc"
         )
     require_linker(resolved)
+    if resolved.gpu is not None:
+        cuda_compiler.require_compiler()
     return resolved
 
 
@@ -274,6 +287,7 @@ def _command(
     """Return the command line of this run, without paths and hosts."""
     parts = ["ferplus-tvm tune", os.path.basename(model), "--target", target.name]
     parts += ["--batch", ",".join(map(str, sizes)), "--time", f"{time_limit:g}"]
+    parts += [] if target.precision == "float32" else ["--precision", target.precision]
     parts += [] if threads is None else ["--threads", str(threads)]
     parts += [] if address is None else ["--rpc", f"TRACKER:{address.port}/{address.key}"]
     return " ".join(parts)
@@ -283,26 +297,38 @@ def _searches(
     layers: Sequence[match.Layer], sizes: Sequence[int], target: ResolvedTarget, journal: Journal
 ) -> list[Search]:
     """Return every layer once, with the configurations that other logs have for it."""
-    unit = target.vector_unit
     elsewhere = _elsewhere(target)
     found: dict[Layer, Search] = {}
     for batch in sizes:
-        for position, step in enumerate(plan(layers, batch, unit, lambda layer: None)):
-            layer = step.recorded_as
-            if layer is None:
-                continue
+        for task, preset in _tasks(layers, batch, target):
+            layer = task.layer
             if layer in found:
                 found[layer].count += 1
                 continue
             seed = elsewhere(layer)
-            found[layer] = Search(
-                Task(layer, unit, first=position == 0),
-                journal.entry(layer),
-                1,
-                record_of(step.config),
-                [] if seed is None else [seed],
-            )
+            seeds = [] if seed is None else [seed]
+            found[layer] = Search(task, journal.entry(layer), 1, preset, seeds)
     return list(found.values())
+
+
+def _tasks(
+    layers: Sequence[match.Layer], batch: int, target: ResolvedTarget
+) -> Iterator[tuple[LayerTask, Config]]:
+    """Give every layer that can be tuned, with its preset, in the network's order."""
+    if target.gpu is not None:
+        for step in cuda.plan(layers, batch, target.gpu, target.precision, lambda layer: None):
+            layer = step.recorded_as
+            if layer is not None:
+                yield (
+                    on_gpus.GpuTask(layer, target.gpu, target.precision),
+                    on_gpus.record_of(layer, step.config),
+                )
+        return
+    unit = target.vector_unit
+    for position, planned in enumerate(plan(layers, batch, unit, lambda layer: None)):
+        layer = planned.recorded_as
+        if layer is not None:
+            yield Task(layer, unit, first=position == 0), record_of(planned.config)
 
 
 def _elsewhere(target: ResolvedTarget) -> Callable[[Layer], Config | None]:

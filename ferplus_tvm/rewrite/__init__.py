@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ferplus_tvm.kernels.cuda import Precision
 from ferplus_tvm.rewrite import cuda, place
 from ferplus_tvm.rewrite.match import Layer
 from ferplus_tvm.rewrite.place import Placed
@@ -16,10 +15,9 @@ def place_kernels(
     layers: Sequence[Layer],
     batch_sizes: Sequence[int],
     target: ResolvedTarget,
-    precision: Precision,
     record: Record,
 ) -> Placed:
     """Write one function per batch size for a target; see `place.place` and `cuda.place`."""
     if target.gpu is not None:
-        return cuda.place(layers, batch_sizes, target.gpu, precision, record)
+        return cuda.place(layers, batch_sizes, target.gpu, target.precision, record)
     return place.place(layers, batch_sizes, target.vector_unit, record)

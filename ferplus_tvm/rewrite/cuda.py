@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import dense as dense_layers
-from ferplus_tvm.kernels.cuda import CHANNELS, Precision, conv2d, dense, max_pool
+from ferplus_tvm.kernels.cuda import CHANNELS, conv2d, dense, max_pool
 from ferplus_tvm.kernels.cuda.launch import Kernel
 from ferplus_tvm.manifest import Kernel as Description
 from ferplus_tvm.rewrite.layout import channels_last
 from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.rewrite.walk import Record, Walk, expect_indices, misfit, recorded, takes_pool
-from ferplus_tvm.targets import Gpu
+from ferplus_tvm.targets import Gpu, Precision
+from ferplus_tvm.tuning import space
 
 _LAUNCH = float(conv2d.LAUNCH_CYCLES)
 _GHZ = 1.5  # only to express cycles as a time
@@ -31,6 +32,8 @@ _GHZ = 1.5  # only to express cycles as a time
 class Step:
     """One layer: its launches, with the weights that they take.
 
+    recorded_as
+        what a tuning record of the layer is kept under; None where there is nothing to tune.
     weight, bias
         their names and values, or None for a pooling.
     """
@@ -43,6 +46,7 @@ class Step:
     tuned: bool
     why: str
     cycles: float
+    recorded_as: space.Layer | None = None
     weight: tuple[str, NDArray[Any]] | None = None
     bias: tuple[str, NDArray[Any]] | None = None
 
@@ -150,6 +154,7 @@ class _Planner(Walk):
             tuned,
             why,
             cycles,
+            None if config is None else workload,
             (
                 f"{layer.name}.weight.{kind}",
                 conv2d.pack_weight(workload, weight, self.precision),
@@ -178,12 +183,13 @@ class _Planner(Walk):
         workload = self.dense_workload(layer, last, half)
         record = self.record(workload)
         config: dense.Config | conv2d.Config
-        if record is not None and "warps" in record:
+        if record is not None and record.get("warps"):
             config = recorded(dense.Config, record, workload.name)
             if config not in dense.space(workload, self.gpu, self.precision):
                 raise misfit(workload.name, f"{config} is not a tiling of it")
         elif record is not None:
-            config = self._config(dense.as_conv2d(workload), record)
+            product = {name: value for name, value in record.items() if name != "warps"}
+            config = self._config(dense.as_conv2d(workload), product)
         else:
             config = dense.preset(workload, self.gpu, self.precision)
         weight = layer.weight
@@ -202,6 +208,7 @@ class _Planner(Walk):
             record is not None,
             "tuned" if record is not None else "the least estimated time",
             dense.cycles(workload, self.gpu, self.precision, config),
+            workload,
             (f"{layer.name}.weight.{kind}", dense.pack_weight(weight, kind)),
             _bias(layer, workload.out_features),
         )

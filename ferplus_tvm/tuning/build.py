@@ -12,12 +12,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from ferplus_tvm.cuda_compiler import kernels_as_source
 from ferplus_tvm.errors import CompileError, last_line
 from ferplus_tvm.kernels.tensorir import pass_context
 from ferplus_tvm.link import export_library
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning.space import Config
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask
 
 _TIMEOUT = 300  # for a whole network; a candidate takes less than one second
 
@@ -69,7 +70,7 @@ class Builder:
             self._jobs = [job for job in self._jobs if not job.done()] + [future]
         return future
 
-    def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+    def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
         """Return the library of each configuration, or why there is none.
 
         It is a ``ChildProcessError`` where the worker died, which may have had another reason.
@@ -93,13 +94,13 @@ def _nothing() -> None:
     return None
 
 
-def _build(task: Task, config: Config, target: ResolvedTarget, path: Path) -> None:
+def _build(task: LayerTask, config: Config, target: ResolvedTarget, path: Path) -> None:
     import tvm
 
     functions: dict[str, Any] = {}
     for at, function in enumerate(task.define(config)):
         name = f"kernel{at}"
         functions[name] = function.with_attr("global_symbol", name)
-    with pass_context():
+    with pass_context(), kernels_as_source():
         executable = tvm.compile(tvm.IRModule(functions), target=target.tvm_target())
     export_library(executable, target, path)

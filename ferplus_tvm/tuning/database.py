@@ -6,13 +6,14 @@ import functools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import TuningLogError, last_line
+from ferplus_tvm.gpu import capability_of
 from ferplus_tvm.kernels import specification
-from ferplus_tvm.targets import NAMED, ResolvedTarget, resolve
+from ferplus_tvm.targets import GPUS, NAMED, ResolvedTarget, resolve
 from ferplus_tvm.tuning import provenance
 from ferplus_tvm.tuning.space import PREFIX, Config, Layer
 
@@ -77,6 +78,8 @@ def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
 
 
 def _best_name(folder: Path, target: ResolvedTarget) -> str | None:
+    if target.gpu is not None:
+        return _best_gpu(folder, target)
     if target.name not in NAMED and _holds_a_log(folder / target.name):
         return target.name
     fitting = [
@@ -89,6 +92,19 @@ def _best_name(folder: Path, target: ResolvedTarget) -> str | None:
     return max(
         fitting, key=lambda named: (named.name == target.name, len(named.features), named.name)
     ).name
+
+
+def _best_gpu(folder: Path, target: ResolvedTarget) -> str | None:
+    """Return the log of a GPU itself, or of the nearest architecture of the same generation."""
+    assert target.gpu is not None
+    own = capability_of(target.gpu.arch)
+    alike = {
+        replace(target, name=f"cuda/{arch}").log: abs(capability_of(arch)[1] - own[1])
+        for arch in GPUS
+        if capability_of(arch)[0] == own[0]
+    }
+    there = [name for name in alike if _holds_a_log(folder / name)]
+    return min(there, key=lambda name: alike[name], default=None)
 
 
 def _fits(named: ResolvedTarget, target: ResolvedTarget) -> bool:

@@ -12,7 +12,7 @@ from ferplus_tvm.errors import DeviceError, last_line
 from ferplus_tvm.tuning import runner
 from ferplus_tvm.tuning.runner import Address
 from ferplus_tvm.tuning.space import Config
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask
 
 _WAIT = 60  # seconds for a device to become free
 _ANSWER = 15  # seconds for a tracker to say which devices it has
@@ -29,13 +29,21 @@ class Device:
     """
 
     def __init__(
-        self, address: Address | None, threads: int | None, interrupted: threading.Event
+        self,
+        address: Address | None,
+        threads: int | None,
+        interrupted: threading.Event,
+        on_gpu: bool = False,
     ) -> None:
-        """Make one that is lost where it is measured on after an interrupt."""
+        """Make one that is lost where it is measured on after an interrupt.
+
+        ``on_gpu`` makes it the machine's GPU.
+        """
         from tvm.support.popen_pool import PopenWorker
 
         self._address = address
         self._asked = threads
+        self._on_gpu = on_gpu
         self._interrupted = interrupted
         self._worker = PopenWorker()
         self.threads = threads or 0
@@ -85,13 +93,13 @@ class Device:
         DeviceError
             If none is free within a minute, or it cannot be reached.
         """
-        self.threads = self._call(_WAIT, runner.hold, self._address, self._asked)
+        self.threads = self._call(_WAIT, runner.hold, self._address, self._asked, self._on_gpu)
 
     def release(self) -> None:
         """Give it back."""
         self._call(_TIMEOUT, runner.release)
 
-    def begin_kernels(self, task: Task) -> None:
+    def begin_kernels(self, task: LayerTask) -> None:
         """Take in candidates for a layer from now on."""
         self._call(_TIMEOUT, runner.begin_kernels, task)
 

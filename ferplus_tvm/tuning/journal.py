@@ -56,8 +56,8 @@ class Journal:
     def __init__(self, logs: Path, target: ResolvedTarget, state: Provenance) -> None:
         """Open the log that `open_journal` has locked, and drop what was never finished."""
         self.target = target
-        self.folder = logs / target.name
-        log = TuningLog(logs, target.name)
+        self.folder = logs / target.log
+        log = TuningLog(logs, target.log)
         self._provenance = _continue(log, state)
         if log.provenance is None:
             self._provenance.write(self.folder)
@@ -166,7 +166,7 @@ def open_journal(
         other numbers of threads, or the folder cannot be written to.
     """
     state = Provenance(
-        target=target.name,
+        target=target.log,
         target_config=target.config,
         cpu=cpu,
         threads=tuple(threads),
@@ -177,7 +177,7 @@ def open_journal(
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
     )
     path = Path(logs)
-    folder = path / target.name
+    folder = path / target.log
 
     def refuse() -> None:
         raise TuningLogError(
@@ -187,7 +187,7 @@ def open_journal(
     with ExitStack() as held:
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(exclusive(path / f".{target.name}.lock", refuse))
+            held.enter_context(exclusive(path / f".{target.log.replace('/', '-')}.lock", refuse))
             journal = Journal(path, target, state)
         held.callback(journal.close)
         yield journal

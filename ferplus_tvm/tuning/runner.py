@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from ferplus_tvm import cpu
 from ferplus_tvm.tuning.space import Config
-from ferplus_tvm.tuning.task import TOLERANCE, Task
+from ferplus_tvm.tuning.task import LayerTask
 
 _FLUSH = "cache_flush_cpu_non_first_arg"
+_LAUNCHES = 20
 _SESSION = 3600  # seconds to have a device at most, beyond which its server ends the session
 _PAUSE = 20  # milliseconds between the calls of a network, as between the pictures of a camera
 
@@ -55,10 +56,14 @@ class Address:
 class _Runner:
     """A device while it is held, with what was sent to it."""
 
-    def __init__(self, address: Address | None, threads: int | None) -> None:
+    def __init__(self, address: Address | None, threads: int | None, on_gpu: bool) -> None:
         import tvm
 
         self.session: Any = None
+        self.on_gpu = on_gpu
+        if on_gpu:
+            self._open_gpu(address)
+            return
         if address is None:
             self.device = tvm.cpu()
             self._configure = tvm.get_global_func("runtime.config_threadpool")
@@ -79,6 +84,20 @@ class _Runner:
                 f"TVM_NUM_THREADS={threads} where its rpc_server is started"
             )
 
+    def _open_gpu(self, address: Address | None) -> None:
+        """Take a GPU, whose kernels know no threads of a CPU."""
+        import tvm
+
+        self.threads = 1
+        if address is None:
+            self.device = tvm.cuda()
+            return
+        from tvm import rpc
+
+        tracker = rpc.connect_tracker(address.host, address.port)
+        self.session = tracker.request(address.key, session_timeout=_SESSION)
+        self.device = self.session.cuda()
+
     def use(self, threads: int) -> None:
         """Have what is run from now on use so many threads, each pinned to a core of its own.
 
@@ -86,6 +105,8 @@ class _Runner:
         second, and take ten times as long.  They look for work long enough, by TVM's default, to be
         awake when the next kernel comes, as they are within a network.
         """
+        if self.on_gpu:
+            return
         if self.session is not None:
             big_cores = 1  # on most machines all of them; a list of cores does not pass through RPC
             self._configure(big_cores, threads)
@@ -127,7 +148,7 @@ class _Kernels:
     tenth of a kernel's time, as its stores and loads get into each other's way; see `move`.
     """
 
-    def __init__(self, runner: _Runner, task: Task) -> None:
+    def __init__(self, runner: _Runner, task: LayerTask) -> None:
         self.runner = runner
         self.task = task
         self.expected = task.expected()
@@ -149,7 +170,7 @@ class _Kernels:
             module[f"kernel{at}"](*(self.tensors[name] for name in arguments))
         answer = self.tensors[operands[-1][-1]].numpy()
         # What is not a number compares as false.
-        allowed = TOLERANCE * float(np.abs(self.expected).max())
+        allowed = self.task.tolerance * float(np.abs(self.expected).max())
         off = float(np.abs(answer - self.expected).max())
         if not off <= allowed:
             return f"its answer is off by {off:.1e}"
@@ -160,8 +181,15 @@ class _Kernels:
         module, operands = self.candidates[candidate]
         total = np.zeros(repeat)
         for at, arguments in enumerate(operands):
+            # A GPU's caches hold most weights from one call to the next, and its clock, which
+            # counts launches too, is too coarse for one of them.
+            number, preparation = (_LAUNCHES, "") if self.runner.on_gpu else (1, _FLUSH)
             evaluator = module.time_evaluator(
-                f"kernel{at}", self.runner.device, number=1, repeat=repeat, f_preproc=_FLUSH
+                f"kernel{at}",
+                self.runner.device,
+                number=number,
+                repeat=repeat,
+                f_preproc=preparation,
             )
             total += evaluator(*(self.tensors[name] for name in arguments)).results
         return [float(seconds) for seconds in total]
@@ -180,18 +208,23 @@ class _Kernels:
     def _blank(self, name: Hashable) -> Any:
         """Return an array of the device that is not a number anywhere, of a tensor's shape."""
         shape = tuple(int(extent) for extent in self.tensors[name].shape)
-        if shape not in self._blanks:
-            self._blanks[shape] = self.runner.tensor(np.full(shape, np.nan, np.float32))
-        return self._blanks[shape]
+        key = (shape, str(self.tensors[name].dtype))
+        if key not in self._blanks:
+            self._blanks[key] = self.runner.tensor(np.full(shape, np.nan, key[1]))
+        return self._blanks[key]
 
     def _send(self, calls: list[list[NDArray[Any]]], layout: Hashable) -> list[list[Hashable]]:
         """Send the operands of a layout, but for those that are there, and return their names."""
         sent = []
         for at, arrays in enumerate(calls):
-            names = [f"map{at}", *["weight", "bias"][: len(arrays) - 2], f"map{at + 1}"]
+            # Kernels take a map, weights where they have some, a bias, and the map to write.
+            given = ["weight", "bias"][4 - len(arrays) :] if len(arrays) > 2 else []
+            names = [f"map{at}", *given, f"map{at + 1}"]
             keys: list[Hashable] = []
             for name, array in zip(names, arrays, strict=True):
-                key = (name, array.shape, layout if name == "weight" else None)
+                # Candidates share what they read alike, and of a GPU nothing.
+                apart = layout if name == "weight" or self.runner.on_gpu else None
+                key = (name, array.shape, apart)
                 if key not in self.tensors:
                     self.tensors[key] = self.runner.tensor(array)
                 keys.append(key)
@@ -263,11 +296,14 @@ def count(address: Address) -> int | None:
     return sum(1 for info in summary["server_info"] if info.get("key") == wanted)
 
 
-def hold(address: Address | None, threads: int | None) -> int:
-    """Take a device for up to ``threads``, by default what keeps it busy; return how many."""
+def hold(address: Address | None, threads: int | None, on_gpu: bool = False) -> int:
+    """Take a device for up to ``threads``, by default what keeps it busy; return how many.
+
+    ``on_gpu`` takes its GPU, which has one.
+    """
     global _runner
     release()
-    _runner = _Runner(address, threads)
+    _runner = _Runner(address, threads, on_gpu)
     return _runner.threads
 
 
@@ -277,7 +313,7 @@ def release() -> None:
     _runner = _held = None
 
 
-def begin_kernels(task: Task) -> None:
+def begin_kernels(task: LayerTask) -> None:
     """Take in candidates for a layer from now on."""
     global _held
     assert _runner is not None

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ferplus_tvm.tuning.journal import Entry
-from ferplus_tvm.tuning.space import Config, Space
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.tuning.task import LayerTask
 
 GENERATION = 8
 """How many configurations are tried at a time."""
@@ -35,7 +35,7 @@ class Search:
         configurations to try first, such as those of another log.
     """
 
-    task: Task
+    task: LayerTask
     entry: Entry
     count: int
     preset: Config
@@ -46,7 +46,7 @@ class Search:
     strikes: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.space = Space(self.task.layer, self.task.unit)
+        self.space = self.task.space
         self.generations = math.ceil(len(self.entry.trials) / GENERATION)
 
     def seconds(self, which: str) -> tuple[float, ...] | None:

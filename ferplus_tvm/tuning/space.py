@@ -8,6 +8,7 @@ sampling instructions of a trace, which annotates the root block of the layer's 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -28,26 +29,24 @@ _GROWTH = 1.2  # from one size of a block to the next
 _PREFETCHED_FLOATS = (0, 256, 512, 1024, 2048, 4096)
 _PREFETCHED_BYTES = (0, 1024, 2048, 4096, 8192, 16384)
 
-_Decide = Callable[[str, list[int]], int]
+Decide = Callable[[str, list[int]], int]
+"""Takes a field's name and the values that fit; returns one of them."""
 
 
-class Space:
-    """The configurations of one layer for a vector unit."""
+class Space(ABC):
+    """The configurations of one layer, which a `walk` decides for field by field."""
 
-    def __init__(self, layer: Layer, unit: VectorUnit) -> None:
+    def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.unit = unit
         self._module: Any = None
 
+    @abstractmethod
     def presets(self) -> list[Config]:
         """Return what is used untuned, one configuration for each algorithm."""
-        w, unit = self.layer, self.unit
-        if isinstance(w, dense.Workload):
-            return [record_of(dense.Config.preset(w, unit))]
-        direct = conv2d.Config.preset(w, unit)
-        tiles = ALGORITHMS if winograd.applies(w) else ()
-        own = [direct, *(winograd.Config.preset(w, unit, tile) for tile in tiles)]
-        return [record_of(config) for config in own]
+
+    @abstractmethod
+    def walk(self, decide: Decide) -> Config:
+        """Decide for a configuration, field by field."""
 
     def neighbours(self, config: Config) -> Iterator[Config]:
         """Give the configurations of the same algorithm that differ by a step in one field.
@@ -62,12 +61,12 @@ class Space:
                 def decide(
                     name: str, options: list[int], changed: str = changed, step: int = step
                 ) -> int:
-                    at = options.index(_nearest(options, config[name]))
+                    at = options.index(_nearest(options, config.get(name, options[0])))
                     if name == changed:
                         at = min(max(at + step, 0), len(options) - 1)
                     return options[at]
 
-                neighbour = self._walk(decide)
+                neighbour = self.walk(decide)
                 if neighbour != config:
                     yield neighbour
 
@@ -85,7 +84,7 @@ class Space:
     def holds(self, config: Config) -> bool:
         """Whether a configuration is one of the space."""
         try:
-            return self._walk(lambda name, options: _expected(options, config[name])) == config
+            return self.walk(lambda name, options: _expected(options, config[name])) == config
         except (KeyError, ValueError):
             return False
 
@@ -108,9 +107,28 @@ class Space:
             sch.annotate(root, PREFIX + name, decided)
             return int(sch.get(decided))
 
-        return self._walk(decide), sch
+        return self.walk(decide), sch
 
-    def _walk(self, decide: _Decide) -> Config:
+
+class CpuSpace(Space):
+    """The configurations of one layer for a vector unit."""
+
+    def __init__(self, layer: Layer, unit: VectorUnit) -> None:
+        super().__init__(layer)
+        self.unit = unit
+
+    def presets(self) -> list[Config]:
+        """Return what is used untuned, one configuration for each algorithm."""
+        w, unit = self.layer, self.unit
+        if isinstance(w, dense.Workload):
+            return [record_of(dense.Config.preset(w, unit))]
+        direct = conv2d.Config.preset(w, unit)
+        tiles = ALGORITHMS if winograd.applies(w) else ()
+        own = [direct, *(winograd.Config.preset(w, unit, tile) for tile in tiles)]
+        return [record_of(config) for config in own]
+
+    def walk(self, decide: Decide) -> Config:
+        """Decide for a configuration, field by field."""
         w, unit = self.layer, self.unit
         chosen: Config = {}
 

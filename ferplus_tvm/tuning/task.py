@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,26 +13,92 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
 from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
-from ferplus_tvm.targets import VectorUnit
-from ferplus_tvm.tuning.space import Config, Layer, config_of
+from ferplus_tvm.targets import TOLERANCE, VectorUnit
+from ferplus_tvm.tuning.space import Config, CpuSpace, Layer, Space, config_of
 
 Array = NDArray[Any]
 
-TOLERANCE = 1e-4
-"""How far a kernel's answer may be off, relative to the largest value, as for whole networks."""
+
+@dataclass(frozen=True)
+class LayerTask(ABC):
+    """One layer at one batch size."""
+
+    layer: Layer
+
+    @property
+    @abstractmethod
+    def tolerance(self) -> float:
+        """How far an answer may be off, relative to the largest value, as for whole networks."""
+
+    @property
+    @abstractmethod
+    def space(self) -> Space:
+        """What may be tried."""
+
+    @abstractmethod
+    def define(self, config: Config) -> list[Any]:
+        """Return the PrimFuncs that compute the layer, one after the other."""
+
+    @abstractmethod
+    def layout(self, config: Config) -> tuple[Any, ...]:
+        """Return what the operands' layout depends on."""
+
+    @abstractmethod
+    def operands(self, config: Config) -> list[list[Array]]:
+        """Return the arguments of each kernel, the output last; the next one reads it."""
+
+    def expected(self) -> Array:
+        """Return the layer's output for the operands, in float64."""
+        w = self.layer
+        x, weight, bias = self.values
+        if isinstance(w, dense.Workload):
+            return dense.reference(w, x, weight, bias)
+        y = conv2d.reference(w, x, weight, bias)
+        return max_pool.reference(_pool(w), y) if w.pool else y
+
+    @functools.cached_property
+    def values(self) -> tuple[Array, Array, Array]:
+        """An input, as a ReLU leaves it, weights that keep its size, and a bias."""
+        w = self.layer
+        if isinstance(w, dense.Workload):
+            fan = w.in_features
+            shapes: Sequence[tuple[int, ...]] = [(w.batch, fan), (fan, w.out_features)]
+            outputs = w.out_features
+        else:
+            fan = w.kernel[0] * w.kernel[1] * w.in_channels
+            shapes = [
+                (w.batch, w.height, w.width, w.in_channels),
+                (w.out_channels, w.in_channels, *w.kernel),
+            ]
+            outputs = w.out_channels
+        random = np.random.default_rng(0)
+        x, weight = (random.standard_normal(shape, np.float32) for shape in shapes)
+        weight *= np.sqrt(2 / fan, dtype=np.float32)
+        if isinstance(w, dense.Workload) and w.half:
+            weight = weight.astype(np.float16).astype(np.float32)
+        return np.maximum(x, 0), weight, random.standard_normal(outputs, np.float32)
 
 
 @dataclass(frozen=True)
-class Task:
-    """One layer at one batch size.
+class Task(LayerTask):
+    """One layer at one batch size, for a CPU.
 
     first
         whether it reads the faces, which come without a border.
     """
 
-    layer: Layer
     unit: VectorUnit
     first: bool = False
+
+    @property
+    def tolerance(self) -> float:
+        """How far an answer may be off, relative to the largest value."""
+        return TOLERANCE["float32"]
+
+    @functools.cached_property
+    def space(self) -> CpuSpace:
+        """What may be tried."""
+        return CpuSpace(self.layer, self.unit)
 
     def define(self, config: Config) -> list[Any]:
         """Return the PrimFuncs that compute the layer, one after the other.
@@ -74,42 +141,11 @@ class Task:
             calls.append([y, np.zeros(halves, np.float32)])
         return calls
 
-    def expected(self) -> Array:
-        """Return the layer's output for the operands, in float64."""
-        w = self.layer
-        x, weight, bias = self.values
-        if isinstance(w, dense.Workload):
-            return dense.reference(w, x, weight, bias)
-        y = conv2d.reference(w, x, weight, bias)
-        return max_pool.reference(_pool(w), y) if w.pool else y
-
     def _border(self, config: Config) -> Border:
         w = self.layer
         if isinstance(w, dense.Workload) or self.first:
             return NO_BORDER
         return winograd.border(w, config_of(config)) if config["tile"] else conv2d.border(w)
-
-    @functools.cached_property
-    def values(self) -> tuple[Array, Array, Array]:
-        """An input, as a ReLU leaves it, weights that keep its size, and a bias."""
-        w = self.layer
-        if isinstance(w, dense.Workload):
-            fan = w.in_features
-            shapes: Sequence[tuple[int, ...]] = [(w.batch, fan), (fan, w.out_features)]
-            outputs = w.out_features
-        else:
-            fan = w.kernel[0] * w.kernel[1] * w.in_channels
-            shapes = [
-                (w.batch, w.height, w.width, w.in_channels),
-                (w.out_channels, w.in_channels, *w.kernel),
-            ]
-            outputs = w.out_channels
-        random = np.random.default_rng(0)
-        x, weight = (random.standard_normal(shape, np.float32) for shape in shapes)
-        weight *= np.sqrt(2 / fan, dtype=np.float32)
-        if isinstance(w, dense.Workload) and w.half:
-            weight = weight.astype(np.float16).astype(np.float32)
-        return np.maximum(x, 0), weight, random.standard_normal(outputs, np.float32)
 
 
 def _pool(w: conv2d.Workload) -> max_pool.Workload:

@@ -21,7 +21,7 @@ from ferplus_tvm.tuning.contest import Standing, Turns, contest
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.search import Search, key_of, mean
 from ferplus_tvm.tuning.space import Config
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask
 
 _FINALISTS = 3
 _LEAST_SECONDS = 0.8  # of measuring
@@ -41,7 +41,7 @@ class Place(Turns, Protocol):
     def release(self) -> None:
         """Give it back."""
 
-    def begin_kernels(self, task: Task) -> None:
+    def begin_kernels(self, task: LayerTask) -> None:
         """Take in candidates for a layer from now on."""
 
     def admit_kernel(self, path: Path, config: Config) -> str | None:
@@ -51,7 +51,7 @@ class Place(Turns, Protocol):
 class Builds(Protocol):
     """What builds candidates: see `ferplus_tvm.tuning.build.Builder`."""
 
-    def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+    def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
         """Return the library of each configuration, or why there is none."""
         ...
 
@@ -68,7 +68,7 @@ class Generation:
         the leader's seconds for each number of threads.
     """
 
-    task: Task
+    task: LayerTask
     tried: int
     gain: float
     best: tuple[float, ...]

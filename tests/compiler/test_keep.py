@@ -18,7 +18,7 @@ from ferplus_tvm.kernels import dense
 from ferplus_tvm.tuning.contest import Standing
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.search import Search
-from ferplus_tvm.tuning.space import Config, Layer, Space
+from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
 from ferplus_tvm.tuning.task import Task
 
 TARGET = targets.resolve("x86-64-v4")
@@ -76,8 +76,8 @@ def standing(ratio: float) -> Standing:
 
 def pick(layer: Layer, at: int) -> Config:
     """Return the preset of a layer, or another configuration."""
-    preset = Space(layer, UNIT).presets()[0]
-    return [preset, *Space(layer, UNIT).neighbours(preset)][at]
+    preset = CpuSpace(layer, UNIT).presets()[0]
+    return [preset, *CpuSpace(layer, UNIT).neighbours(preset)][at]
 
 
 class Device:

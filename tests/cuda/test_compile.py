@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import gpu, targets
+from ferplus_tvm import cuda_compiler, gpu, targets
 from ferplus_tvm.artifact import Artifact
-from ferplus_tvm.compiler import cuda
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import CudaCompilerError, GpuError, TargetError
 from tests.artifacts import assert_sentence
@@ -20,7 +19,8 @@ from tests.cuda.conftest import ARCHS, SIZES
 EM_CUDA = 190
 
 needs_cuda_compiler = pytest.mark.skipif(
-    cuda.missing_compiler() is not None, reason=f"needs a CUDA compiler: {cuda.missing_compiler()}"
+    cuda_compiler.missing_compiler() is not None,
+    reason=f"needs a CUDA compiler: {cuda_compiler.missing_compiler()}",
 )
 
 
@@ -96,8 +96,8 @@ def test_a_library_for_gpus_is_not_loaded_on_a_cpu(compiled: CompileResult) -> N
 def test_without_a_cuda_compiler_it_says_what_to_install(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ferplus_tvm.compiler.cuda.find_nvcc", lambda: None)
-    monkeypatch.setattr("ferplus_tvm.compiler.cuda.has_nvrtc", lambda: False)
+    monkeypatch.setattr("ferplus_tvm.cuda_compiler.find_nvcc", lambda: None)
+    monkeypatch.setattr("ferplus_tvm.cuda_compiler.has_nvrtc", lambda: False)
     with pytest.raises(CudaCompilerError) as caught:
         fer.compile(model, "cuda/sm_90", tmp_path / "m.so", SIZES)
     assert_sentence(str(caught.value), "nvcc", "pip install 'ferplus_tvm[cuda]'")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ferplus_tvm.kernels import conv2d as maps
 from ferplus_tvm.kernels import dense as layers
 from ferplus_tvm.kernels import max_pool as pools
-from ferplus_tvm.kernels.cuda import Precision, activation_type, conv2d, dense, max_pool
-from ferplus_tvm.targets import GPUS
+from ferplus_tvm.kernels.cuda import activation_type, conv2d, dense, max_pool
+from ferplus_tvm.targets import GPUS, Precision
 from tests.cuda.emulator import COMPILER, run
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")

@@ -10,9 +10,10 @@ from pathlib import Path
 from ferplus_tvm.targets import resolve
 from ferplus_tvm.tuning import provenance
 from ferplus_tvm.tuning.database import RECORDS, WORKLOADS
+from ferplus_tvm.tuning.gpu import GpuSpace
 from ferplus_tvm.tuning.journal import open_journal
 from ferplus_tvm.tuning.provenance import Part
-from ferplus_tvm.tuning.space import Config, Layer, Space
+from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
 
 TUNED = 0.001
 """The seconds that every record says."""
@@ -21,11 +22,17 @@ TUNED = 0.001
 def write_log(logs: Path, target: str, records: Iterable[tuple[Layer, Config | None]]) -> None:
     """Write the log of a target: layers with the configuration that is kept, or with none."""
     resolved = resolve(target)
+    gpu = resolved.gpu
     with open_journal(logs, resolved, cpu="a CPU", threads=(1,), command="a test") as journal:
         for layer, config in records:
             entry = journal.entry(layer)
             if config is not None:
-                journal.add(entry, Space(layer, resolved.vector_unit), [(config, [TUNED])])
+                space = (
+                    CpuSpace(layer, resolved.vector_unit)
+                    if gpu is None
+                    else GpuSpace(layer, gpu, "float32")
+                )
+                journal.add(entry, space, [(config, [TUNED])])
                 journal.note(entry, "kept", entry.line_of(config))
         journal.save()
 

@@ -21,13 +21,13 @@ from ferplus_tvm.kernels import dense
 from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.provenance import Gain
-from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.space import CpuSpace
 from tests.artifacts import assert_sentence
 
 TARGET = targets.resolve("x86-64-v3")
 LAYER = dense.Workload(4, 64, 64, 64, relu=True)
 OTHER = dense.Workload(8, 64, 64, 64, relu=True)
-SPACE = Space(LAYER, TARGET.vector_unit)
+SPACE = CpuSpace(LAYER, TARGET.vector_unit)
 PRESET = SPACE.presets()[0]
 BESIDE = next(SPACE.neighbours(PRESET))
 
@@ -72,7 +72,7 @@ def test_what_was_not_saved_never_was(tmp_path: Path) -> None:
     files = [tmp_path / TARGET.name / name for name in (WORKLOADS, RECORDS)]
     before = [file.read_bytes() for file in files]
     with journal(tmp_path) as opened:
-        opened.add(opened.entry(OTHER), Space(OTHER, TARGET.vector_unit), [(PRESET, [1.0, 1.0])])
+        opened.add(opened.entry(OTHER), CpuSpace(OTHER, TARGET.vector_unit), [(PRESET, [1.0, 1.0])])
     for file in files:  # as a kill leaves them after the lines were written
         file.write_bytes(file.read_bytes() + b'[1,[[[["GetSBlock",[],["ro')
     with journal(tmp_path) as opened:

@@ -12,12 +12,12 @@ import pytest
 from ferplus_tvm import targets
 from ferplus_tvm.kernels import dense
 from ferplus_tvm.tuning.runner import Address, _Kernels, _Runner
-from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.space import CpuSpace
 from ferplus_tvm.tuning.task import Task
 
 UNIT = targets.resolve("native").vector_unit
 TASK = Task(dense.Workload(2, 64, 2 * UNIT.lanes, 2 * UNIT.lanes, relu=True), UNIT)
-CONFIG = Space(TASK.layer, UNIT).presets()[0]
+CONFIG = CpuSpace(TASK.layer, UNIT).presets()[0]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from tvm import s_tir
 from ferplus_tvm import targets
 from ferplus_tvm.kernels import conv2d, dense, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
-from ferplus_tvm.tuning.space import PREFIX, Layer, Space
-from ferplus_tvm.tuning.task import TOLERANCE, Task
+from ferplus_tvm.tuning.space import PREFIX, CpuSpace, Layer
+from ferplus_tvm.tuning.task import Task
 from tests.kernels.support import run_kernel
 
 NATIVE = targets.resolve("native")
@@ -44,7 +44,7 @@ FERPLUS: list[Layer] = [
 def test_presets_their_neighbours_and_random_ones_are_of_the_space(
     layer: Layer, unit: targets.VectorUnit
 ) -> None:
-    space = Space(layer, unit)
+    space = CpuSpace(layer, unit)
     for preset in space.presets():
         assert space.holds(preset)
         beside = list(space.neighbours(preset))
@@ -55,7 +55,7 @@ def test_presets_their_neighbours_and_random_ones_are_of_the_space(
 
 
 def test_every_algorithm_is_in_the_space_of_a_3x3_convolution_and_only_there() -> None:
-    wide, first = (Space(conv(64, inputs, 64), UNITS["znver4"]) for inputs in (64, 1))
+    wide, first = (CpuSpace(conv(64, inputs, 64), UNITS["znver4"]) for inputs in (64, 1))
     assert {preset["tile"] for preset in wide.presets()} == {0, *ALGORITHMS}
     assert {preset["tile"] for preset in first.presets()} == {0}
     assert {wide.sample(seed, [2, 6])["tile"] for seed in range(1, 40)} == {2, 6}
@@ -66,7 +66,7 @@ def test_every_algorithm_is_in_the_space_of_a_3x3_convolution_and_only_there() -
     [{"rows": 40}, {"vectors": 3}, {"lanes": 8}, {"tile": 5}, {"block": 10**6}, {"extra": 1}],
 )
 def test_what_does_not_fit_is_not_of_the_space(change: dict[str, int]) -> None:
-    space = Space(conv(64, 64, 64), UNITS["znver4"])
+    space = CpuSpace(conv(64, 64, 64), UNITS["znver4"])
     preset = next(preset for preset in space.presets() if preset["tile"] == 4)
     assert not space.holds({**preset, **change})
     assert not space.holds({name: preset[name] for name in preset if name != "rows"})
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_not_of_the_space(change: dict[str, int]) -> None:
 
 def test_the_register_tile_and_its_operands_fit_the_registers() -> None:
     for unit in UNITS.values():
-        space = Space(conv(16, 64, 64, batch=4), unit)
+        space = CpuSpace(conv(16, 64, 64, batch=4), unit)
         for seed in range(1, 60):
             config = space.sample(seed, [0, *ALGORITHMS])
             rows = config["rows"] if config["tile"] else config["width"]
@@ -82,7 +82,7 @@ def test_the_register_tile_and_its_operands_fit_the_registers() -> None:
 
 
 def test_tvm_replays_a_configuration_from_the_trace_that_decides_for_it() -> None:
-    space = Space(conv(16, 64, 64), UNITS["x86-64-v3"])
+    space = CpuSpace(conv(16, 64, 64), UNITS["x86-64-v3"])
     for config in (*space.presets(), space.sample(5, [4])):
         decided = space.schedule(config)
         names = [str(each.kind.name) for each in decided.trace.insts]
@@ -123,7 +123,7 @@ def test_any_configuration_of_the_first_layer_gives_the_right_answer(seed: int) 
 
 
 def assert_right(task: Task, seed: int) -> None:
-    config = Space(task.layer, task.unit).sample(seed, [0, *ALGORITHMS])
+    config = CpuSpace(task.layer, task.unit).sample(seed, [0, *ALGORITHMS])
     carried: dict[int, np.ndarray] = {}
     answer = np.empty(0)
     for function, arrays in zip(task.define(config), task.operands(config), strict=True):
@@ -131,7 +131,9 @@ def assert_right(task: Task, seed: int) -> None:
         answer = run_kernel(function, NATIVE, arrays[-1].shape, *inputs)
         carried[id(arrays[-1])] = answer
     expected = task.expected()
-    np.testing.assert_allclose(answer, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+    np.testing.assert_allclose(
+        answer, expected, rtol=0, atol=task.tolerance * np.abs(expected).max()
+    )
 
 
 def test_a_task_computes_what_the_specification_says() -> None:
@@ -139,7 +141,7 @@ def test_a_task_computes_what_the_specification_says() -> None:
     unit = NATIVE.vector_unit
     layer = conv2d.Workload(1, 6, 6, unit.lanes, unit.lanes, *WINDOW, True, None, True)
     task = Task(layer, unit)
-    config = next(c for c in Space(layer, unit).presets() if c["tile"] == 2)
+    config = next(c for c in CpuSpace(layer, unit).presets() if c["tile"] == 2)
     ((x, _, bias, _),) = task.operands(config)
     border = winograd.border(layer, winograd.Config(**config))
     assert border.top == border.left == 1

@@ -15,7 +15,7 @@ from ferplus_tvm.errors import CompileError, DeviceError
 from ferplus_tvm.kernels import conv2d, dense
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.search import GENERATION, Search
-from ferplus_tvm.tuning.space import Config, Layer, Space
+from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
 from ferplus_tvm.tuning.task import Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner
 from tests.artifacts import assert_sentence
@@ -112,7 +112,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 def search(journal: Journal, layer: Layer = CONV, **options: object) -> Search:
-    preset = Space(layer, UNIT).presets()[-1]
+    preset = CpuSpace(layer, UNIT).presets()[-1]
     return Search(Task(layer, UNIT), journal.entry(layer), 1, preset, **options)  # type: ignore[arg-type]
 
 

@@ -7,10 +7,7 @@ are float32.
 
 from __future__ import annotations
 
-from typing import Literal
-
-Precision = Literal["float32", "tf32", "float16"]
-"""How products are computed: by float32 arithmetic, or by tensor cores on numbers of 10 bits."""
+from ferplus_tvm.targets import Precision
 
 CHANNELS = 8
 """What the stored channels are a multiple of."""

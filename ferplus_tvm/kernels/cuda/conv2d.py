@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels.conv2d import Workload
-from ferplus_tvm.kernels.cuda import Precision, activation_type, store
+from ferplus_tvm.kernels.cuda import activation_type, store
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
-from ferplus_tvm.targets import Gpu
+from ferplus_tvm.targets import Gpu, Precision
 
 _SHARED_BYTES = 96 << 10  # of a block: what the least of the architectures has
 _ROW_BYTES = 80  # of a slice in shared memory, its padding included

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d as maps
-from ferplus_tvm.kernels.cuda import Precision, activation_type, conv2d, store
+from ferplus_tvm.kernels.cuda import activation_type, conv2d, store
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
 from ferplus_tvm.kernels.dense import Workload
-from ferplus_tvm.targets import Gpu
+from ferplus_tvm.targets import Gpu, Precision
 
 _BYTES_PER_CYCLE = 12  # of a processor, from memory
 _CACHED_BYTES_PER_CYCLE = 48  # of a processor, from its caches

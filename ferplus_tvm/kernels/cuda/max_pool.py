@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ferplus_tvm.kernels.cuda import Precision, activation_type
+from ferplus_tvm.kernels.cuda import activation_type
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
 from ferplus_tvm.kernels.max_pool import Workload
+from ferplus_tvm.targets import Precision
 
 _THREADS = 256
 

@@ -12,7 +12,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,24 @@ _INSTALL = (
     "install NVIDIA's CUDA toolkit, version 12 or later, and put nvcc on the PATH, or pip install "
     "'ferplus_tvm[cuda]'"
 )
+
+
+@contextmanager
+def kernels_as_source() -> Iterator[None]:
+    """Have TVM keep a GPU's kernels as source where there is a GPU, as it does where there is none.
+
+    It would compile them itself there, by a package that may not be installed.
+    """
+    name = "TVM_COMPILE_FORCE_FALLBACK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def find_nvcc() -> str | None:
