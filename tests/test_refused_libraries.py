@@ -42,7 +42,7 @@ def test_a_future_format_is_refused_whatever_else_it_changes(tmp_path: Path, ver
     with pytest.raises(ArtifactFormatError) as caught:
         fer.load(path)
 
-    assert_sentence(str(caught.value), f"format {version}", "up to 2", "upgrade ferplus_tvm")
+    assert_sentence(str(caught.value), f"format {version}", "up to 3", "upgrade ferplus_tvm")
 
 
 def test_a_stripped_library_is_recognised(library: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_missing_cpu_feature_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert_sentence(str(caught.value), str(path), "needs avx512f,", "compile it for this machine")
     assert "avx2" not in str(caught.value)
-    assert "avx512f" in (artifact.reason_not_to_run(read_manifest(path)) or "")
+    assert "avx512f" in str(artifact.refusal(read_manifest(path)))
 
 
 def test_the_real_library_names_the_features_it_needs(
@@ -158,8 +158,8 @@ def test_another_architecture_and_system_are_named(tmp_path: Path, change: dict[
 
     here = f"{cpu.architecture()} {cpu.system()}"
     assert_sentence(str(caught.value), *change.values(), here, "compile it for this machine")
-    assert artifact.reason_not_to_run(read_manifest(path)) is not None
+    assert artifact.refusal(read_manifest(path)) is not None
 
 
-def test_a_library_for_this_machine_has_no_reason_not_to_run(library: Path) -> None:
-    assert artifact.reason_not_to_run(read_manifest(library)) is None
+def test_a_library_for_this_machine_is_not_refused(library: Path) -> None:
+    assert artifact.refusal(read_manifest(library)) is None

@@ -165,7 +165,11 @@ X86 = {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"}
         ("llvm -mcpu=znver4", "there is no target named 'llvm -mcpu=znver4'"),
         ('{"kind": "llvm"', r"is not valid JSON \(Expecting .*: expected for example"),
         ("{}", "targets of kind None are not supported: expected kind 'llvm'"),
-        ('{"kind": "cuda", "arch": "sm_90"}', "targets of kind 'cuda' are not supported"),
+        ('{"kind": "metal"}', "targets of kind 'metal' are not supported: expected kind 'llvm'"),
+        (
+            '{"kind": "cuda", "arch": "sm_61"}',
+            "the target's arch is 'sm_61': expected one of sm_80",
+        ),
         (X86 | {"mcpu": "znver99"}, "LLVM does not know the CPU 'znver99' for x86_64"),
         (X86 | {"mcpu": "cortex-a72"}, "LLVM does not know the CPU 'cortex-a72' for x86_64"),
         ({"kind": "llvm", "mtriple": "z80-unknown-none"}, "LLVM here cannot generate code for 'z8"),

@@ -8,15 +8,18 @@ from typing import Any
 from ferplus_tvm.errors import UnsupportedModelError
 
 
-def of_onnx(path: str) -> Callable[[Any], Any]:
-    """Return a function of a tensor that computes an ONNX model, which the importer has tidied."""
+def of_onnx(path: str, device: Any = "cpu") -> Callable[[Any], Any]:
+    """Return a function of a tensor that computes an ONNX model, which the importer has tidied.
+
+    Its weights are on ``device``, PyTorch's name of one.
+    """
     import onnx
     import torch
     from onnx import numpy_helper
 
     graph = onnx.load(path).graph
     constants = {
-        stored.name: torch.from_numpy(numpy_helper.to_array(stored).copy())
+        stored.name: torch.from_numpy(numpy_helper.to_array(stored).copy()).to(device)
         for stored in graph.initializer
     }
     (given,) = (value.name for value in graph.input if value.name not in constants)

@@ -56,7 +56,7 @@ class Address:
 class _Runner:
     """A device while it is held, with what was sent to it."""
 
-    def __init__(self, address: Address | None, threads: int | None, on_gpu: bool) -> None:
+    def __init__(self, address: Address | None, threads: int | None, on_gpu: bool = False) -> None:
         import tvm
 
         self.session: Any = None

@@ -52,8 +52,15 @@ class Networks:
         ]
 
     def compare(
-        self, device: Any, batch: int, pair: Sequence[Any], threads: Sequence[int], seconds: float
+        self,
+        device: Any,
+        batch: int,
+        pair: Sequence[Any],
+        threads: Sequence[int],
+        seconds: float,
+        tolerance: float,
     ) -> list[Standing]:
+        assert tolerance == targets.TOLERANCE["float32"]
         if self.deaths:
             self.deaths -= 1
             self.lost += 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 import ferplus_tvm as fer
 from ferplus_tvm import cpu
-from ferplus_tvm.errors import InputError
+from ferplus_tvm.errors import GpuError, InputError
 from tests.artifacts import assert_sentence
 from tests.network import faces
 
@@ -237,9 +237,16 @@ def test_threads_of_another_type_is_a_type_error(library: Path, threads: object)
     assert threading.active_count() == before
 
 
-def test_another_device_is_a_value_error(library: Path) -> None:
-    with pytest.raises(ValueError, match="expected 'cpu'"):
-        fer.load(library, device="cuda")
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:first", "cuda:-1", "rocm:0", ""])
+def test_another_device_is_a_value_error(library: Path, device: str) -> None:
+    with pytest.raises(ValueError, match="expected 'cpu', 'cuda', or a GPU such as 'cuda:1'"):
+        fer.load(library, device=device)
+
+
+def test_on_a_cpu_nothing_is_computed_on_a_gpu(library: Path) -> None:
+    with fer.load(library) as engine, pytest.raises(GpuError) as caught:
+        engine.scores_on_gpu(faces(1))
+    assert_sentence(str(caught.value), "device='cuda:0'", "scores")
 
 
 # --- the same bits, always -------------------------------------------------------------------
