@@ -14,6 +14,7 @@ Compile one (needs the extra ``compile``)::
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from ferplus_tvm.compiler.verify import verify as verify
 
 __version__ = "0.1.0"
+
+# Quiet, unless the app has logging of its own.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "EMOTIONS",

@@ -105,13 +105,40 @@ def preprocess(
         An option that does not exist.
     """
     options = _Options(channel_order, value_range, background, resample)
-    if isinstance(source, list | tuple):
-        named = [
-            (item, _name(item, f"item {i} of {len(source)}")) for i, item in enumerate(source, 1)
-        ]
-    else:
-        named = [(source, _name(source))]
-    faces = [face for item, name in named for face in _faces(item, name, options)]
+    return _stacked([face for item, name in _named(source) for face in _faces(item, name, options)])
+
+
+def preprocess_each(
+    source: Source | Sequence[Source], **options: Any
+) -> list[NDArray[np.float32] | InputError]:
+    """Return the faces of each item of a list, or why it cannot be used; options as above.
+
+    Anything but a list or tuple counts as a list of one.
+
+    Raises
+    ------
+    ValueError
+        An option that does not exist.
+    """
+    checked = _Options(**{**_DEFAULTS, **options})
+    found: list[NDArray[np.float32] | InputError] = []
+    for item, name in _named(source):
+        try:
+            found.append(_stacked(list(_faces(item, name, checked))))
+        except InputError as error:
+            found.append(error)
+    return found
+
+
+def _named(source: Any) -> list[tuple[Any, str]]:
+    """Return every source with what messages call it."""
+    if not isinstance(source, list | tuple):
+        return [(source, _name(source))]
+    count = len(source)
+    return [(item, _name(item, f"item {i} of {count}")) for i, item in enumerate(source, 1)]
+
+
+def _stacked(faces: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float32]:
     result = np.empty((len(faces), 1, SIDE, SIDE), dtype=np.float32)
     for i, face in enumerate(faces):
         result[i, 0] = face
@@ -141,6 +168,14 @@ class _Options:
                     f"value_range is {self.value_range!r}; expected (black, white), two finite "
                     "numbers, the first one smaller"
                 )
+
+
+_DEFAULTS: dict[str, Any] = {
+    "channel_order": "RGB",
+    "value_range": None,
+    "background": 255,
+    "resample": "bilinear",
+}
 
 
 def _name(item: object, position: str = "") -> str:

@@ -18,6 +18,7 @@ from ferplus_tvm.errors import InputError
 from ferplus_tvm.labels import EMOTIONS
 from ferplus_tvm.postprocess import Prediction, postprocess
 from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.runtime.cuda import device_of
 from ferplus_tvm.runtime.engine import Engine
 
 _AT_ONCE = 32
@@ -54,6 +55,9 @@ def predict(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; as many as allowed by default.")
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, or for a library that holds code for GPUs cuda:0.")
+    ] = "cpu",
 ) -> None:
     """Tell the emotion of faces; each picture is one face, cropped roughly square.
 
@@ -62,8 +66,12 @@ def predict(
     """
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv exclude each other: give one of them")
+    try:
+        device_of(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from None
     sources = [found for picture in pictures for found in _expand(picture)]
-    with Engine(library, threads=threads) as engine:
+    with Engine(library, threads=threads, device=device) as engine:
         answers = _watched(_answers(engine, sources), len(sources))
         if as_json:
             bad = _print_json(answers, top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ from ferplus_tvm.targets import TOLERANCE, Precision, ResolvedTarget
 from ferplus_tvm.tuning import space
 from ferplus_tvm.tuning.database import find
 from ferplus_tvm.zoo import resolve as resolve_model
+
+_log = logging.getLogger(__name__)
 
 STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
 """What is reported as progress, in order."""
@@ -109,30 +112,37 @@ def compile(
         If linking or a GPU's compiler fails, or the library's scores are off the reference.
     """
     start = time.perf_counter()
+
+    def enter(stage: str) -> None:
+        _log.info("%s (%.1f s)", stage, time.perf_counter() - start)
+        progress(stage)
+
     options = CompileOptions.of(
         model, target, output, batch_sizes, precision, tuning_logs, require_tuned, with_runtime
     )
     runtime = export.find_runtime(options) if with_runtime else []
 
     # ONNX -> tidy graph -> Relax -> layers
-    progress("import")
+    enter("import")
     imported = load_model(resolve_model(options.model))
     layers = match(to_relax(imported.proto))
 
     # fixed faces and their scores in float64
-    progress("reference")
+    enter("reference")
     expected = reference.scores(imported.proto, check.inputs(_SEED, _FACES))
 
     # for each target: layers -> kernels, weights as they want them -> native code
     images, all_placed, logs = [], [], []
     for each in options.targets:
-        progress("place kernels")
+        enter("place kernels")
         log = find(options.tuning_logs, each)
+        if log is not None and log.target != each.log:
+            _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
         record = log.config if log else _no_record
         placed = place_kernels(layers, options.batch_sizes, each, record)
-        progress("compile")
+        enter("compile")
         executable = lower.build(placed.module, each)
-        progress("link")
+        enter("link")
         images.append(export.link_image(executable, each))
         all_placed.append(placed)
         logs.append(log.target if log else "")
@@ -152,7 +162,7 @@ def compile(
         manifests = export.write(unfinished, images, weights.block, manifests)
 
         # run it, record what was measured, and only then give it its name
-        progress("verify")
+        enter("verify")
         errors = [_verified(unfinished, options, each) for each in options.targets]
         if any(error is not None for error in errors):
             manifests = [
@@ -164,6 +174,7 @@ def compile(
         os.replace(unfinished, options.output)
     seconds = time.perf_counter() - start
     verified = None not in errors
+    _log.info("wrote %s in %.1f s", options.output, seconds)
     copy = copied[0] if copied else None
     return CompileResult(options.output, tuple(manifests), verified, seconds, copy)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import tempfile
 import time
@@ -35,6 +36,8 @@ from ferplus_tvm.tuning.space import Config, Layer, record_of
 from ferplus_tvm.tuning.task import LayerTask, Task
 from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
 from ferplus_tvm.zoo import resolve as resolve_model
+
+_log = logging.getLogger(__name__)
 
 _FOR_NETWORKS = 0.3  # of the time
 _COMPARING = 0.02  # of the time, for each comparison of whole networks, but at least
@@ -208,6 +211,7 @@ def tune(
         stop_searching = end - _FOR_NETWORKS * time_limit
 
         def report(generation: Generation) -> None:
+            _log.debug("%s: gain %.3f", generation.task.layer.name, generation.gain)
             progress(Progress("search", stop_searching - time.perf_counter(), generation))
 
         tuner = Tuner(journal, builder, searches, interrupted, report=report)
@@ -343,6 +347,12 @@ def _elsewhere(target: ResolvedTarget) -> Callable[[Layer], Config | None]:
     def lookup(layer: Layer) -> Config | None:
         with contextlib.suppress(TuningLogError):
             return None if log is None else log.config(layer)
+        _log.warning(
+            "the record of %s in the log of %s is left out: 'ferplus-tvm compile' says what is "
+            "wrong with it",
+            layer.name,
+            target.log,
+        )
         return None
 
     return lookup

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import operator
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,11 +21,13 @@ from ferplus_tvm.artifact import Artifact, refusal
 from ferplus_tvm.errors import EngineClosedError, GpuError, InputError, one_line
 from ferplus_tvm.manifest import Manifest, VerifyLevel
 from ferplus_tvm.postprocess import Prediction, postprocess
-from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.preprocess import preprocess, preprocess_each
 from ferplus_tvm.runtime import library
 from ferplus_tvm.runtime.cuda import CudaMachine, device_of
 from ferplus_tvm.runtime.machine import CpuMachine, Machine, Scores
 from ferplus_tvm.runtime.threads import Call, join_ending
+
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -56,6 +60,15 @@ class Engine:
             if threads is not None
             else cpu.default_threads()
         )
+        if threads is not None and self.threads < threads:
+            _log.warning(
+                "threads=%d, but this process may use %d CPUs: %d are used; change its affinity "
+                "for more",
+                threads,
+                self.threads,
+                self.threads,
+            )
+        start = time.perf_counter()
         self.device = device
         self._verify: VerifyLevel = verify
         self._target = target
@@ -77,6 +90,13 @@ class Engine:
             self._artifact.close()
             raise
         _engines.add(self)
+        _log.info(
+            "opened %s for %s on %s in %.0f ms",
+            self.path,
+            self.manifest.target,
+            device,
+            1e3 * (time.perf_counter() - start),
+        )
 
     def _expect_kind(self, what: object) -> None:
         """See that the library's code is for a CPU, or for a GPU, as the device is."""
@@ -127,13 +147,28 @@ class Engine:
             )
         return postprocess(self.scores(faces))[0]
 
-    def predict_batch(self, sources: Any, **options: Any) -> list[Prediction]:
+    @overload
+    def predict_batch(
+        self, sources: Any, *, on_error: Literal["raise"] = "raise", **options: Any
+    ) -> list[Prediction]: ...
+
+    @overload
+    def predict_batch(
+        self, sources: Any, *, on_error: Literal["skip"], **options: Any
+    ) -> list[Prediction | None]: ...
+
+    def predict_batch(
+        self, sources: Any, *, on_error: Literal["raise", "skip"] = "raise", **options: Any
+    ) -> list[Prediction] | list[Prediction | None]:
         """Return the emotions of any number of faces, in order.
 
         Parameters
         ----------
         sources
             A list of what `predict` takes, in any mixture, or an array of faces.
+        on_error
+            ``"raise"`` raises for the first picture that cannot be used; ``"skip"`` puts None in
+            its place, logs why as a warning, and answers the others.
         options
             Those of `ferplus_tvm.preprocess`.
 
@@ -143,8 +178,25 @@ class Engine:
             If one of them cannot be used (the message says which).
         EngineClosedError
             If the engine was closed.
+        ValueError
+            For an option that does not exist.
         """
-        return postprocess(self.scores(preprocess(sources, **options)))
+        if on_error == "raise":
+            return postprocess(self.scores(preprocess(sources, **options)))
+        if on_error != "skip":
+            raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
+        parts = preprocess_each(sources, **options)
+        faces = [part for part in parts if not isinstance(part, InputError)]
+        none = np.empty((0, 1, 64, 64), np.float32)
+        predictions = iter(postprocess(self.scores(np.concatenate([none, *faces]))))
+        answers: list[Prediction | None] = []
+        for part in parts:
+            if isinstance(part, InputError):
+                _log.warning("skipped: %s", part)
+                answers.append(None)
+            else:
+                answers += [next(predictions) for _ in part]
+        return answers
 
     def scores(self, x: ArrayLike) -> Scores:
         """Return the raw scores of faces, without any work on pictures.
@@ -234,6 +286,7 @@ class Engine:
             machine.stop()
             del machine
             self._artifact.close()
+            _log.debug("closed %s", self.path)
 
     def __enter__(self) -> Self:
         return self

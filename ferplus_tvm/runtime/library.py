@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib.abc
 import importlib.util
+import logging
 import mmap
 import os
 import struct
@@ -21,6 +22,8 @@ from ferplus_tvm.manifest import Manifest
 
 ENVIRONMENT = "TVM_LIBRARY_PATH"
 """A folder that holds ``libtvm_runtime``; TVM's own variable."""
+
+_log = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _runtime: Path | None = None
@@ -217,6 +220,7 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
             f"{manifest.tvm_version} for this machine in its place"
         ) from error
     _runtime = path
+    _log.debug("loaded %s", path)
 
 
 def gpu_file_name(system: str) -> str:
@@ -322,6 +326,7 @@ def _open_copy(artifact: Artifact, code: str) -> Any:
     import tvm_ffi
 
     try:
+        _log.debug("%s is copied to be opened", artifact.manifest.target)
         # Windows keeps an opened library busy until this process ends.
         with tempfile.TemporaryDirectory(
             prefix="ferplus-tvm-", ignore_cleanup_errors=os.name == "nt"
