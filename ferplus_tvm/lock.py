@@ -7,6 +7,8 @@ two of them in.
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import sys
 import time
@@ -70,3 +72,34 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
             _unlock(descriptor)
     finally:
         os.close(descriptor)
+
+
+_ABANDONED_SECONDS = 60  # within which a file may have been made and not been locked yet
+
+
+def hold(descriptor: int) -> Callable[[], None]:
+    """Lock an open temporary file as one in use; return what closes it and so gives it back.
+
+    Where a locked file cannot be written under another descriptor, on Windows, it is only closed.
+    """
+    if sys.platform == "win32":
+        os.close(descriptor)
+        return lambda: None
+    _try_lock(descriptor)
+    return lambda: os.close(descriptor)
+
+
+def remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove temporary files of a name whose process has ended without removing them."""
+    if sys.platform == "win32":
+        return
+    for path in folder.glob(f"{glob.escape(prefix)}????????{glob.escape(suffix)}"):
+        with contextlib.suppress(OSError):  # it is another user's, or gone by now
+            if time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+                continue
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                if _try_lock(descriptor):
+                    path.unlink()
+            finally:
+                os.close(descriptor)

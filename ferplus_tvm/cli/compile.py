@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 from ferplus_tvm.cli.output import print_facts, print_table, stages
+from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.pipeline import CompileResult
@@ -67,10 +69,8 @@ def compile_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Compile a FER+ model into a library for a target, or for several."""
-    import ferplus_tvm
-
     sizes = parse_batch_sizes(batch)
-    compiler = ferplus_tvm.compile
+    compiler = _compiler()
     from ferplus_tvm.compiler.pipeline import STAGES
 
     with stages(STAGES) as progress:
@@ -113,6 +113,15 @@ def compile_(
             [_explained(kernel) for kernel in manifest.kernels],
             fold="why",
         )
+
+
+def _compiler() -> Callable[..., CompileResult]:
+    """Return the compiler, in a process of its own."""
+    try:
+        from ferplus_tvm.compiler.isolated import compile_isolated
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of(f"compiling (no module {error.name})", "compile") from None
+    return compile_isolated
 
 
 def parse_precision(text: str) -> Precision:

@@ -24,6 +24,7 @@ from ferplus_tvm.files import permit_as_new
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.labels import EMOTIONS
 from ferplus_tvm.link import export_library
+from ferplus_tvm.lock import hold, remove_abandoned
 from ferplus_tvm.manifest import Check, Function, Manifest, Piece
 from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.runtime import library
@@ -150,16 +151,18 @@ def describe(
 def temporary(output: Path) -> Iterator[Path]:
     """Give a name beside ``output`` to write under; what is left under it at the end is removed.
 
+    So is what a process that was killed has left there before.
+
     Raises
     ------
     CompileError
         If the folder cannot be written to.
     """
+    prefix = f".{output.stem}."
     try:
-        handle, name = tempfile.mkstemp(
-            dir=output.parent, prefix=f".{output.stem}.", suffix=output.suffix
-        )
-        os.close(handle)
+        handle, name = tempfile.mkstemp(dir=output.parent, prefix=prefix, suffix=output.suffix)
+        remove_abandoned(output.parent, prefix, output.suffix)
+        held = hold(handle)
     except OSError as error:
         raise CompileError(
             f"the folder {output.parent} cannot be written to ({error.strerror}): give another "
@@ -175,6 +178,7 @@ def temporary(output: Path) -> Iterator[Path]:
         ) from error
     finally:
         path.unlink(missing_ok=True)
+        held()
 
 
 def write(
