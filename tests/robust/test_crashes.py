@@ -1,0 +1,119 @@
+"""Compilations that are killed: what was there is whole, what is new is whole or absent."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ferplus_tvm as fer
+from ferplus_tvm.artifact import Artifact
+from ferplus_tvm.errors import ArtifactError
+
+OLD = b"the library of yesterday"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+
+
+def compile_into(model: Path, output: Path) -> subprocess.Popen[bytes]:
+    command = ["compile", str(model), "--batch", "1", "-o", str(output)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "ferplus_tvm", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def is_whole(path: Path) -> bool:
+    try:
+        Artifact(path).close()
+        return True
+    except ArtifactError:
+        return False
+
+
+def kill_at_random(model: Path, folder: Path, times: int) -> int:
+    """Kill as many compilations; return how many had written the new library."""
+    output = folder / "ferplus.so"
+    delays = random.Random(11)
+    new = 0
+    for _ in range(times):
+        output.write_bytes(OLD)
+        with compile_into(model, output) as process:
+            assert process.stderr is not None
+            while b"compile" not in process.stderr.readline():
+                pass
+            time.sleep(delays.uniform(0, 3))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        assert output.read_bytes() == OLD or is_whole(output)
+        new += output.read_bytes() != OLD
+    # What was left under temporary names goes with the next compilation, once it is old enough.
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    fer.compile(model, output=output, batch_sizes=[1])
+    assert [path.name for path in folder.iterdir()] == ["ferplus.so"]
+    assert is_whole(output)
+    return new
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_library(narrow_model: Path, tmp_path: Path) -> None:
+    kill_at_random(narrow_model, tmp_path, 4)
+
+
+@pytest.mark.long
+def test_a_hundred_kills_leave_a_whole_library(narrow_model: Path, tmp_path: Path) -> None:
+    assert 0 < kill_at_random(narrow_model, tmp_path, 100) < 100
+
+
+def test_what_another_compilation_is_writing_is_left_alone(
+    narrow_model: Path, tmp_path: Path
+) -> None:
+    from ferplus_tvm.compiler import export
+
+    output = tmp_path / "ferplus.so"
+    with export.temporary(output) as unfinished:
+        os.utime(unfinished, (0, 0))
+        fer.compile(narrow_model, output=output, batch_sizes=[1])
+        assert unfinished.exists() and output.exists()
+    assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("limit", [0, 4096, 1 << 16])
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
+    narrow_model: Path, tmp_path: Path, limit: int
+) -> None:
+    output = tmp_path / "ferplus.so"
+    output.write_bytes(OLD)
+    code = (
+        "import resource, signal, sys\n"
+        "from ferplus_tvm.compiler import export\n"
+        "write = export.write\n"
+        "def limited(*arguments):\n"
+        "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "    return write(*arguments)\n"
+        "export.write = limited\n"
+        "import ferplus_tvm as fer\n"
+        "try:\n"
+        "    fer.compile(sys.argv[1], output=sys.argv[2], batch_sizes=[1])\n"
+        "except fer.errors.CompileError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(narrow_model), str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written (File too large): make room" in done.stdout
+    assert output.read_bytes() == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["ferplus.so"]

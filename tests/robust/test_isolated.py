@@ -1,0 +1,78 @@
+"""The compiler in a process of its own: results, errors and deaths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ferplus_tvm as fer
+from ferplus_tvm.compiler import isolated
+from ferplus_tvm.compiler.isolated import compile_isolated
+from ferplus_tvm.compiler.pipeline import STAGES
+from ferplus_tvm.errors import CompileError, ModelFileError
+from tests.artifacts import assert_sentence
+
+OLD = b"the library of yesterday"
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Have the compiler's process be one that runs some code in its place."""
+    monkeypatch.setattr(isolated.child, "python", lambda *_: [sys.executable, "-c", code])
+
+
+def test_the_result_is_that_of_the_compiler(narrow_model: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
+    result = compile_isolated(
+        narrow_model, output=tmp_path / "a.so", batch_sizes=[1], progress=stages.append
+    )
+    assert tuple(stages) == STAGES and result.verified
+    same = fer.compile(narrow_model, output=tmp_path / "b.so", batch_sizes=[1])
+    assert result.manifest.weights_sha256 == same.manifest.weights_sha256
+    x = np.zeros((1, 1, 64, 64))
+    with fer.load(result.path) as one, fer.load(same.path) as other:
+        np.testing.assert_array_equal(one.scores(x), other.scores(x))
+
+
+def test_an_error_is_the_one_that_the_compiler_raised(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError):
+        compile_isolated(model, output=tmp_path / "m.so")
+    with pytest.raises(ValueError, match="batch sizes"):
+        compile_isolated("bundled", output=tmp_path / "m.so", batch_sizes=[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ends by signals")
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGFPE", "SIGILL"])
+def test_a_death_is_an_error_that_names_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "m.so"
+    output.write_bytes(OLD)
+    dies(monkeypatch, f"import os, signal; os.kill(os.getpid(), {getattr(signal, name):d})")
+    with pytest.raises(CompileError) as caught:
+        compile_isolated("bundled", output=output)
+    assert_sentence(str(caught.value), name, "nothing was written")
+    assert output.read_bytes() == OLD
+
+
+def test_a_death_in_the_middle_tells_the_stage_and_the_last_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = """
+import os, pickle, sys
+pickle.load(sys.stdin.buffer)
+sys.stdout.buffer.write(pickle.dumps(("stage", "link")) + pickle.dumps(("stage", "verify"))[:9])
+sys.stdout.flush()
+print("LLVM ERROR: out of memory" + " " * 200000, file=sys.stderr, flush=True)
+os._exit(7)
+"""
+    dies(monkeypatch, code)
+    with pytest.raises(CompileError) as caught:
+        compile_isolated("bundled")
+    assert_sentence(str(caught.value), "status 7", "'link'", "LLVM ERROR: out of memory")
