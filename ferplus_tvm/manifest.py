@@ -5,11 +5,13 @@ Standard library only.  The manifests are read and checked before the dynamic lo
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import types
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from ferplus_tvm.errors import ArtifactDamagedError
 
@@ -169,7 +171,59 @@ class Manifest:
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             raise ValueError("its fields are not those of the format")
-        return cls(**{**values, **{name: read(values[name]) for name, read in _READERS.items()}})
+        found = cls(**{**values, **{name: read(values[name]) for name, read in _READERS.items()}})
+        _expect_types(found)
+        wrong = found._wrong_number()
+        if wrong:
+            raise ValueError(wrong)
+        return found
+
+    def _wrong_number(self) -> str | None:
+        """Return which numbers cannot be, as a checksum does not tell."""
+        for piece in self.pieces:
+            if piece.dtype not in ITEM_BYTES or piece.offset < 0 or min(piece.shape, default=0) < 0:
+                return f"its weight {piece.name!r} cannot be"
+        for batch, function in self.functions.items():
+            if batch < 1 or not all(0 <= index < len(self.pieces) for index in function.weights):
+                return f"its function for batch {batch} takes weights that are not there"
+        return None if self.functions else "it has no functions"
+
+
+def _expect_types(value: Any) -> None:
+    """See that the fields of a dataclass hold what their annotations say, all the way down."""
+    for name, kind in _hints(cast(Any, type(value))).items():
+        if not _is(getattr(value, name), kind):
+            raise ValueError(f"its field {name} is of another type")
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is types.UnionType:
+        return any(_is(value, each) for each in arguments)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_is(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_is, value, arguments))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is(key, arguments[0]) and _is(item, arguments[1]) for key, item in value.items()
+        )
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind):
+        _expect_types(value)
+        return True
+    if kind in (int, float):  # which a truth value is, to Python
+        allowed = (int, float) if kind is float else int
+        return isinstance(value, allowed) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def to_json(manifests: Sequence[Manifest]) -> bytes:

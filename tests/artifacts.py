@@ -39,7 +39,7 @@ def manifest(**changes: Any) -> Manifest:
         "labels": EMOTIONS,
         "functions": {8: Function("main_batch8", (0, 1)), 1: Function("main_batch1", (1,))},
         "kernels": (
-            Kernel("Conv1", None, 1, "conv", "direct", "lanes=16", False, "the only one", None),
+            Kernel("Conv1", None, 1, "conv", "direct", "lanes=16", False, "the only one", 0.5),
         ),
         "tuning_logs": "",
         "check": Check(1, 1, ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5),), 1e-4, None),

@@ -6,6 +6,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from ferplus_tvm.errors import (
     ArtifactDamagedError,
     ArtifactFormatError,
 )
-from ferplus_tvm.manifest import Piece
+from ferplus_tvm.manifest import Function, Piece
 from tests import artifacts
 from tests.artifacts import assert_sentence
 
@@ -77,7 +78,8 @@ def test_weights_of_any_length_round_trip(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.so"
     weights = np.random.default_rng(size).bytes(size)
     with path.open("wb") as file:
-        artifact.write(file, [artifacts.elf_image()], weights, [artifacts.manifest(pieces=())])
+        bare = artifacts.manifest(pieces=(), functions={1: Function("main_batch1", ())})
+        artifact.write(file, [artifacts.elf_image()], weights, [bare])
 
     assert bytes(Artifact(path).weights) == weights
 
@@ -212,9 +214,35 @@ def test_lengths_that_do_not_fit_are_refused_although_they_are_signed(
     ids=["misaligned", "too long", "beyond the end", "before the start", "of another type"],
 )
 def test_a_weight_that_the_kernels_could_not_take_is_refused(tmp_path: Path, piece: Piece) -> None:
-    path = artifacts.write(tmp_path / "x.so", pieces=(piece,))
+    functions = {1: Function("main_batch1", (0,))}
+    path = artifacts.write(tmp_path / "x.so", pieces=(piece,), functions=functions)
 
     with pytest.raises(ArtifactDamagedError, match="its weight 'a'"):
+        fer.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"functions": {1: Function("main_batch1", (2,))}},
+        {"functions": {1: Function("main_batch1", (-1,))}},
+        {"functions": {0: Function("main_batch0", (0,))}},
+        {"functions": {}},
+        {"pieces": (Piece("a", 0, (-4,), "float32"), Piece("b", 0, (4,), "float32"))},
+        {"target": 5},
+        {"labels": ("happiness", None)},
+        {"options": []},
+        {"value_range": (0.0, 255.0, 255.0)},
+        {"gpu_arch": None},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_says_what_cannot_be_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    path = artifacts.write(tmp_path / "x.so", **changes)
+
+    with pytest.raises(ArtifactDamagedError, match="manifest cannot be read"):
         fer.load(path)
 
 

@@ -1,0 +1,53 @@
+"""What is fuzzed: readers of bytes that may come from anywhere, and what they may do with them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from ferplus_tvm import manifest
+from ferplus_tvm.errors import ArtifactDamagedError, InputError, ModelError
+from ferplus_tvm.importer import load_model
+from ferplus_tvm.preprocess import preprocess
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def read_manifest(data: bytes) -> None:
+    """Manifests, or the error of damage; what is read is written and read again as the same."""
+    try:
+        found = manifest.from_json(data)
+    except ArtifactDamagedError:
+        return
+    assert manifest.from_json(manifest.to_json(found)) == found
+    for each in found:
+        assert all(isinstance(name, str) for name in (each.target, each.triple, each.gpu_arch))
+        assert min(each.batch_sizes) >= 1
+        assert all(piece.nbytes >= 0 and piece.offset >= 0 for piece in each.pieces)
+        for function in each.functions.values():
+            assert all(isinstance(each.pieces[index].name, str) for index in function.weights)
+
+
+def import_model(data: bytes) -> None:
+    """A tidy graph, or the error of a model."""
+    try:
+        load_model(data)
+    except ModelError:
+        return
+
+
+def read_picture(data: bytes) -> None:
+    """A face, or the error of an input."""
+    try:
+        faces = preprocess(io.BytesIO(data))
+    except InputError:
+        return
+    assert faces.shape == (1, 1, 64, 64) and faces.min() >= 0 and faces.max() <= 255
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "manifest": read_manifest,
+    "importer": import_model,
+    "picture": read_picture,
+}
