@@ -219,25 +219,18 @@ def _bias(layer: ConvLayer | DenseLayer, stored: int) -> tuple[str, NDArray[Any]
 
 
 def _describe(step: Step, batch: int, precision: Precision) -> Description:
-    tiling = " ".join(f"{name}={value}" for name, value in vars(step.config or _NOTHING).items())
+    tiling = {} if step.config is None else vars(step.config)
     return Description(
         step.layer.name,
         step.fused.name if step.fused else None,
         batch,
         f"{step.workload.name}_{precision}",
         step.algorithm,
-        tiling,
+        " ".join(f"{name}={value}" for name, value in tiling.items()),
         step.tuned,
         step.why,
         step.cycles / (1e6 * _GHZ),
     )
-
-
-class _Nothing:
-    """A configuration of a kernel that has none."""
-
-
-_NOTHING = _Nothing()
 
 
 def _write(builder: Any, name: str, batch: int, steps: Sequence[Step]) -> tuple[str, ...]:
