@@ -27,6 +27,7 @@ from ferplus_tvm.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
+    from ferplus_tvm.compiler.isolated import compile_isolated as compile_isolated
     from ferplus_tvm.compiler.pipeline import compile as compile
     from ferplus_tvm.compiler.tune import tune as tune
     from ferplus_tvm.compiler.verify import verify as verify
@@ -43,6 +44,7 @@ __all__ = [
     "Prediction",
     "__version__",
     "compile",
+    "compile_isolated",
     "errors",
     "load",
     "postprocess",
@@ -53,6 +55,7 @@ __all__ = [
 
 _COMPILER = {
     "compile": "ferplus_tvm.compiler.pipeline",
+    "compile_isolated": "ferplus_tvm.compiler.isolated",
     "tune": "ferplus_tvm.compiler.tune",
     "verify": "ferplus_tvm.compiler.verify",
 }

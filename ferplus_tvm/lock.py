@@ -8,8 +8,8 @@ two of them in.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -80,26 +80,33 @@ _ABANDONED_SECONDS = 60  # within which a file may have been made and not been l
 def hold(descriptor: int) -> Callable[[], None]:
     """Lock an open temporary file as one in use; return what closes it and so gives it back.
 
-    Where a locked file cannot be written under another descriptor, on Windows, it is only closed.
+    Where a locked file cannot be written under another descriptor, on Windows, or the file system
+    has no locks, it is not locked, and nothing is taken for abandoned there.
     """
     if sys.platform == "win32":
         os.close(descriptor)
         return lambda: None
-    _try_lock(descriptor)
+    with contextlib.suppress(OSError):
+        _try_lock(descriptor)
     return lambda: os.close(descriptor)
 
 
 def remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
-    """Remove temporary files of a name whose process has ended without removing them."""
+    """Remove temporary files whose process has ended without removing them.
+
+    Only those that `tempfile.mkstemp` has named: nothing else may begin with ``prefix``.
+    """
     if sys.platform == "win32":
         return
-    for path in folder.glob(f"{glob.escape(prefix)}????????{glob.escape(suffix)}"):
+    name = re.compile(f"{re.escape(prefix)}[a-z0-9_]{{8}}{re.escape(suffix)}")
+    for entry in os.scandir(folder):
         with contextlib.suppress(OSError):  # it is another user's, or gone by now
-            if time.time() - path.stat().st_mtime < _ABANDONED_SECONDS:
+            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_SECONDS
+            if not (name.fullmatch(entry.name) and old and entry.is_file(follow_symlinks=False)):
                 continue
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(entry.path, os.O_RDWR)
             try:
                 if _try_lock(descriptor):
-                    path.unlink()
+                    os.unlink(entry.path)
             finally:
                 os.close(descriptor)

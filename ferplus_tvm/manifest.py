@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -180,6 +181,12 @@ class Manifest:
 
     def _wrong_number(self) -> str | None:
         """Return which numbers cannot be, as a checksum does not tell."""
+        if self.gpu_arch and not re.fullmatch(r"sm_[1-9]\d{1,2}", self.gpu_arch):
+            return "its GPU architecture cannot be"
+        if not 0 < self.check.tolerance <= 1:
+            return "its tolerance cannot be"
+        if min(self.image_offset, self.image_bytes, self.weights_bytes, self.chunk_bytes) < 0:
+            return "its lengths cannot be"
         for piece in self.pieces:
             if piece.dtype not in ITEM_BYTES or piece.offset < 0 or min(piece.shape, default=0) < 0:
                 return f"its weight {piece.name!r} cannot be"
@@ -222,7 +229,10 @@ def _is(value: Any, kind: Any) -> bool:
         return True
     if kind in (int, float):  # which a truth value is, to Python
         allowed = (int, float) if kind is float else int
-        return isinstance(value, allowed) and not isinstance(value, bool)
+        number = isinstance(value, allowed) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    if kind is str:  # of characters that can be written, as half of a surrogate pair cannot
+        return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
     return isinstance(value, kind)
 
 
@@ -241,7 +251,7 @@ def from_json(text: bytes) -> tuple[Manifest, ...]:
         If they are not manifests of this format all the same.
     """
     try:
-        listed = json.loads(text)
+        listed = json.loads(text, parse_constant=_refuse_constant)
         if not isinstance(listed, list) or not listed:
             raise ValueError("it is not a list")
         return tuple(Manifest.from_dict(values) for values in listed)
@@ -250,6 +260,10 @@ def from_json(text: bytes) -> tuple[Manifest, ...]:
             f"the library's manifest cannot be read ({error}): expected the fields of its "
             "format; compile the library again"
         ) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}")
 
 
 def _function(value: dict[str, Any]) -> Function:

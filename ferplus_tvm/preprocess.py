@@ -113,21 +113,51 @@ def preprocess_each(
 ) -> list[NDArray[np.float32] | InputError]:
     """Return the faces of each item of a list, or why it cannot be used; options as above.
 
-    Anything but a list or tuple counts as a list of one.
+    Anything but a list or tuple counts as a list of one.  An array of several faces of which some
+    cannot be used gives each of them alone.
 
     Raises
     ------
-    ValueError
-        An option that does not exist.
+    ValueError, TypeError
+        For an option's value, or an option, that does not exist.
     """
+    unknown = sorted(set(options) - set(_DEFAULTS))
+    if unknown:
+        raise TypeError(f"there is no option {unknown[0]!r}: expected {', '.join(_DEFAULTS)}")
     checked = _Options(**{**_DEFAULTS, **options})
     found: list[NDArray[np.float32] | InputError] = []
     for item, name in _named(source):
         try:
             found.append(_stacked(list(_faces(item, name, checked))))
         except InputError as error:
-            found.append(error)
+            found += _face_by_face(item, name, checked, error)
     return found
+
+
+def _face_by_face(
+    item: Any, name: str, options: _Options, error: InputError
+) -> list[NDArray[np.float32] | InputError]:
+    """Return the faces of an array one by one; of what is none, or holds one, the error."""
+    if not hasattr(item, "__array__"):
+        return [error]
+    try:
+        pictures = _channels_last(_as_array(item, name), name)
+    except InputError:
+        return [error]
+    if len(pictures) < 2:
+        return [error]
+    found: list[NDArray[np.float32] | InputError] = []
+    for number, picture in enumerate(pictures, 1):
+        try:
+            face = _faces(picture, _face_name(number, len(pictures), name), options)
+            found.append(_stacked(list(face)))
+        except InputError as own:
+            found.append(own)
+    return found
+
+
+def _face_name(number: int, count: int, name: str) -> str:
+    return f"face {number} of {count} of {name}"
 
 
 def _named(source: Any) -> list[tuple[Any, str]]:
@@ -244,7 +274,14 @@ def _array_faces(
     pictures = _channels_last(array, name)
     low, high = value_range or _range_of_type(array.dtype)
     if array.size:
-        _check_values(array, low, high, value_range is not None, name)
+        try:
+            _check_values(array, low, high, value_range is not None, name)
+        except InputError:
+            count = len(pictures)
+            for number, picture in enumerate(pictures if count > 1 else (), 1):
+                named = _face_name(number, count, name)
+                _check_values(picture, low, high, value_range is not None, named)
+            raise
 
     def unit(numbers: NDArray[Any]) -> NDArray[np.float64]:
         return (numbers.astype(np.float64) - low) / (high - low)

@@ -21,7 +21,7 @@ from ferplus_tvm.errors import (
     ArtifactDamagedError,
     ArtifactFormatError,
 )
-from ferplus_tvm.manifest import Function, Piece
+from ferplus_tvm.manifest import Check, Function, Piece
 from tests import artifacts
 from tests.artifacts import assert_sentence
 
@@ -234,6 +234,11 @@ def test_a_weight_that_the_kernels_could_not_take_is_refused(tmp_path: Path, pie
         {"options": []},
         {"value_range": (0.0, 255.0, 255.0)},
         {"gpu_arch": None},
+        {"gpu_arch": "nonsense"},
+        {"value_range": (0.0, float("nan"))},
+        {"value_range": (0.0, float("inf"))},
+        {"check": Check(1, 1, ((0.0,) * 8,), float("nan"), None)},
+        {"check": Check(1, 1, ((0.0,) * 8,), -1e-4, None)},
     ],
     ids=str,
 )

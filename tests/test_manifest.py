@@ -99,3 +99,9 @@ JSON = st.none() | st.integers() | st.text() | st.lists(st.integers()) | st.just
 def test_anything_else_is_refused(text: bytes) -> None:
     with pytest.raises(ArtifactDamagedError):
         from_json(text)
+
+
+def test_half_a_character_is_refused() -> None:
+    text = to_json([manifest(model_name="NAME")])
+    with pytest.raises(ArtifactDamagedError, match="model_name"):
+        from_json(text.replace(b"NAME", rb"\ud800"))

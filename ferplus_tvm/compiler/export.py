@@ -158,18 +158,18 @@ def temporary(output: Path) -> Iterator[Path]:
     CompileError
         If the folder cannot be written to.
     """
-    prefix = f".{output.stem}."
+    prefix = f".{output.stem}.ferplus-tvm-"
     try:
         handle, name = tempfile.mkstemp(dir=output.parent, prefix=prefix, suffix=output.suffix)
-        remove_abandoned(output.parent, prefix, output.suffix)
-        held = hold(handle)
     except OSError as error:
         raise CompileError(
             f"the folder {output.parent} cannot be written to ({error.strerror}): give another "
             "output"
         ) from error
     path = Path(name)
+    held = hold(handle)
     try:
+        remove_abandoned(output.parent, prefix, output.suffix)
         yield path
     except OSError as error:
         raise CompileError(

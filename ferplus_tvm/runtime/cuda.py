@@ -7,6 +7,7 @@ records the CUDA graph of its kernels, and later calls launch that.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from typing import Any, Never
 
@@ -30,6 +31,7 @@ class CudaMachine(Machine):
     def __init__(self, module: Any, artifact: Artifact, device: gpu.Device) -> None:
         """Start the thread, open ``module`` on it, and copy the weights."""
         self._gpu = device
+        self._process = os.getpid()
         super().__init__(module, artifact)
 
     def _open(self, module: Any, artifact: Artifact) -> None:
@@ -74,6 +76,10 @@ class CudaMachine(Machine):
         return tensors
 
     def _release(self) -> None:
+        if os.getpid() != self._process:
+            # A forked child cannot talk to the GPU: giving its memory back would end the process.
+            for kept in (self._functions, self._tensors, self._faces, self._scores, self._vm):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
         del self._functions, self._tensors, self._faces, self._scores, self._vm
 
     def scores(self, faces: Scores) -> Scores:

@@ -55,6 +55,7 @@ class Engine:
         find_gpu = device_of(device)
         if threads is not None and operator.index(threads) < 1:
             raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
+        self._threads = threads
         self.threads = (
             min(operator.index(threads), len(cpu.allowed()))
             if threads is not None
@@ -300,7 +301,7 @@ class Engine:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _open, (str(self.path), self.threads, self.device, self._verify, self._target)
+        return _open, (str(self.path), self._threads, self.device, self._verify, self._target)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"threads={self.threads}"
@@ -332,7 +333,9 @@ class Engine:
         self._finalizer.atexit = False  # see _close_all
 
 
-def _open(path: str, threads: int, device: str, verify: VerifyLevel, target: str | None) -> Engine:
+def _open(
+    path: str, threads: int | None, device: str, verify: VerifyLevel, target: str | None
+) -> Engine:
     return Engine(path, threads=threads, device=device, verify=verify, target=target)
 
 

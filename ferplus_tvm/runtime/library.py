@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import importlib.abc
 import importlib.util
 import logging
@@ -80,10 +81,10 @@ def find(beside: Path) -> Path:
 
 
 def identity(path: Path) -> str:
-    """Return the build id of an ELF file (its GNU note), or "" where there is none."""
+    """Return the build id of an ELF file (its GNU note), or otherwise the file's sha256."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _build_id(data)
+            return _build_id(data) or f"sha256-{hashlib.sha256(data).hexdigest()}"
     except (ValueError, struct.error):  # empty, or cut off: the loader will say what is wrong
         return ""
 
@@ -230,7 +231,7 @@ def gpu_file_name(system: str) -> str:
 
 
 def _load_gpu_runtime(manifest: Manifest) -> None:
-    """Load what TVM has for GPUs, of the same build: it lies beside the runtime library."""
+    """Load what TVM has for GPUs: what lies beside the runtime library that is used."""
     global _gpu_runtime
     assert _runtime is not None
     if _gpu_runtime:

@@ -36,6 +36,13 @@ class _CannotResume(Exception):
     """The server does not continue the partial file from where it ends."""
 
 
+def _refuse_lost_tls(response: httpx.Response) -> None:
+    """See that no redirect has led from TLS to plain text."""
+    schemes = [each.url.scheme for each in (*response.history, response)]
+    if "https" in schemes and schemes[-1] != "https":
+        raise AddressError("redirects to an address without TLS")
+
+
 class Transfer:
     """Fills one partial file from one address.
 
@@ -113,6 +120,7 @@ class Transfer:
             if self._etag:
                 headers["If-Range"] = self._etag
         with self._client.stream("GET", self._address, headers=headers) as response:
+            _refuse_lost_tls(response)
             status = response.status_code
             if start and (status == 416 or (status == 206 and not _continues(response, start))):
                 raise _CannotResume

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <map>
@@ -64,6 +65,7 @@ std::map<void*, size_t>& blocks() {
   return all;
 }
 size_t used = 0;
+pid_t process = 0;  // that has begun; a fork of it has no driver
 
 void run(const Launch& launch) {
   std::vector<uint64_t> values = launch.arguments;
@@ -85,7 +87,10 @@ struct LaunchConfig {
 
 // The driver: status 0 is success.
 
-int cuInit(unsigned) { return int(setting("FERPLUS_EMULATED_STATUS", 0)); }
+int cuInit(unsigned) {
+  if (!process) process = getpid();
+  return process == getpid() ? int(setting("FERPLUS_EMULATED_STATUS", 0)) : 3;  // as after a fork
+}
 int cuDeviceGetCount(int* count) { return *count = int(setting("FERPLUS_EMULATED_GPUS", 1)), 0; }
 int cuDeviceGet(int* handle, int index) { return *handle = index, 0; }
 int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "Emulated GPU"), 0; }
@@ -174,6 +179,7 @@ int cudaMalloc(void** pointer, size_t size) {
   return 0;
 }
 int cudaFree(void* pointer) {
+  if (process && process != getpid()) return 3;
   if (!pointer) return 0;
   used -= blocks()[pointer];
   blocks().erase(pointer);
@@ -183,7 +189,10 @@ int cudaFree(void* pointer) {
 int cudaMallocHost(void** pointer, size_t size) {
   return *pointer = aligned_alloc(256, (size + 255) / 256 * 256), 0;
 }
-int cudaFreeHost(void* pointer) { return free(pointer), 0; }
+int cudaFreeHost(void* pointer) {
+  if (process && process != getpid()) return 3;
+  return free(pointer), 0;
+}
 int cudaMemcpyAsync(void* to, const void* from, size_t size, int kind, void*) {
   static const char* names[] = {"host to host", "to GPU", "from GPU", "within GPU", "copy"};
   note(std::string("copy ") + names[kind]);

@@ -252,7 +252,10 @@ def test_many_threads_get_the_answers_of_one(library: Path, run_on: Run) -> None
     assert done.returncode == 0, done.stderr
 
 
-def test_a_forked_process_is_told_to_load_the_library_itself(library: Path, run_on: Run) -> None:
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_forked_process_is_told_to_load_the_library_itself(
+    library: Path, run_on: Run, closes: bool
+) -> None:
     code = """
         import os, sys
         import ferplus_tvm as fer
@@ -265,11 +268,13 @@ def test_a_forked_process_is_told_to_load_the_library_itself(library: Path, run_
                 engine.scores(check.inputs(1, 1))
             except fer.errors.GpuError as error:
                 print(error, flush=True)
-            os._exit(0)
-        os.waitpid(child, 0)
+            if {closes}:
+                engine.close()
+            sys.exit(7)  # as a worker of a web server ends
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         engine.scores(check.inputs(1, 1))
     """
-    done = run_on(code.format(path=str(library)))
+    done = run_on(code.format(path=str(library), closes=closes))
     assert done.returncode == 0, done.stderr
     assert_sentence(done.stdout.strip(), "forked", "spawn")
 

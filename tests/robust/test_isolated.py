@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +60,7 @@ def test_a_death_is_an_error_that_names_it(
     dies(monkeypatch, f"import os, signal; os.kill(os.getpid(), {getattr(signal, name):d})")
     with pytest.raises(CompileError) as caught:
         compile_isolated("bundled", output=output)
-    assert_sentence(str(caught.value), name, "nothing was written")
+    assert_sentence(str(caught.value), name, "no half of a library")
     assert output.read_bytes() == OLD
 
 
@@ -76,3 +79,73 @@ os._exit(7)
     with pytest.raises(CompileError) as caught:
         compile_isolated("bundled")
     assert_sentence(str(caught.value), "status 7", "'link'", "LLVM ERROR: out of memory")
+
+
+def test_a_compiler_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    dies(monkeypatch, "import time; time.sleep(600)")
+    with pytest.raises(CompileError) as caught:
+        compile_isolated("bundled", timeout=0.5)
+    assert_sentence(str(caught.value), "more than 0.5 s", "'start'")
+
+
+STUBBORN = """
+import os, pickle, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdout.buffer.write(pickle.dumps(("stage", "link")))
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="interrupts by signal")
+def test_an_interrupt_ends_even_a_compiler_that_does_not_listen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dies(monkeypatch, STUBBORN)
+    monkeypatch.setattr(isolated, "_PATIENCE", 0.2)
+
+    def interrupt(stage: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_isolated("bundled", progress=interrupt)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_the_compiler_does_not_outlive_the_command(
+    name: str, whole_group: bool, narrow_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "ferplus.so"
+    output.write_bytes(OLD)
+    command = ["-m", "ferplus_tvm", "compile", str(narrow_model), "-o", str(output)]
+    with subprocess.Popen(
+        [sys.executable, *command], stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        while line := process.stderr.readline():
+            if b"compile" in line:
+                break
+        compilers = children(process.pid)
+        assert compilers
+        (os.killpg if whole_group else os.kill)(process.pid, getattr(signal, name))
+        process.communicate(timeout=60)
+    for _ in range(600):
+        if not any(Path(f"/proc/{pid}/cmdline").exists() for pid in compilers):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the compiler's process goes on")
+    assert output.read_bytes() == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["ferplus.so"]
+    assert process.returncode == (130 if name == "SIGINT" else -signal.SIGKILL)
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+    return found

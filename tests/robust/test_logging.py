@@ -61,6 +61,26 @@ def test_compiling_tells_its_stages(
 # --- pictures of a batch that cannot be used --------------------------------------------------
 
 
+def test_bad_faces_of_an_array_are_skipped_and_named(
+    narrow_library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faces = np.random.default_rng(0).uniform(0, 255, (5, 1, 64, 64)).astype(np.float32)
+    faces[3, 0, 5, 5] = np.nan
+    with fer.load(narrow_library) as engine:
+        good = engine.predict(faces[4])
+        answers = engine.predict_batch(faces, on_error="skip")
+        assert [answer is None for answer in answers] == [False, False, False, True, False]
+        assert answers[4] is not None and answers[4].label == good.label
+        answers = engine.predict_batch([faces[0], faces], on_error="skip")
+        assert [answer is None for answer in answers] == [False] * 4 + [True, False]
+        with pytest.raises(fer.errors.InputError, match="face 4 of 5 of the array holds NaN"):
+            engine.predict_batch(faces)
+        with pytest.raises(TypeError, match="'colour'"):
+            engine.predict_batch(faces, on_error="skip", colour="BGR")
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert any("face 4 of 5 of item 2 of 2" in line for line in told)
+
+
 def test_a_bad_picture_of_a_batch_is_skipped_if_asked(
     narrow_library: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -108,10 +109,13 @@ def test_the_identity_is_the_build_id_that_other_tools_see() -> None:
         assert f"Build ID: {identity}" in said
 
 
-def test_a_file_that_is_no_elf_has_no_identity(tmp_path: Path) -> None:
-    for content in (b"", b"MZ" * 100, b"\xcf\xfa\xed\xfe" * 50):
+def test_a_file_that_is_no_elf_is_known_by_its_sha256(tmp_path: Path) -> None:
+    for content in (b"MZ" * 100, b"\xcf\xfa\xed\xfe" * 50):
         (tmp_path / "x").write_bytes(content)
-        assert runtime_library.identity(tmp_path / "x") == ""
+        digest = hashlib.sha256(content).hexdigest()
+        assert runtime_library.identity(tmp_path / "x") == f"sha256-{digest}"
+    (tmp_path / "x").write_bytes(b"")
+    assert runtime_library.identity(tmp_path / "x") == ""
 
 
 @elf
