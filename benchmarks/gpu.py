@@ -64,6 +64,11 @@ def main() -> int:
     parser.add_argument("--batch", help="batch sizes, such as 1,32; by default those compiled")
     parser.add_argument("--seconds", type=float, default=10, help="for each batch size")
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument(
+        "--operations",
+        type=float,
+        help="floating point operations of a face; by default counted, where apache-tvm is there",
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     try:
@@ -94,8 +99,8 @@ def main() -> int:
         "rows": [],
         "left_out": {},
     }
-    peak = _peak(manifest.target, manifest.precision, number)
-    operations = _operations(options.model)
+    peak = _peak(manifest.gpu_arch, manifest.precision, number)
+    operations = options.operations or _operations(options.model)
     with _model(options.model) as model:
         for batch in sizes:
             faces = check.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
@@ -199,7 +204,9 @@ def _onnxruntime(name: str, model: str, faces: np.ndarray, number: int) -> list[
     import onnxruntime as ort
 
     graph = "graph" in name
-    provider = ("CUDAExecutionProvider", {"device_id": number, "enable_cuda_graph": int(graph)})
+    tf32 = int("tf32" in name)
+    options = {"device_id": number, "enable_cuda_graph": int(graph), "use_tf32": tf32}
+    provider = ("CUDAExecutionProvider", options)
     session = ort.InferenceSession(model, providers=[provider])
     if "CUDAExecutionProvider" not in session.get_providers():
         raise RuntimeError("onnxruntime runs it on the CPU: install onnxruntime-gpu for this CUDA")
@@ -232,10 +239,17 @@ def _torch(name: str, model: str, faces: np.ndarray, number: int) -> list[Contes
     torch.backends.cudnn.allow_tf32 = "tf32" in name
     torch.backends.cudnn.benchmark = True
     device = torch.device("cuda", number)
-    network = of_onnx(model, device)
+    half = "float16" in name
+    network = of_onnx(model, device, torch.float16 if half else None)
     x = torch.from_numpy(np.ascontiguousarray(faces)).to(device)
     if "compile" in name:
-        network = torch.compile(network, mode="max-autotune")
+        network = torch.compile(network, mode="reduce-overhead")
+    if half:
+        whole = network
+
+        def network(given: Any) -> Any:
+            return whole(given.half()).float()
+
     with torch.inference_mode():
         for _ in range(3):
             network(x)
@@ -246,7 +260,7 @@ def _torch(name: str, model: str, faces: np.ndarray, number: int) -> list[Contes
         with torch.inference_mode(), torch.cuda.graph(graph):
             written = network(x)
 
-        def run(_: Any) -> Any:
+        def run(_: Any, weights: Any = network) -> Any:  # which the graph reads
             graph.replay()
             return written
 
@@ -267,13 +281,17 @@ def _torch(name: str, model: str, faces: np.ndarray, number: int) -> list[Contes
     ]
 
 
+# torch.compile in the mode that records CUDA graphs.
 _PEERS: dict[str, Callable[[str, str, np.ndarray, int], list[Contestant]]] = {
     "onnxruntime": _onnxruntime,
     "onnxruntime, CUDA graph": _onnxruntime,
+    "onnxruntime, CUDA graph, tf32": _onnxruntime,
     "PyTorch eager": _torch,
     "PyTorch CUDA graph": _torch,
     "PyTorch CUDA graph, tf32": _torch,
+    "PyTorch CUDA graph, float16": _torch,
     "torch.compile": _torch,
+    "torch.compile, tf32": _torch,
 }
 
 
@@ -308,7 +326,7 @@ def _operations(name: str) -> float | None:
     return float(sum(step.workload.flops for step in steps if step.weight is not None))
 
 
-def _peak(target: str, precision: str, number: int) -> float | None:
+def _peak(arch: str, precision: str, number: int) -> float | None:
     """Return what the card could do in a second, at its highest clock."""
     driver = ctypes.CDLL("libcuda.so.1")
 
@@ -317,7 +335,7 @@ def _peak(target: str, precision: str, number: int) -> float | None:
         driver.cuDeviceGetAttribute(ctypes.byref(value), which, number)
         return value.value
 
-    kind = targets.GPUS[target.removeprefix("cuda/")]
+    kind = targets.GPUS[arch]
     rate = kind.multiply_adds if precision == "float32" else kind.tensor_words
     rate *= 2 if precision == "float16" else 1
     return 2.0 * rate * attribute(_PROCESSORS) * attribute(_KILOHERTZ) * 1e3 or None

@@ -356,7 +356,7 @@ def refusal(
     found = ", ".join(f"{each.name} is {each.arch}" for each in devices)
     return GpuError(
         f"its kernels are machine code for {manifest.gpu_arch}, and the GPU here is another "
-        f"({found}): compile it with --target cuda/{devices[0].arch}"
+        f"({found}): compile it with --target cuda on the machine with the GPU"
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.errors import CudaCompilerError
+from ferplus_tvm.errors import CudaCompilerError, last_line
 from ferplus_tvm.kernels.cuda.launch import source as whole_source
 
 _STANDARD = "-std=c++20"  # templates take structs of constants
@@ -127,12 +127,17 @@ def _by_nvcc(nvcc: str, source: str, arch: str) -> bytes:
 
 
 def _by_nvrtc(source: str, arch: str) -> bytes:
-    from cuda.bindings import nvrtc
-    from cuda.pathfinder import find_nvidia_header_directory
+    try:
+        from cuda.bindings import nvrtc
+        from cuda.pathfinder import find_nvidia_header_directory
 
-    include = find_nvidia_header_directory("cudart")
-    options = [_STANDARD, f"--gpu-architecture={arch}"]
-    options += [] if include is None else [f"--include-path={include}"]
+        include = find_nvidia_header_directory("cudart")
+        nvrtc.nvrtcVersion()  # which loads the library
+    except (ImportError, OSError, RuntimeError) as error:
+        raise CudaCompilerError(f"NVRTC cannot be used ({last_line(error)}): {_INSTALL}") from error
+    if include is None:
+        raise CudaCompilerError(f"NVRTC's headers (cuda_fp16.h) were not found: {_INSTALL}")
+    options = [_STANDARD, f"--gpu-architecture={arch}", f"--include-path={include}"]
 
     def expect(answer: tuple[Any, ...]) -> Any:
         if answer[0] != nvrtc.nvrtcResult.NVRTC_SUCCESS:

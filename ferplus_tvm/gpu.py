@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ferplus_tvm.errors import GpuError
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+_TEGRA = {(8, 7), (8, 8), (10, 1), (11, 0)}
 _CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -32,10 +33,13 @@ class Device:
     def runs(self, arch: str) -> bool:
         """Whether it runs machine code of an architecture: same generation, and not a later one.
 
-        CUDA C++ Programming Guide, "Binary Compatibility".
+        Those of Tegra run their own alone, and nothing else runs it.  CUDA C++ Programming Guide,
+        "Binary Compatibility".
         """
-        major, minor = capability_of(arch)
-        return self.capability[0] == major and self.capability[1] >= minor
+        code = capability_of(arch)
+        if code in _TEGRA or self.capability in _TEGRA:
+            return self.capability == code
+        return self.capability[0] == code[0] and self.capability[1] >= code[1]
 
 
 def capability_of(arch: str) -> tuple[int, int]:

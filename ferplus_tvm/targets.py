@@ -77,7 +77,9 @@ class Gpu:
     multiply_adds
         float32 multiply-adds that one of them starts in a cycle.
     tensor_words
-        the same of its tensor cores, in words of 32 bits: TF32 numbers, or pairs of halves.
+        the same of its tensor cores, in words of 32 bits: TF32 numbers, or pairs of halves, by
+        NVIDIA's figures for dense products summed in float32.  ``mma.sync``, which the kernels
+        use, reaches some 60 % of it from Hopper on.
     """
 
     arch: str
@@ -93,13 +95,13 @@ GPUS = {
     each.arch: each
     for each in (
         Gpu("sm_80", "NVIDIA A100, A30", 108, 64, 512),
-        Gpu("sm_86", "NVIDIA A10, A40, RTX 30", 84, 128, 128),
+        Gpu("sm_86", "NVIDIA A10, A40, RTX 30", 84, 128, 256),
         Gpu("sm_87", "NVIDIA Jetson Orin", 16, 128, 128),
         Gpu("sm_89", "NVIDIA L4, L40, RTX 40", 128, 128, 256),
-        Gpu("sm_90", "NVIDIA H100, H200, GH200", 132, 128, 512),
-        Gpu("sm_100", "NVIDIA B200, GB200", 148, 128, 512),
-        Gpu("sm_103", "NVIDIA B300, GB300", 148, 128, 512),
-        Gpu("sm_120", "NVIDIA RTX 50, RTX PRO Blackwell", 170, 128, 256),
+        Gpu("sm_90", "NVIDIA H100, H200, GH200", 132, 128, 1024),
+        Gpu("sm_100", "NVIDIA B200, GB200", 148, 128, 2048),
+        Gpu("sm_103", "NVIDIA B300, GB300", 148, 128, 2048),
+        Gpu("sm_120", "NVIDIA RTX 50, RTX PRO Blackwell", 170, 128, 128),
     )
 }
 """The GPU targets: ``cuda/sm_90`` is that of ``GPUS["sm_90"]``."""
@@ -286,13 +288,19 @@ def _gpu_here() -> str:
             f"the target cuda is this machine's GPU, but {error}; or name the GPU to compile for, "
             "as in cuda/sm_90"
         ) from None
-    able = [arch for arch in GPUS if found.runs(arch)]
-    if not able:
+    arch = gpu_target_of(found)
+    if arch is None:
         raise TargetError(
             f"the GPU here ({found.name}) has the architecture {found.arch}: expected one that "
             f"runs code for {', '.join(GPUS)}"
         )
-    return max(able, key=gpu.capability_of)
+    return arch
+
+
+def gpu_target_of(device: gpu.Device) -> str | None:
+    """Return the architecture to compile for a GPU for, or None if there is no target for it."""
+    able = [arch for arch in GPUS if device.runs(arch)]
+    return max(able, key=gpu.capability_of, default=None)
 
 
 def _has_gpu(arch: str) -> bool:

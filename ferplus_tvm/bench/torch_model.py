@@ -8,18 +8,17 @@ from typing import Any
 from ferplus_tvm.errors import UnsupportedModelError
 
 
-def of_onnx(path: str, device: Any = "cpu") -> Callable[[Any], Any]:
+def of_onnx(path: str, device: Any = "cpu", dtype: Any = None) -> Callable[[Any], Any]:
     """Return a function of a tensor that computes an ONNX model, which the importer has tidied.
 
-    Its weights are on ``device``, PyTorch's name of one.
+    Its weights are on ``device``, PyTorch's name of one, and of ``dtype``, by default their own.
     """
     import onnx
-    import torch
     from onnx import numpy_helper
 
     graph = onnx.load(path).graph
     constants = {
-        stored.name: torch.from_numpy(numpy_helper.to_array(stored).copy()).to(device)
+        stored.name: _constant(numpy_helper.to_array(stored), device, dtype)
         for stored in graph.initializer
     }
     (given,) = (value.name for value in graph.input if value.name not in constants)
@@ -34,6 +33,13 @@ def of_onnx(path: str, device: Any = "cpu") -> Callable[[Any], Any]:
         return values[graph.output[0].name]
 
     return run
+
+
+def _constant(value: Any, device: Any, dtype: Any) -> Any:
+    import torch
+
+    constant = torch.from_numpy(value.copy()).to(device)
+    return constant.to(dtype) if dtype is not None and constant.is_floating_point() else constant
 
 
 def _operator(node: Any) -> Callable[..., Any]:

@@ -206,7 +206,12 @@ def find_runtime(options: CompileOptions) -> list[Path]:
     if own is not None and _is_here(target):
         gpus = any(each.gpu is not None for each in options.targets)
         beside = own.parent / library.gpu_file_name(system_of(target.triple))
-        return [own, beside] if gpus and beside.is_file() else [own]
+        if gpus and not beside.is_file():
+            raise CompileError(
+                f"the {beside.name} that a GPU needs is not in {own.parent}: install the "
+                "apache-tvm wheel for Linux or Windows, or compile without --with-runtime"
+            )
+        return [own, beside] if gpus else [own]
     name = library.file_name(system_of(target.triple))
     raise CompileError(
         f"the {name} for {target.triple} is not on this machine: take it out of the "

@@ -1,14 +1,20 @@
 """TVM's virtual machine on an NVIDIA GPU.
 
-Weights are copied to the GPU once, when the library is opened.  The first call of each batch size
-records the CUDA graph of its kernels, and later calls launch that.
+Weights are copied to the GPU once, when the library is opened, and every batch size is run once,
+which records the CUDA graph of its kernels; later calls launch that.
+
+While TVM records a graph, CUDA refuses what other threads of the process ask of its default stream,
+or of its memory.  Engines therefore take turns on a process's GPUs.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Never
 
 import numpy as np
@@ -17,12 +23,15 @@ from numpy.typing import NDArray
 from ferplus_tvm import gpu
 from ferplus_tvm.artifact import Artifact
 from ferplus_tvm.errors import GpuError, InputError, one_line
-from ferplus_tvm.runtime.machine import Machine, Scores, split
+from ferplus_tvm.runtime.machine import Machine, Scores
 
 _CPU, _CUDA, _PINNED = 1, 2, 3  # DLPack's device types
 _POOLED = 2  # TVM's allocator
 _FACE = (1, 64, 64)
 _LEGACY_STREAM = 1  # DLPack's name of CUDA's default stream, on which the kernels run
+
+_turn = threading.Lock()
+_machines: weakref.WeakSet[CudaMachine] = weakref.WeakSet()
 
 
 class CudaMachine(Machine):
@@ -31,8 +40,9 @@ class CudaMachine(Machine):
     def __init__(self, module: Any, artifact: Artifact, device: gpu.Device) -> None:
         """Start the thread, open ``module`` on it, and copy the weights."""
         self._gpu = device
-        self._process = os.getpid()
+        self._held: list[Any] = []
         super().__init__(module, artifact)
+        _machines.add(self)
 
     def _open(self, module: Any, artifact: Artifact) -> None:
         import tvm_ffi
@@ -44,22 +54,30 @@ class CudaMachine(Machine):
         self._synchronize = find("runtime.Device_StreamSync")
         self._device = tvm_ffi.device(f"cuda:{self._gpu.index}")
         try:
-            self._vm = module["vm_load_executable"]()
-            self._vm["vm_initialization"](_CUDA, self._gpu.index, _POOLED, _CPU, 0, _POOLED)
-            self._tensors = self._copy_weights(artifact)
-            self._functions = {
-                batch: (
-                    self._vm[function.name],
-                    [self._tensors[index] for index in function.weights],
-                    self._empty((batch, *_FACE)),
-                )
-                for batch, function in artifact.manifest.functions.items()
-            }
-            largest = max(self._batch_sizes)
-            self._faces = self._pinned((largest, *_FACE))
-            self._scores = self._pinned((largest, 8))
+            with _turn:
+                self._prepare(module, artifact)
         except RuntimeError as error:
             self._fail(error)
+
+    def _prepare(self, module: Any, artifact: Artifact) -> None:
+        self._vm = module["vm_load_executable"]()
+        self._vm["vm_initialization"](_CUDA, self._gpu.index, _POOLED, _CPU, 0, _POOLED)
+        self._tensors = self._copy_weights(artifact)
+        self._functions = {
+            batch: (
+                self._vm[function.name],
+                [self._tensors[index] for index in function.weights],
+                self._empty((batch, *_FACE)),
+            )
+            for batch, function in artifact.manifest.functions.items()
+        }
+        largest = max(self._batch_sizes)
+        self._faces = self._pinned((largest, *_FACE))
+        self._scores = self._pinned((largest, 8))
+        self._held = [self._functions, self._tensors, self._faces, self._scores, self._vm]
+        for run, weights, on_gpu in self._functions.values():
+            run(on_gpu, *weights)
+        self._synchronize(self._device, 0)
 
     def _copy_weights(self, artifact: Artifact) -> dict[int, Any]:
         import tvm_ffi
@@ -76,19 +94,26 @@ class CudaMachine(Machine):
         return tensors
 
     def _release(self) -> None:
-        if os.getpid() != self._process:
-            # A forked child cannot talk to the GPU: giving its memory back would end the process.
-            for kept in (self._functions, self._tensors, self._faces, self._scores, self._vm):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        del self._functions, self._tensors, self._faces, self._scores, self._vm
+        with _turn:
+            try:
+                self._synchronize(self._device, 0)
+            except RuntimeError:
+                self.abandon()  # what has failed on the GPU makes everything fail that follows
+            self._held.clear()
+            del self._functions, self._tensors, self._faces, self._scores, self._vm
+
+    def abandon(self) -> None:
+        """Never give the GPU's memory back: where that fails, TVM ends the process."""
+        for each in self._held:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
     def scores(self, faces: Scores) -> Scores:
         """Return the scores (N, 8) of faces (N, 1, 64, 64); on the thread."""
         result = np.empty((len(faces), 8), np.float32)
         given, given_memory = self._faces
         taken, taken_memory = self._scores
-        try:
-            for start, count, batch in split(len(faces), self._batch_sizes):
+        with self._running():
+            for start, count, batch in padded_split(len(faces), self._batch_sizes):
                 run, weights, on_gpu = self._functions[batch]
                 given_memory[:count] = faces[start : start + count]
                 given_memory[count:batch] = 0
@@ -96,21 +121,18 @@ class CudaMachine(Machine):
                 self._copy(run(on_gpu, *weights), self._part(taken, 0, (batch, 8)))
                 self._synchronize(self._device, 0)
                 result[start : start + count] = taken_memory[:count]
-        except RuntimeError as error:
-            self._fail(error)
         return result
 
     def scores_on_gpu(self, faces: Any) -> Any:
-        """Return the scores of a DLPack tensor on this GPU, as another one; on the thread."""
-        x = self._tensor(faces)
-        count = int(x.shape[0])
-        try:
+        """Return the scores of a tensor that `take` has given, as another one; on the thread."""
+        x, count = faces, int(faces.shape[0])
+        with self._running():
             if count in self._functions:
                 run, weights, _ = self._functions[count]
                 scores = run(x, *weights)
             else:
                 scores = self._empty((count, 8))
-                for start, size, batch in split(count, self._batch_sizes):
+                for start, size, batch in padded_split(count, self._batch_sizes):
                     run, weights, on_gpu = self._functions[batch]
                     # Kernels take no tensor that begins within another one's memory.
                     shape = (size, *_FACE)
@@ -118,22 +140,37 @@ class CudaMachine(Machine):
                     answer = self._part(run(on_gpu, *weights), 0, (size, 8))
                     self._copy(answer, self._part(scores, start, (size, 8)))
             self._synchronize(self._device, 0)
-        except RuntimeError as error:
-            self._fail(error)
         return scores
 
-    def _tensor(self, faces: Any) -> Any:
-        """Take a DLPack tensor over, and see that it is one to compute with in place."""
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        with _turn:
+            try:
+                yield
+            except RuntimeError as error:
+                self._fail(error)
+
+    def take(self, faces: Any) -> Any:
+        """Take a DLPack tensor over, and see that it is one to compute with in place.
+
+        On the caller's thread, whose stream the tensor's work is on.
+        """
         import tvm_ffi
 
         here = (_CUDA, self._gpu.index)
-        place = tuple(int(part) for part in faces.__dlpack_device__())
+        try:
+            place = tuple(int(part) for part in faces.__dlpack_device__())
+        except Exception as error:  # frameworks raise what they like
+            raise _unusable(error) from error
         if place != here:
             raise InputError(
                 f"scores_on_gpu takes a tensor on cuda:{self._gpu.index}, but it is on the DLPack "
                 f"device {place}: move it there, or give scores an array"
             )
-        x = tvm_ffi.from_dlpack(_OnDefaultStream(faces))
+        try:
+            x = tvm_ffi.from_dlpack(_OnDefaultStream(faces))
+        except Exception as error:
+            raise _unusable(error) from error
         shape, dtype = tuple(int(extent) for extent in x.shape), str(x.dtype)
         if shape[1:] != _FACE or dtype != "float32" or not x.is_contiguous():
             order = "" if x.is_contiguous() else ", not contiguous"
@@ -176,6 +213,25 @@ class CudaMachine(Machine):
         raise GpuError(f"{name} failed ({said}): see what nvidia-smi says of it") from error
 
 
+def _unusable(error: Exception) -> InputError:
+    return InputError(
+        f"scores_on_gpu cannot read the tensor ({one_line(error)}): give one without gradients "
+        "(detach it), of ordinary layout, with its GPU as the current one"
+    )
+
+
+if hasattr(os, "register_at_fork"):
+
+    def _abandon_all() -> None:
+        """Keep what a forked child holds: it cannot talk to the GPU."""
+        global _turn
+        _turn = threading.Lock()
+        for machine in list(_machines):
+            machine.abandon()
+
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
 class _OnDefaultStream:
     """A DLPack tensor whose work is done before CUDA's default stream goes on."""
 
@@ -187,6 +243,20 @@ class _OnDefaultStream:
 
     def __dlpack_device__(self) -> Any:
         return self._tensor.__dlpack_device__()
+
+
+def padded_split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Share faces out over compiled batch sizes: (start, how many, batch size).
+
+    Whole largest batches first; what is left goes into one batch that holds it, since a GPU takes
+    little longer for a batch than for a part of it.
+    """
+    start = 0
+    while start < faces:
+        left = faces - start
+        batch = min((size for size in sizes if size >= left), default=max(sizes))
+        yield start, min(batch, left), batch
+        start += min(batch, left)
 
 
 def device_of(name: str) -> Callable[[], gpu.Device] | None:

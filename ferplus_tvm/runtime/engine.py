@@ -110,7 +110,7 @@ class Engine:
         if self._gpu is not None and not arch:
             raise GpuError(
                 f"{what} holds code for a CPU ({self.manifest.target}) and none for a GPU: load it "
-                f"with device='cpu', or compile it with --target cuda/{self._gpu.arch}"
+                f"with device='cpu', or compile it for the GPU ({self._gpu.arch}) with --target"
             )
 
     @property
@@ -256,7 +256,8 @@ class Engine:
         -------
         tvm_ffi.Tensor
             float32 (N, 8) on the GPU, computed when this returns; a DLPack tensor, which
-            ``torch.from_dlpack`` takes.  N that is a compiled batch size needs no copy.
+            ``torch.from_dlpack`` takes.  N that is a compiled batch size needs no copy.  Its memory
+            serves later calls once it is dropped: have what reads it on another stream end before.
 
         Raises
         ------
@@ -277,7 +278,12 @@ class Engine:
                 f"scores_on_gpu takes a DLPack tensor, but got {type(x).__name__}: give scores an "
                 "array"
             )
-        return self._submit(lambda machine: machine.scores_on_gpu(x)).result()
+        with self._lock:
+            machine = self._machine
+        if not isinstance(machine, CudaMachine):
+            raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
+        tensor = machine.take(x)
+        return self._submit(lambda machine: machine.scores_on_gpu(tensor)).result()
 
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""

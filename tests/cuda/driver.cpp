@@ -7,6 +7,7 @@
 //   FERPLUS_EMULATED_GPUS       how many GPUs there are, 1 by default
 //   FERPLUS_EMULATED_BYTES      bytes of memory of each
 //   FERPLUS_EMULATED_STATUS     what cuInit returns
+//   FERPLUS_EMULATED_BROKEN     not 0: a kernel has failed, as every call says from now on
 //   FERPLUS_EMULATED_LOG        a file that what happens is written to, a line each
 
 #include <dlfcn.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <string>
@@ -59,13 +61,24 @@ Stream* default_stream() {
 }
 Stream* of(void* stream) { return stream ? static_cast<Stream*>(stream) : default_stream(); }
 
+pid_t process = 0;  // that has begun; a fork of it has no driver
 thread_local int device = 0;
+std::atomic<int> captures = 0;  // in all threads: they are TVM's, which forbid much to all
+
+// What CUDA says of calls that it does not allow just now: 3 in a forked process, 700 after a
+// kernel has failed, 906 for the default stream while another one is recorded, 900 for memory.
+int refused(bool memory);
 std::map<void*, size_t>& blocks() {
   static std::map<void*, size_t> all;
   return all;
 }
 size_t used = 0;
-pid_t process = 0;  // that has begun; a fork of it has no driver
+
+int refused(bool memory) {
+  if (process && process != getpid()) return 3;
+  if (setting("FERPLUS_EMULATED_BROKEN", 0)) return 700;
+  return captures ? (memory ? 900 : 906) : 0;
+}
 
 void run(const Launch& launch) {
   std::vector<uint64_t> values = launch.arguments;
@@ -137,6 +150,8 @@ int cuLaunchKernelEx(const LaunchConfig* config, void* function, void** argument
   for (int i = 0; i < kernel->arguments; ++i)
     launch.arguments.push_back(*static_cast<uint64_t*>(arguments[i]));
   Stream* stream = of(config->stream);
+  if (!stream->capturing)
+    if (int status = refused(false)) return status;
   note((stream->capturing ? "record " : "launch ") + kernel->name);
   if (stream->capturing)
     stream->recorded.push_back(launch);
@@ -155,7 +170,10 @@ const char* cudaGetErrorString(int status) { return status == 2 ? "out of memory
 int cudaGetLastError() { return 0; }
 int cudaPeekAtLastError() { return 0; }
 int cudaGetDeviceCount(int* count) { return cuDeviceGetCount(count); }
-int cudaGetDevice(int* index) { return *index = device, 0; }
+int cudaGetDevice(int* index) {
+  if (process && process != getpid()) return 3;
+  return *index = device, 0;
+}
 int cudaSetDevice(int index) { return device = index, 0; }
 int cudaDeviceGetAttribute(int* value, int attribute, int index) {
   return cuDeviceGetAttribute(value, attribute, index);
@@ -170,7 +188,7 @@ int cudaMalloc(void** pointer, size_t size) {
   size_t left, all;
   cudaMemGetInfo(&left, &all);
   if (size > left) return 2;
-  if (default_stream()->capturing) return 900;
+  if (int status = refused(true)) return status;
   *pointer = aligned_alloc(256, (size + 255) / 256 * 256);
   memset(*pointer, 0xff, size);
   blocks()[*pointer] = size;
@@ -179,8 +197,8 @@ int cudaMalloc(void** pointer, size_t size) {
   return 0;
 }
 int cudaFree(void* pointer) {
-  if (process && process != getpid()) return 3;
   if (!pointer) return 0;
+  if (int status = refused(true)) return status;
   used -= blocks()[pointer];
   blocks().erase(pointer);
   free(pointer);
@@ -190,10 +208,11 @@ int cudaMallocHost(void** pointer, size_t size) {
   return *pointer = aligned_alloc(256, (size + 255) / 256 * 256), 0;
 }
 int cudaFreeHost(void* pointer) {
-  if (process && process != getpid()) return 3;
+  if (int status = refused(true)) return status;
   return free(pointer), 0;
 }
 int cudaMemcpyAsync(void* to, const void* from, size_t size, int kind, void*) {
+  if (int status = refused(false)) return status;
   static const char* names[] = {"host to host", "to GPU", "from GPU", "within GPU", "copy"};
   note(std::string("copy ") + names[kind]);
   return memcpy(to, from, size), 0;
@@ -204,12 +223,20 @@ int cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t size, void*
 int cudaStreamCreate(void** stream) { return *stream = new Stream, 0; }
 int cudaStreamCreateWithFlags(void** stream, unsigned) { return cudaStreamCreate(stream); }
 int cudaStreamDestroy(void* stream) { return delete static_cast<Stream*>(stream), 0; }
-int cudaStreamSynchronize(void*) { return note("synchronize"), 0; }
+int cudaStreamSynchronize(void*) {
+  if (int status = refused(false)) return status;
+  return note("synchronize"), 0;
+}
 int cudaStreamWaitEvent(void*, void*, unsigned) { return 0; }
-int cudaStreamBeginCapture(void* stream, int) { return of(stream)->capturing = true, 0; }
+int cudaStreamBeginCapture(void* stream, int) {
+  usleep(2000);  // so that what other threads do falls into it
+  return ++captures, of(stream)->capturing = true, 0;
+}
 int cudaStreamEndCapture(void* stream, void** graph) {
   *graph = new std::vector<Launch>(of(stream)->recorded);
   of(stream)->recorded.clear();
+  usleep(2000);
+  --captures;
   return of(stream)->capturing = false, 0;
 }
 int cudaGraphInstantiate(void** executable, void* graph, unsigned long long) {

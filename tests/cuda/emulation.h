@@ -23,7 +23,7 @@
 #define __forceinline__ inline
 #define __shared__ static
 #define __align__(n) alignas(n)
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #pragma GCC diagnostic ignored "-Wunknown-pragmas"
 
 struct half {

@@ -26,7 +26,9 @@ from ferplus_tvm.kernels.cuda.launch import Kernel, header, source
 HERE = Path(__file__).parent
 COMPILER = next((path for path in map(shutil.which, ("g++", "clang++", "c++")) if path), None)
 
-_SIGNATURE = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\);')
+_SIGNATURE = re.compile(
+    r'extern "C" __global__ void __launch_bounds__\([\d, ]+\) (\w+)\(([^)]*)\);'
+)
 
 
 def compile_library(text: str, library: Path, *options: str) -> Path:

@@ -152,7 +152,10 @@ def test_every_gpu_target_resolves(arch: str) -> None:
     assert resolved.config["arch"] == arch
     major, minor = gpu.capability_of(arch)
     assert gpu.Device(0, "itself", (major, minor)).runs(arch)
-    assert gpu.Device(0, "later", (major, minor + 1)).runs(arch)
+    tegra = arch == "sm_87"
+    assert gpu.Device(0, "later", (major, minor + 3)).runs(arch) != tegra
+    if arch in ("sm_80", "sm_86"):
+        assert not gpu.Device(0, "Orin", (8, 7)).runs(arch)
     assert not gpu.Device(0, "next generation", (major + 1, 0)).runs(arch)
 
 

@@ -117,7 +117,7 @@ def test_the_nearest_architecture_is_chosen(
 @pytest.mark.parametrize("arch", ["sm_75", "sm_100", "sm_120"])
 def test_another_architecture_is_refused_by_name(library: Path, arch: str, run_on: Run) -> None:
     done = run_on(SCORES.format(path=str(library)), arch)
-    refuses(done, "GpuError", arch, f"--target cuda/{arch}", "machine code for sm_")
+    refuses(done, "GpuError", arch, "--target cuda", "machine code for sm_")
 
 
 @pytest.mark.parametrize(
@@ -277,6 +277,60 @@ def test_a_forked_process_is_told_to_load_the_library_itself(
     done = run_on(code.format(path=str(library), closes=closes))
     assert done.returncode == 0, done.stderr
     assert_sentence(done.stdout.strip(), "forked", "spawn")
+
+
+def test_engines_that_start_together_do_not_disturb_each_other(library: Path, run_on: Run) -> None:
+    code = """
+        from concurrent.futures import ThreadPoolExecutor
+        import numpy as np
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        faces = check.inputs(3, 7)
+        def work(_):
+            with fer.load({path!r}, device="cuda:0") as engine:
+                return engine.scores(faces).tobytes()
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(work, range(12)))) == 1
+    """
+    done = run_on(code.format(path=str(library)))
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_app_outlives_a_gpu_that_has_failed(library: Path, run_on: Run) -> None:
+    code = """
+        import os
+        import ferplus_tvm as fer
+        from ferplus_tvm import check
+        with fer.load({path!r}, device="cuda:0") as engine:
+            os.environ["FERPLUS_EMULATED_BROKEN"] = "1"
+            try:
+                engine.scores(check.inputs(1, 1))
+            except fer.errors.GpuError as error:
+                print(error)
+        print("still here")
+    """
+    done = run_on(code.format(path=str(library)))
+    assert done.returncode == 0, done.stderr
+    error, last = done.stdout.splitlines()
+    assert_sentence(error, "cuda:0", "nvidia-smi")
+    assert last == "still here"
+
+
+def test_a_tensor_that_its_framework_does_not_hand_out_is_refused(
+    library: Path, run_on: Run
+) -> None:
+    code = """
+        import ferplus_tvm as fer
+        class Tensor:
+            def __dlpack__(self, stream=None):
+                raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+            def __dlpack_device__(self):
+                return (2, 0)
+        with fer.load({path!r}, device="cuda:0") as engine:
+            engine.scores_on_gpu(Tensor())
+    """
+    done = run_on(code.format(path=str(library)))
+    refuses(done, "InputError", "require gradient", "detach")
 
 
 def test_engines_are_opened_and_closed_without_a_trace(

@@ -249,35 +249,37 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
 }
 
 // Adds the parts of a split product in their order, then bias, ReLU and maxima; a thread for each
-// four channels of an output.
+// channel of a pixel.  A block of 256 has 64 outputs, or 64 channels of one window's four pixels.
 template <Conv2d C, Store S>
 __device__ __forceinline__ void combine(const float* parts, const float* bias,
                                         typename Stored<S>::Type* y) {
-  constexpr int kAcross = C.out_channels / 4, kPixels = C.pool ? 4 : 1;
-  const int at = blockIdx.x * blockDim.x + threadIdx.x;
-  const int output = at / kAcross, column = at % kAcross * 4;
-  if (output >= outputs(C)) return;
-  float best[4];
+  constexpr int kPixels = C.pool ? 4 : 1, kOutputs = 256 / kPixels;
+  __shared__ float pixels[C.pool ? 256 : 1];
+  const int pixel = threadIdx.x / kOutputs;
+  const int at = blockIdx.x * kOutputs + threadIdx.x % kOutputs;
+  const int output = at / C.out_channels, column = at % C.out_channels;
+  const bool inside = output < outputs(C);
+  float sum = 0;
+  if (inside) {
+    const float* from = parts + row_of<C>(output, pixel) * C.out_channels + column;
+    float values[C.split];
 #pragma unroll
-  for (int q = 0; q < kPixels; ++q) {
-    const float* from = parts + row_of<C>(output, q) * C.out_channels + column;
-    float sums[4] = {};
+    for (int part = 0; part < C.split; ++part)
+      values[part] = from[part * product_rows(C) * C.out_channels];
 #pragma unroll
-    for (int part = 0; part < C.split; ++part) {
-      const auto values = load<float, 4>(from + part * product_rows(C) * C.out_channels);
-#pragma unroll
-      for (int w = 0; w < 4; ++w) sums[w] += values.values[w];
-    }
-#pragma unroll
-    for (int w = 0; w < 4; ++w) best[w] = q == 0 ? sums[w] : fmaxf(best[w], sums[w]);
+    for (int part = 0; part < C.split; ++part) sum += values[part];
   }
-  const auto shift = load<float, 4>(bias + column);
+  if constexpr (C.pool) {
+    pixels[threadIdx.x] = sum;
+    __syncthreads();
+    if (pixel != 0) return;
 #pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    best[w] += shift.values[w];
-    if (C.relu) best[w] = fmaxf(best[w], 0.0f);
+    for (int q = 1; q < 4; ++q) sum = fmaxf(sum, pixels[threadIdx.x + q * kOutputs]);
   }
-  store<S>(y + output * C.out_channels + column, best);
+  if (!inside) return;
+  sum += bias[column];
+  if (C.relu) sum = fmaxf(sum, 0.0f);
+  y[at] = stored<S>(sum);
 }
 
 // A convolution of few input channels, as the first layer is: weight (KH, KW, CI, CO).  A thread

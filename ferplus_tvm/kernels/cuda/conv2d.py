@@ -183,7 +183,7 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
     parts = (config.split, _product_rows(w), w.out_channels)
     function = instance("conv2d", "Conv2d", fields, f"ferplus::{product}", store("float32"))
     combine = instance("combine", "Conv2d", fields, store(stored))
-    threads = _outputs(w) * w.out_channels // 4
+    threads = _outputs(w) * w.out_channels * (4 if w.pool else 1)
     return [
         Kernel(
             f"{name}_parts",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+_DEFINITION = re.compile(
+    r"__global__ void __launch_bounds__\(\d+\) (\w+)\([^)]*\) \{(.*?)\n\}", re.S
+)
 _HEADERS = ("primitives", "numbers", "conv2d", "dense", "max_pool")
 
 
@@ -94,4 +98,12 @@ def source(generated: str) -> str:
     TVM's own preamble stays out: the kernels call nothing of it.
     """
     kernels = generated[generated.index('extern "C" __global__') :]
+    for name, body in _DEFINITION.findall(kernels):
+        if "ferplus::Multiply" in body:
+            # Two blocks of 256 threads on a processor hide more latency than the registers that
+            # a thread would take beyond 128 do.
+            bounds = re.compile(rf"__launch_bounds__\((\d+)\) {name}\(")
+            kernels = bounds.sub(
+                lambda found: found[0].replace(")", f", {512 // int(found[1])})", 1), kernels
+            )
     return "\n".join([*map(header, _HEADERS), kernels])
