@@ -56,7 +56,7 @@ class Kernel:
     why
         what the algorithm was compared with.
     milliseconds
-        the time to expect on one core at 3 GHz, or on a GPU at 1.5 GHz.
+        the time to expect on one core at 3 GHz, or on a GPU at 1.75 GHz.
     """
 
     layer: str

@@ -80,6 +80,8 @@ class Gpu:
         the same of its tensor cores, in words of 32 bits: TF32 numbers, or pairs of halves, by
         NVIDIA's figures for dense products summed in float32.  ``mma.sync``, which the kernels
         use, reaches some 60 % of it from Hopper on.
+    shared_bytes
+        of shared memory of a processor.
     """
 
     arch: str
@@ -87,6 +89,7 @@ class Gpu:
     processors: int
     multiply_adds: int
     tensor_words: int
+    shared_bytes: int
 
 
 # CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; processors by
@@ -94,14 +97,14 @@ class Gpu:
 GPUS = {
     each.arch: each
     for each in (
-        Gpu("sm_80", "NVIDIA A100, A30", 108, 64, 512),
-        Gpu("sm_86", "NVIDIA A10, A40, RTX 30", 84, 128, 256),
-        Gpu("sm_87", "NVIDIA Jetson Orin", 16, 128, 128),
-        Gpu("sm_89", "NVIDIA L4, L40, RTX 40", 128, 128, 256),
-        Gpu("sm_90", "NVIDIA H100, H200, GH200", 132, 128, 1024),
-        Gpu("sm_100", "NVIDIA B200, GB200", 148, 128, 2048),
-        Gpu("sm_103", "NVIDIA B300, GB300", 148, 128, 2048),
-        Gpu("sm_120", "NVIDIA RTX 50, RTX PRO Blackwell", 170, 128, 128),
+        Gpu("sm_80", "NVIDIA A100, A30", 108, 64, 512, 164 << 10),
+        Gpu("sm_86", "NVIDIA A10, A40, RTX 30", 84, 128, 256, 100 << 10),
+        Gpu("sm_87", "NVIDIA Jetson Orin", 16, 128, 128, 164 << 10),
+        Gpu("sm_89", "NVIDIA L4, L40, RTX 40", 128, 128, 256, 100 << 10),
+        Gpu("sm_90", "NVIDIA H100, H200, GH200", 132, 128, 1024, 228 << 10),
+        Gpu("sm_100", "NVIDIA B200, GB200", 148, 128, 2048, 228 << 10),
+        Gpu("sm_103", "NVIDIA B300, GB300", 148, 128, 2048, 228 << 10),
+        Gpu("sm_120", "NVIDIA RTX 50, RTX PRO Blackwell", 170, 128, 128, 100 << 10),
     )
 }
 """The GPU targets: ``cuda/sm_90`` is that of ``GPUS["sm_90"]``."""

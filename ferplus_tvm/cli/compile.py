@@ -106,7 +106,7 @@ def compile_(
             for name in dict.fromkeys(manifest.untuned):
                 typer.echo(f"  {name}")
     for manifest in result.manifests if explain else ():
-        machine = "GPU at 1.5 GHz" if manifest.gpu_arch else "core at 3 GHz"
+        machine = "GPU at 1.75 GHz" if manifest.gpu_arch else "core at 3 GHz"
         typer.echo(f"\nEstimates for one {machine} of {manifest.target}:")
         print_table(
             ("layer", "batch", "algorithm", "tiling", "time", "why"),

@@ -25,7 +25,7 @@ from ferplus_tvm.targets import Gpu, Precision
 from ferplus_tvm.tuning import space
 
 _LAUNCH = float(conv2d.LAUNCH_CYCLES)
-_GHZ = 1.5  # only to express cycles as a time
+_GHZ = 1.75  # only to express cycles as a time
 
 
 @dataclass(frozen=True)
