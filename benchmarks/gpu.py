@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--model", default="bundled", help="the model that the library holds")
     parser.add_argument("--batch", help="batch sizes, such as 1,32; by default those compiled")
     parser.add_argument("--seconds", type=float, default=10, help="for each batch size")
+    parser.add_argument("--peers", help="names with commas between them; by default all of them")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument(
         "--operations",
@@ -106,8 +107,9 @@ def main() -> int:
             faces = check.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
             ours = engine.scores(faces)
             contestants = _ours(engine, faces, number)
-            for name, open_peer in _PEERS.items():
+            for name in options.peers.split(",") if options.peers else _PEERS:
                 try:
+                    open_peer = _PEERS[name]
                     contestants += open_peer(name, model, faces, number)
                 except Exception as problem:  # whatever a peer raises, it is only left out
                     reason = str(problem).splitlines()[0] if str(problem) else repr(problem)
@@ -284,14 +286,14 @@ def _torch(name: str, model: str, faces: np.ndarray, number: int) -> list[Contes
 # torch.compile in the mode that records CUDA graphs.
 _PEERS: dict[str, Callable[[str, str, np.ndarray, int], list[Contestant]]] = {
     "onnxruntime": _onnxruntime,
-    "onnxruntime, CUDA graph": _onnxruntime,
-    "onnxruntime, CUDA graph, tf32": _onnxruntime,
+    "onnxruntime CUDA graph": _onnxruntime,
+    "onnxruntime CUDA graph tf32": _onnxruntime,
     "PyTorch eager": _torch,
     "PyTorch CUDA graph": _torch,
-    "PyTorch CUDA graph, tf32": _torch,
-    "PyTorch CUDA graph, float16": _torch,
+    "PyTorch CUDA graph tf32": _torch,
+    "PyTorch CUDA graph float16": _torch,
     "torch.compile": _torch,
-    "torch.compile, tf32": _torch,
+    "torch.compile tf32": _torch,
 }
 
 

@@ -135,6 +135,26 @@ def test_the_kept_reports_were_made_by_the_commands_that_the_readme_shows() -> N
         assert json.loads(path.read_text())["command"] in README
 
 
+def test_every_figure_of_a_gpu_is_one_of_the_kept_reports() -> None:
+    root = Path(__file__).parents[1] / "docs" / "gpu"
+    for precision in ("float32", "tf32", "float16"):
+        rows = json.loads((root / f"{precision}.json").read_text())["rows"]
+        for row in rows:
+            if not row["engine"].endswith(", on the GPU"):
+                continue
+            (line,) = re.findall(rf"^\| {precision} \| {row['batch']} \| .*$", README, re.M)
+            if row["engine"].startswith("ferplus_tvm"):
+                told = [float(cell.strip("% ")) for cell in line.split("|")[3:6]]
+                per_cent = 100 * row["share_of_peak"]
+                measured = [row["milliseconds"], row["faces_per_second"], per_cent]
+                assert told == pytest.approx(measured, abs=0.51) and told[0] == pytest.approx(
+                    measured[0], abs=6e-4
+                )
+            else:
+                middle, low, high = row["over_ours"]
+                assert f"{middle:.2f} ({low:.2f}..{high:.2f})" in line
+
+
 def test_pictures_and_pages_that_the_readme_shows_are_there() -> None:
     root = Path(__file__).parents[1]
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
