@@ -94,13 +94,19 @@ class CudaMachine(Machine):
         return tensors
 
     def _release(self) -> None:
+        import tvm_ffi
+
         with _turn:
+            healthy = True
             try:
                 self._synchronize(self._device, 0)
             except RuntimeError:
-                self.abandon()  # what has failed on the GPU makes everything fail that follows
+                healthy = False  # and everything fails that follows
+                self.abandon()
             self._held.clear()
             del self._functions, self._tensors, self._faces, self._scores, self._vm
+            if healthy:  # TVM keeps what it has had for later engines
+                tvm_ffi.get_global_func("vm.builtin.memory_manager.clear")()
 
     def abandon(self) -> None:
         """Never give the GPU's memory back: where that fails, TVM ends the process."""

@@ -13,7 +13,7 @@ from ferplus_tvm.data import SAMPLE_FACE
 RunPython = Callable[..., str]
 
 SOAK = """
-import gc, sys, threading, time
+import gc, os, sys, threading, time
 import numpy as np
 import ferplus_tvm as fer
 from ferplus_tvm.errors import FerplusError, InputError
@@ -68,6 +68,7 @@ def resident():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
+begun = (len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")))
 threads = [threading.Thread(target=forever, args=job) for job in jobs.items()]
 for thread in threads:
     thread.start()
@@ -77,6 +78,12 @@ while time.monotonic() < end:
     memory.append(resident())
 for thread in threads:
     thread.join()
+for _ in range(500):  # helpers of closed engines end by themselves
+    left = (len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd")))
+    if left <= begun:
+        break
+    time.sleep(0.01)
+assert left[0] <= begun[0] and left[1] <= begun[1], (begun, left)
 assert not wrong, wrong[:3]
 assert all(counts[name] > 3 for name in jobs), counts
 # The lowest of a quarter, since what is under way comes on top.
