@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -426,3 +428,50 @@ def test_killed_download_leaves_a_partial_that_a_waiting_process_continues(
     assert 0 < kept <= HALF
     assert server.headers("Range") == [None, f"bytes={kept}-"]
     assert sorted(os.listdir(path.parent)) == ["small.onnx", "small.onnx.lock"]
+
+
+def dripping(server: Any, payload: bytes) -> Any:
+    """Serve a file in pieces that take half a second together, with ranges."""
+
+    def answer(handler: Any) -> None:
+        asked = handler.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        handler.send_response(206 if start else 200)
+        if start:
+            total = len(payload)
+            handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        handler.send_header("Content-Length", str(len(payload) - start))
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # the client is killed
+            for at in range(start, len(payload), 1 + len(payload) // 50):
+                server.body(handler, payload[at : min(len(payload), at + 1 + len(payload) // 50)])
+                time.sleep(0.01)
+        handler.close_connection = True
+
+    return answer
+
+
+def kill_fetches(server: Any, model: Any, payload: bytes, times: int) -> None:
+    entry = model(server.on("/a", dripping(server, payload)))
+    delays = random.Random(5)
+    for _ in range(times):
+        child = start_child(entry)
+        time.sleep(delays.uniform(0, 1.5))  # from its start to its end
+        child.kill()
+        child.wait()
+        path = local_path(entry)
+        assert not path.exists() or path.read_bytes() == payload
+        if path.exists():  # the next one begins again
+            path.unlink()
+    path = fetch(entry)
+    assert path.read_bytes() == payload
+    assert sorted(os.listdir(path.parent)) == ["small.onnx", "small.onnx.lock"]
+
+
+def test_kills_at_any_moment_leave_nothing_half_fetched(server, model, payload) -> None:
+    kill_fetches(server, model, payload, 3)
+
+
+@pytest.mark.long
+def test_a_hundred_kills_leave_nothing_half_fetched(server, model, payload) -> None:
+    kill_fetches(server, model, payload, 100)
