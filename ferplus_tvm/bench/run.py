@@ -188,7 +188,13 @@ def _library(
         progress("compiling the model for this machine")
         compile_model(model, output=folder / "ferplus.so", batch_sizes=sizes)
     path = Path(library if library is not None else folder / "ferplus.so")
-    return path, read_manifest(path)  # whose weights every engine checks that opens it
+    manifest = read_manifest(path)  # whose weights every engine checks that opens it
+    if manifest.gpu_arch:
+        raise BenchError(
+            f"{path} is for a GPU ({manifest.gpu_arch}): this measures CPUs; measure it with "
+            "'python benchmarks/gpu.py', on the machine with the GPU"
+        )
+    return path, manifest
 
 
 def _write_model(

@@ -32,6 +32,7 @@ from ferplus_tvm.bench.run import bench
 from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.bench.scenarios import Outcome
 from ferplus_tvm.errors import BenchError, MissingExtraError, UnsupportedModelError
+from tests import artifacts
 from tests.artifacts import assert_sentence
 
 Measured = tuple[Report, list[Call]]
@@ -165,6 +166,13 @@ def test_a_report_names_no_host_no_user_and_no_path(measured: Measured, tmp_path
     assert user not in json.dumps(report.environment).split()
     environment = report.environment
     assert environment["cpus_allowed"] >= 1 and environment["versions"]["onnxruntime"]
+
+
+def test_a_library_for_gpus_is_sent_to_the_script_for_them(tmp_path: Path) -> None:
+    path = artifacts.write(tmp_path / "gpu.so", target="cuda/sm_90", gpu_arch="sm_90")
+    with pytest.raises(BenchError) as caught:
+        bench(path, seconds=1)
+    assert_sentence(str(caught.value), "sm_90", "benchmarks/gpu.py")
 
 
 def test_what_spoils_it_is_said(measured: Measured) -> None:
