@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import CudaCompilerError, last_line
-from ferplus_tvm.kernels.cuda.launch import source as whole_source
+from ferplus_tvm.kernels.cuda.launch import source
 
 _STANDARD = "-std=c++20"  # templates take structs of constants
 _INSTALL = (
@@ -84,11 +84,6 @@ def require_compiler() -> Callable[[str, str], bytes]:
     raise CudaCompilerError(f"no CUDA compiler was found for a GPU target: {_INSTALL}")
 
 
-def source_of(executable: Any) -> str:
-    """Return the CUDA source of all kernels of an executable."""
-    return whole_source(_generated(executable))
-
-
 def packed(executable: Any, arch: str) -> Callable[..., str]:
     """Compile an executable's kernels; return what packs them for TVM's ``export_library``.
 
@@ -97,11 +92,11 @@ def packed(executable: Any, arch: str) -> Callable[..., str]:
     CudaCompilerError
         If there is no compiler, or it fails.
     """
-    code = require_compiler()(source_of(executable), arch)
-    text = _generated(executable).encode()
+    generated = _generated(executable)
+    code = require_compiler()(source(generated), arch)
 
     def pack(module: Any, is_system_lib: bool, prefix: str, folder: str) -> str:
-        blob = _with_machine_code(_blob(module), text, code)
+        blob = _with_machine_code(_blob(module), generated.encode(), code)
         path = Path(folder) / "devc.c"
         path.write_text(_c_source(blob))
         return str(path)

@@ -6,7 +6,7 @@ layers are read in another one for few faces, where their weights are half-preci
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,9 @@ from ferplus_tvm.tuning import space
 _LAUNCH = float(conv2d.LAUNCH_CYCLES)
 _GHZ = 1.75  # only to express cycles as a time
 
+Operand = tuple[str, Callable[[], NDArray[Any]]]
+"""A name that tells the layout, and what lays the operand out: once for all batch sizes."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -35,7 +38,7 @@ class Step:
     recorded_as
         what a tuning record of the layer is kept under; None where there is nothing to tune.
     weight, bias
-        their names and values, or None for a pooling.
+        what they are called and laid out by, or None for a pooling.
     """
 
     layer: Layer
@@ -47,8 +50,8 @@ class Step:
     why: str
     cycles: float
     recorded_as: space.Layer | None = None
-    weight: tuple[str, NDArray[Any]] | None = None
-    bias: tuple[str, NDArray[Any]] | None = None
+    weight: Operand | None = None
+    bias: Operand | None = None
 
     @property
     def algorithm(self) -> str:
@@ -90,10 +93,10 @@ def place(
         steps = plan(layers, batch, gpu, precision, record)
         for step in steps:
             for named in (step.weight, step.bias):
-                if named is not None:
-                    weights.setdefault(*named)
+                if named is not None and named[0] not in weights:
+                    weights[named[0]] = named[1]()
         functions[batch] = f"main_batch{batch}"
-        arguments[batch] = _write(builder, functions[batch], batch, steps)
+        arguments[batch] = _write(builder, functions[batch], batch, steps, weights)
         kernels += [_describe(step, batch, precision) for step in steps]
     return Placed(builder.get(), weights, functions, arguments, tuple(kernels))
 
@@ -102,23 +105,10 @@ def plan(
     layers: Sequence[Layer], batch: int, gpu: Gpu, precision: Precision, record: Record
 ) -> list[Step]:
     """Return the steps of a network, in order."""
-    planner = _Planner(batch, CHANNELS, gpu, precision, record)
-    steps = []
-    left = list(layers)
-    while left:
-        layer = left.pop(0)
-        if isinstance(layer, ConvLayer):
-            follower = left[0] if left and isinstance(left[0], PoolLayer) else None
-            fused = follower if follower is not None and takes_pool(follower) else None
-            steps.append(planner.conv(layer, fused))
-            if fused is not None:
-                del left[0]
-        elif isinstance(layer, DenseLayer):
-            steps.append(planner.dense(layer, last=not left))
-        else:
-            steps.append(planner.pool(layer))
-        for launch in steps[-1].launches:
-            expect_indices(layer.name, 1, launch.output.shape)
+    steps: list[Step] = _Planner(batch, CHANNELS, gpu, precision, record).along(layers)
+    for step in steps:
+        for launch in step.launches:
+            expect_indices(step.layer.name, 1, launch.output.shape)
     return steps
 
 
@@ -130,12 +120,17 @@ class _Planner(Walk):
     precision: Precision
     record: Record
 
-    def conv(self, layer: ConvLayer, fused: PoolLayer | None) -> Step:
-        """Plan a convolution with the pooling that its kernel takes in."""
+    def conv(self, layer: ConvLayer, follower: PoolLayer | None) -> Step:
+        """Plan a convolution, with the pooling that follows if its kernel takes it in."""
+        fused = follower if follower is not None and takes_pool(follower) else None
         workload = replace(self.conv_workload(layer), pool=fused is not None)
-        out_channels, in_channels, *_ = layer.weight.shape
-        grow = (workload.out_channels - out_channels, workload.in_channels - in_channels)
-        weight = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
+
+        def weight() -> NDArray[Any]:
+            out_channels, in_channels, *_ = layer.weight.shape
+            grow = (workload.out_channels - out_channels, workload.in_channels - in_channels)
+            whole = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
+            return conv2d.pack_weight(workload, whole, self.precision)
+
         config, tuned, why, cycles = None, False, "too few input channels for a product", _LAUNCH
         if not conv2d.is_direct(workload):
             record = self.record(workload)
@@ -155,10 +150,7 @@ class _Planner(Walk):
             why,
             cycles,
             None if config is None else workload,
-            (
-                f"{layer.name}.weight.{kind}",
-                conv2d.pack_weight(workload, weight, self.precision),
-            ),
+            (f"{layer.name}.weight.{kind}", weight),
             _bias(layer, workload.out_channels),
         )
 
@@ -192,12 +184,16 @@ class _Planner(Walk):
             config = self._config(dense.as_conv2d(workload), product)
         else:
             config = dense.preset(workload, self.gpu, self.precision)
-        weight = layer.weight
-        if len(self.shape) == 3:
-            weight = channels_last(weight, self.shape, self.stored)
-        grow = (workload.in_features - weight.shape[0], workload.out_features - weight.shape[1])
-        weight = np.pad(weight, ((0, grow[0]), (0, grow[1])))
         kind = dense.weight_kind(workload, self.precision, config)
+        shape, stored = self.shape, self.stored  # of what reaches it
+
+        def weight() -> NDArray[Any]:
+            whole = layer.weight
+            if len(shape) == 3:
+                whole = channels_last(whole, shape, stored)
+            grow = (workload.in_features - whole.shape[0], workload.out_features - whole.shape[1])
+            return dense.pack_weight(np.pad(whole, ((0, grow[0]), (0, grow[1]))), kind)
+
         self.pass_dense(layer)
         return Step(
             layer,
@@ -209,13 +205,13 @@ class _Planner(Walk):
             "tuned" if record is not None else "the least estimated time",
             dense.cycles(workload, self.gpu, self.precision, config),
             workload,
-            (f"{layer.name}.weight.{kind}", dense.pack_weight(weight, kind)),
+            (f"{layer.name}.weight.{kind}", weight),
             _bias(layer, workload.out_features),
         )
 
 
-def _bias(layer: ConvLayer | DenseLayer, stored: int) -> tuple[str, NDArray[Any]]:
-    return f"{layer.name}.bias", np.pad(layer.bias, (0, stored - layer.bias.size))
+def _bias(layer: ConvLayer | DenseLayer, stored: int) -> Operand:
+    return f"{layer.name}.bias", lambda: np.pad(layer.bias, (0, stored - layer.bias.size))
 
 
 def _describe(step: Step, batch: int, precision: Precision) -> Description:
@@ -233,7 +229,9 @@ def _describe(step: Step, batch: int, precision: Precision) -> Description:
     )
 
 
-def _write(builder: Any, name: str, batch: int, steps: Sequence[Step]) -> tuple[str, ...]:
+def _write(
+    builder: Any, name: str, batch: int, steps: Sequence[Step], weights: dict[str, NDArray[Any]]
+) -> tuple[str, ...]:
     """Write the launches as a Relax function; return the names of the weights that it takes."""
     from tvm import relax
 
@@ -242,7 +240,7 @@ def _write(builder: Any, name: str, batch: int, steps: Sequence[Step]) -> tuple[
     for step in steps:
         for named in (step.weight, step.bias):
             if named is not None:
-                weight, value = named
+                weight, value = named[0], weights[named[0]]
                 taken[weight] = relax.Var(
                     f"weight{len(taken)}", relax.TensorType(value.shape, str(value.dtype))
                 )

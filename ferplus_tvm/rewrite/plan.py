@@ -101,21 +101,7 @@ def plan(layers: Sequence[Layer], batch: int, unit: VectorUnit, record: Record) 
     TuningLogError
         Where a tuning record's configuration does not fit its layer.
     """
-    planner = _Planner(batch, unit.lanes, unit, record)
-    steps = []
-    left = list(layers)
-    while left:
-        layer = left.pop(0)
-        if isinstance(layer, ConvLayer):
-            follower = left[0] if left and isinstance(left[0], PoolLayer) else None
-            step = planner.conv(layer, follower)
-            if step.fused:
-                del left[0]
-        elif isinstance(layer, DenseLayer):
-            step = planner.dense(layer, last=not left)
-        else:
-            step = planner.pool(layer)
-        steps.append(step)
+    steps: list[Step] = _Planner(batch, unit.lanes, unit, record).along(layers)
     # The faces come without a border, and each map with the one that its reader wants.
     wanted = [NO_BORDER, *(step.wanted_border for step in steps[1:]), NO_BORDER]
     bordered = [

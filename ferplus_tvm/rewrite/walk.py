@@ -14,7 +14,7 @@ import numpy as np
 
 from ferplus_tvm.errors import ModelShapeError, TuningLogError
 from ferplus_tvm.kernels import conv2d, dense, max_pool, padded, winograd
-from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, PoolLayer
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.tuning import space
 
 _MOST_VALUES = 1 << 30  # indices are 32 bits, and a border adds to them
@@ -39,6 +39,28 @@ class Walk:
     lanes: int
     shape: tuple[int, ...] = field(default=(64, 64, 1), init=False)
     stored: int = field(default=1, init=False)
+
+    def along(self, layers: Sequence[Layer]) -> list[Any]:
+        """Plan every layer, in order, and return the steps.
+
+        Of what plans, ``conv`` gets the pooling behind a convolution or None, and says by ``fused``
+        of its step whether its kernel takes it in; ``dense`` is told of the last layer.
+        """
+        planner: Any = self
+        steps: list[Any] = []
+        left = list(layers)
+        while left:
+            layer = left.pop(0)
+            if isinstance(layer, ConvLayer):
+                follower = left[0] if left and isinstance(left[0], PoolLayer) else None
+                steps.append(planner.conv(layer, follower))
+                if steps[-1].fused:
+                    del left[0]
+            elif isinstance(layer, DenseLayer):
+                steps.append(planner.dense(layer, last=not left))
+            else:
+                steps.append(planner.pool(layer))
+        return steps
 
     def conv_workload(self, layer: ConvLayer) -> conv2d.Workload:
         """Return what a convolution computes.

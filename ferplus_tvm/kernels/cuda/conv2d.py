@@ -220,14 +220,7 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
     """
     if config is None:
         return [_direct(w, precision)]
-    fields = _fields(w) | {
-        "rows": config.rows,
-        "columns": config.columns,
-        "warp_rows": config.warp_rows,
-        "warp_columns": config.warp_columns,
-        "stages": config.stages,
-        "split": config.split,
-    }
+    fields = _fields(w, config)
     element = activation_type(precision)
     product = {"float32": "Multiply", "tf32": "Tf32", "float16": "Halves"}[precision]
     stored: Precision = "float32" if last else precision
@@ -265,9 +258,7 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
 
 
 def _direct(w: Workload, precision: Precision) -> Kernel:
-    fields = _fields(w) | dict.fromkeys(
-        ("rows", "columns", "warp_rows", "warp_columns", "stages", "split"), 1
-    )
+    fields = _fields(w, Config(1, 1, 1, 1, 1))  # it has no tiling
     threads = math.ceil(_product_rows(w) / 32) * 8 * w.out_channels // 4
     affine = "false" if w.affine is None else "true"
     return Kernel(
@@ -291,7 +282,8 @@ def _output(w: Workload, precision: Precision) -> Array:
     return Array("y", shape, activation_type(precision))
 
 
-def _fields(w: Workload) -> dict[str, int | bool]:
+def _fields(w: Workload, config: Config) -> dict[str, int | bool]:
+    """Return the struct ``Conv2d`` of conv2d.cuh, whose last fields are the tiling's."""
     return {
         "batch": w.batch,
         "height": w.height,
@@ -310,4 +302,5 @@ def _fields(w: Workload) -> dict[str, int | bool]:
         "out_width": w.out_width,
         "relu": w.relu,
         "pool": w.pool,
+        **vars(config),
     }
