@@ -3,15 +3,15 @@
 Pattern
     y[n,o] = max(0, b[o] + sum over k of x[n,k] * w[k,o])
 Buffers
-    x (N, K), w (O/panel, K, panel), b (O), y (N, outputs): float32, 64-byte aligned, but that the
-    weights may be float16; O is a multiple of panel = ``Config.vectors * lanes``, and the last
+    x (N, K), w (K, O) as `weights` groups its columns, b (O), y (N, outputs): float32, 64-byte
+    aligned, but that the weights may be float16; O is a multiple of ``Config.panel``, and the last
     O - outputs columns are computed and dropped.
 Registers
     ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast input value
     (`tensorir.RegisterTile`).
 Caches
     At batch 1 each weight is used once and the kernel runs at memory speed: the layout streams
-    every panel from its first byte to its last, fetched ``prefetch`` bytes ahead, and weights that
+    every group from its first byte to its last, fetched ``prefetch`` bytes ahead, and weights that
     are half-precision numbers (as of a model stored in half precision) are kept as such, which is
     exact.  For batches a panel (K*panel floats, 1 MB for 4096x64) is read from L2 once per ``rows``
     inputs.
@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import vectors_per_tile
 from ferplus_tvm.kernels.tensorir import (
-    CACHE_LINE,
     Expr,
     RegisterTile,
     Vectors,
@@ -45,6 +44,7 @@ from ferplus_tvm.kernels.tensorir import (
     value,
     when,
 )
+from ferplus_tvm.kernels.weights import group, grouped, grouped_shape, starts
 from ferplus_tvm.targets import VectorUnit
 
 _PREFETCH = 8192  # bytes, two pages ahead
@@ -104,7 +104,7 @@ class Config:
     lanes
         float32 values per vector register.
     vectors
-        vectors of outputs in the register tile, and in a panel.
+        vectors of outputs in the register tile.
     rows
         inputs in the register tile.
     prefetch
@@ -118,17 +118,22 @@ class Config:
 
     @property
     def panel(self) -> int:
-        """Outputs per panel of weights, which is also their layout."""
+        """Outputs of a register tile, and of a task."""
         return self.lanes * self.vectors
 
     @classmethod
     def preset(cls, w: Workload, unit: VectorUnit) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Four vectors of outputs and as many rows as the registers hold; fewer if the batch has
-        fewer, and evenly shared: five rows, where four fit, go as three and two.
+        Four vectors of outputs, or for one input those of a group, so that none of its lines is
+        read twice; and as many rows as the registers hold, fewer if the batch has fewer, and evenly
+        shared: five rows, where four fit, go as three and two.
         """
-        vectors = vectors_per_tile(w.out_features, unit.lanes, most=4)
+        most = 4
+        if w.batch == 1:
+            fit = (unit.registers - 1) // 2  # a row of sums, the weights, and one input
+            most = max(most, min(fit, group(w.weight_type) // unit.lanes))
+        vectors = vectors_per_tile(w.out_features, unit.lanes, most)
         most = max(1, (unit.registers - vectors - 1) // vectors)
         tiles = -(-w.batch // most)
         rows = -(-w.batch // tiles)
@@ -141,11 +146,9 @@ def exact_in_half(weight: NDArray[np.float32]) -> bool:
         return bool((weight.astype(np.float16).astype(np.float32) == weight).all())
 
 
-def pack_weight(w: Workload, weight: NDArray[np.float32], config: Config) -> NDArray[Any]:
-    """Lay (K,O) out as (O/panel, K, panel)."""
-    in_features, out_features = weight.shape
-    panels = weight.reshape(in_features, out_features // config.panel, config.panel)
-    return np.ascontiguousarray(panels.transpose(1, 0, 2), dtype=w.weight_type)
+def pack_weight(w: Workload, weight: NDArray[np.float32]) -> NDArray[Any]:
+    """Group the columns of (K,O)."""
+    return grouped(weight, w.weight_type)
 
 
 def define(w: Workload, config: Config, x_shape: Sequence[int] | None = None) -> Any:
@@ -157,29 +160,31 @@ def define(w: Workload, config: Config, x_shape: Sequence[int] | None = None) ->
     """
     unit = Vectors(config.lanes)
     panels = w.out_features // config.panel
+    size = group(w.weight_type)
+    shape = grouped_shape(w.in_features, w.out_features, w.weight_type)
     with function() as builder:
         buffers = [
             argument("x", x_shape or (w.batch, w.in_features)),
-            argument("weight", (panels, w.in_features, config.panel), w.weight_type),
+            argument("weight", shape, w.weight_type),
             argument("bias", (w.out_features,)),
             argument("y", (w.batch, w.outputs)),
         ]
         x, weight, bias, y = (flat(buffer) for buffer in buffers)
-        per_line = CACHE_LINE // w.weight_bytes
+        # As far ahead in each of the groups that lie side by side as would be in one.
+        ahead = config.prefetch // w.weight_bytes // max(size, config.panel) * size
         with parallel(panels) as panel:
             first = value(panel * config.panel)
-            weights = value(first * w.in_features)
+            groups = starts(w.in_features, first, unit.lanes, config.vectors, w.weight_type)
 
             def rows(start: Expr, count: int, fetch: bool) -> None:
                 tile = RegisterTile(unit, count, config.vectors)
                 source = value(start * w.in_features)
                 with serial(w.in_features) as k:
-                    at = value(weights + k * config.panel)
-                    for line in range(0, config.panel if fetch else 0, per_line):
-                        prefetch(weight, at + line + config.prefetch // w.weight_bytes)
+                    for begin in groups[:: max(1, size // unit.lanes)] if fetch else ():
+                        prefetch(weight, begin + k * size + ahead)
                     tile.add(
                         lambda row: x[source + row * w.in_features + k],
-                        lambda vector: unit.load(weight, at + vector * unit.lanes),
+                        lambda vector: unit.load(weight, groups[vector] + k * size),
                     )
                 for vector in range(config.vectors):
                     o = value(first + vector * unit.lanes)

@@ -5,17 +5,17 @@ Pattern
     V = B^T d B per tile and channel, M[e] = V[e] U[e] for each of the (m+2)^2 elements e, and
     A^T M A per tile and output channel.
 Buffers
-    x (N, H, W, CI) in the border that `border` asks for, u (CO/panel, (m+2)^2, CI, panel), b (CO),
-    y (N, OH, OW, CO), half that when pooled, in the border that is asked of it: float32, 64-byte
-    aligned; panel = ``Config.vectors * lanes`` output channels.
+    x (N, H, W, CI) in the border that `border` asks for, u ((m+2)^2 * CI, CO) as `weights` groups
+    its columns, b (CO), y (N, OH, OW, CO), half that when pooled, in the border that is asked of
+    it: float32, 64-byte aligned.
 Registers
     The products take ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast
     input (`tensorir.RegisterTile`).  A transform's partial sums take the others.
 Caches
-    Per panel of output channels, M of a block of tiles is written and at once transformed back, so
+    Per strip of output channels, M of a block of tiles is written and at once transformed back, so
     that it never leaves L2.  Two ways with V.  *Blocks*: each task transforms a few tiles, which
-    then meet all panels; U is read once per block, from L2 or L3, so for layers whose U is small,
-    and for batches.  *Panels*: V covers the whole map, and the tasks are the panels, so that every
+    then meet all strips; U is read once per block, from L2 or L3, so for layers whose U is small,
+    and for batches.  *Strips*: V covers the whole map, and the tasks are the strips, so that every
     byte of U is read once, in order, by one core; for layers whose U outweighs their map.
     With ``prefetch``, U is asked for that many floats ahead: hardware prefetchers stop at each
     page of 4 KB, and what comes from memory would then wait at each.
@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d, vectors_per_tile
 from ferplus_tvm.kernels.tensorir import (
-    CACHE_LINE,
     NO_BORDER,
     Border,
     Expr,
@@ -53,10 +52,12 @@ from ferplus_tvm.kernels.tensorir import (
     value,
     when,
 )
+from ferplus_tvm.kernels.weights import group, grouped, grouped_shape, starts
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Algorithm
 from ferplus_tvm.kernels.winograd_transforms import transform_input, transform_output
 from ferplus_tvm.targets import VectorUnit
 
+_GROUP = group("float32")
 _SMALL_WEIGHTS = 3 << 20  # bytes of U that are read again for every block without harm
 _BLOCK_BYTES = 300 << 10  # the most of V, so that much of L2 stays free for M and for U in passing
 _BLOCK_DOUBLES = 6 << 20  # bytes of V that would double the time, by what larger blocks cost
@@ -88,11 +89,11 @@ class Config:
     tile
         m, outputs of a Winograd tile along one side: 2, 4 or 6.
     vectors
-        vectors of output channels in the register tile, and in a panel.
+        vectors of output channels in the register tile.
     rows
         Winograd tiles in the register tile.
     block
-        Winograd tiles in a block, or 0 for panels over the whole map.
+        Winograd tiles in a block, or 0 for strips over the whole map.
     prefetch
         how many floats ahead weights are fetched; 0 leaves it to the hardware.
     """
@@ -106,8 +107,16 @@ class Config:
 
     @property
     def panel(self) -> int:
-        """Output channels per panel of weights, which is also their layout."""
+        """Output channels of a register tile."""
         return self.lanes * self.vectors
+
+    def strip(self, out_channels: int) -> int:
+        """Return the output channels of a task: a panel's, or those of panels that share lines.
+
+        Such narrow panels go over a group one after the other, while its lines are in the caches.
+        """
+        panels, most = out_channels // self.panel, max(1, _GROUP // self.panel)
+        return self.panel * next(count for count in range(most, 0, -1) if panels % count == 0)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -118,11 +127,10 @@ class Config:
     def preset(cls, w: conv2d.Workload, unit: VectorUnit, tile: int) -> Config:
         """Return the tiling for a CPU that nothing was tuned for.
 
-        Two vectors of channels, so that batches with one algorithm share the layout of the weights;
-        more only where a tile or two would leave most of the registers unused.  A block of tiles is
-        small, so that V and M leave the caches to U, even where these are shared with others; its
-        size and the rows are those that leave the least to compute in vain for two threads with
-        equal shares, in register tiles that are as full as can be.
+        Two vectors of channels; more only where a tile or two would leave most of the registers
+        unused.  A block of tiles is small, so that V and M leave the caches to U, even where these
+        are shared with others; its size and the rows are those that leave the least to compute in
+        vain for two threads with equal shares, in register tiles that are as full as can be.
         """
         count = tiles(w, tile)
         vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if count >= _FEW else 4)
@@ -180,12 +188,10 @@ def border(w: conv2d.Workload, config: Config) -> Border:
     return Border(top, left, max(0, high - top - w.height), max(0, wide - left - w.width))
 
 
-def pack_weight(weight: NDArray[np.float32], config: Config) -> NDArray[np.float32]:
-    """Transform (CO,CI,3,3) in float64 and lay it out as (CO/panel, (m+2)^2, CI, panel)."""
-    u = config.algorithm.transform_filter(weight)
-    side, _, in_channels, out_channels = u.shape
-    panels = u.reshape(side * side, in_channels, out_channels // config.panel, config.panel)
-    return np.ascontiguousarray(panels.transpose(2, 0, 1, 3), dtype=np.float32)
+def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
+    """Transform (CO,CI,3,3) in float64 and group the columns of ((m+2)^2 * CI, CO)."""
+    u = ALGORITHMS[tile].transform_filter(weight)
+    return grouped(u.reshape(-1, u.shape[-1]))
 
 
 def define(w: conv2d.Workload, config: Config, out_border: Border) -> Any:
@@ -208,7 +214,8 @@ def strides(w: conv2d.Workload, config: Config) -> tuple[int, int]:
     in one set of L1, and evict each other.
     """
     block = config.block or tiles(w, config.tile)
-    return block * w.in_channels + config.lanes, block * config.panel + config.lanes
+    strip = config.strip(w.out_channels)
+    return block * w.in_channels + config.lanes, block * strip + config.lanes
 
 
 class _Winograd:
@@ -223,17 +230,18 @@ class _Winograd:
         self.tiles = tiles(w, config.tile)
         self.block = config.block or self.tiles
         self.elements = config.algorithm.side**2
-        self.panels = w.out_channels // config.panel
+        self.strip = config.strip(w.out_channels)
+        self.strips = w.out_channels // self.strip
         shrink = 2 if w.pool else 1
         self.step = config.tile // shrink  # outputs of a tile along one side
         self.out_height, self.out_width = w.out_height // shrink, w.out_width // shrink
         self.in_shape = border(w, config).around(w.batch, w.height, w.width, w.in_channels)
-        self.u_shape = (self.panels, self.elements, w.in_channels, config.panel)
+        self.u_shape = grouped_shape(self.elements * w.in_channels, w.out_channels)
         self.out_shape = out_border.around(w.batch, self.out_height, self.out_width, w.out_channels)
         self.strides = strides(w, config)
 
     def emit(self) -> Any:
-        """Emit blocks or panels."""
+        """Emit blocks or strips."""
         w, config, unit = self.w, self.config, self.unit
         with function() as builder:
             buffers = [
@@ -250,26 +258,26 @@ class _Winograd:
                     first = value(block * self.block)
                     with serial(self.block) as position:
                         self.input(position, first)
-                    with serial(self.panels) as panel:
-                        self.multiply(panel)
+                    with serial(self.strips) as strip:
+                        self.multiply(strip)
                         with serial(self.block) as position:
-                            self.output(panel, position, first)
+                            self.output(strip, position, first)
                     clear_border(unit, self.y, self.out_shape, self.out_border, block, blocks)
             else:
                 v_stride, m_stride = self.strides
                 self.v = scratch(self.elements * v_stride)
                 with parallel(self.tiles) as position:
                     self.input(position, 0)
-                with parallel(self.panels) as panel:
+                with parallel(self.strips) as strip:
                     self.m = scratch(self.elements * m_stride)
-                    self.multiply(panel)
+                    self.multiply(strip)
                     with serial(self.block) as position:
-                        self.output(panel, position, 0)
-                    clear_border(unit, self.y, self.out_shape, self.out_border, panel, self.panels)
+                        self.output(strip, position, 0)
+                    clear_border(unit, self.y, self.out_shape, self.out_border, strip, self.strips)
         return builder.get()
 
     def emit_products(self) -> Any:
-        """Emit the products of one block; M is written anew for each panel."""
+        """Emit the products of one block; M is written anew for each strip."""
         v_stride, m_stride = self.strides
         with function() as builder:
             buffers = [
@@ -278,8 +286,8 @@ class _Winograd:
                 argument("m", (self.elements * m_stride,)),
             ]
             self.v, self.u, self.m = (flat(buffer) for buffer in buffers)
-            with serial(self.panels) as panel:
-                self.multiply(panel)
+            with serial(self.strips) as strip:
+                self.multiply(strip)
         return builder.get()
 
     def place(self, first: Expr, position: Expr) -> tuple[Expr, Expr, Expr]:
@@ -315,42 +323,49 @@ class _Winograd:
                 lambda i, j, result: unit.store(self.v, result, target + (i * side + j) * stride),
             )
 
-    def multiply(self, panel: Expr) -> None:
-        """M = V U for one panel, element by element: rows of tiles, k, and the register tile."""
+    def multiply(self, strip: Expr) -> None:
+        """M = V U for one strip, element by element: panels, rows of tiles, k, register tile."""
         unit, config, channels = self.unit, self.config, self.w.in_channels
         v_stride, m_stride = self.strides
+        # As far ahead in each of the groups that lie side by side as would be in one.
+        ahead = config.prefetch // max(_GROUP, config.panel) * _GROUP
 
-        def products(element: Expr, start: Expr, rows: int, fetch: bool) -> None:
+        def products(element: Expr, column: Expr, start: Expr, rows: int, fetch: bool) -> None:
             tile = RegisterTile(unit, rows, config.vectors)
             values = value(element * v_stride + start * channels)
-            weights = value((panel * self.elements + element) * channels * config.panel)
+            depth = self.elements * channels
+            first = strip * self.strip + column
+            groups = [
+                value(begin + element * (channels * _GROUP))
+                for begin in starts(depth, first, unit.lanes, config.vectors)
+            ]
             with serial(channels) as k:
-                at = value(weights + k * config.panel)
-                for line in range(0, config.panel if fetch else 0, CACHE_LINE // 4):
-                    prefetch(self.u, at + line + config.prefetch)
+                for begin in groups[:: max(1, _GROUP // unit.lanes)] if fetch else ():
+                    prefetch(self.u, begin + k * _GROUP + ahead)
                 tile.add(
                     lambda row: self.v[values + row * channels + k],
-                    lambda vector: unit.load(self.u, at + vector * unit.lanes),
+                    lambda vector: unit.load(self.u, groups[vector] + k * _GROUP),
                 )
-            target = value(element * m_stride + start * config.panel)
+            target = value(element * m_stride + start * self.strip + column)
             for row in range(rows):
                 for vector in range(config.vectors):
-                    at = target + row * config.panel + vector * unit.lanes
+                    at = target + row * self.strip + vector * unit.lanes
                     unit.store(self.m, tile.result(row, vector), at)
 
-        with serial(self.elements) as element:
+        with serial(self.elements) as element, serial(self.strip // config.panel) as panel:
+            column = value(panel * config.panel)
             # The first tile fetches weights for all of them.
             head = min(config.rows, self.block) if config.prefetch else 0
             if head:
-                products(element, 0, head, fetch=True)
+                products(element, column, 0, head, fetch=True)
             in_tiles(
                 head,
                 self.block,
                 config.rows,
-                lambda start, rows: products(element, start, rows, fetch=False),
+                lambda start, rows: products(element, column, start, rows, fetch=False),
             )
 
-    def output(self, panel: Expr, position: Expr, first: Expr) -> None:
+    def output(self, strip: Expr, position: Expr, first: Expr) -> None:
         """Y = A^T M A for one tile, with bias, ReLU and pooling, vector by vector."""
         w, unit, config = self.w, self.unit, self.config
         side, stride = config.algorithm.side, self.strides[1]
@@ -361,9 +376,9 @@ class _Winograd:
             ((n * height + top + self.out_border.top) * width + left + self.out_border.left)
             * w.out_channels
         )
-        with serial(config.vectors) as vector:
-            source = value(position * config.panel + vector * unit.lanes)
-            o = value(panel * config.panel + vector * unit.lanes)
+        with serial(self.strip // unit.lanes) as vector:
+            source = value(position * self.strip + vector * unit.lanes)
+            o = value(strip * self.strip + vector * unit.lanes)
             target = value(corner + o)
             bias = value(unit.load(self.bias, o))
             outputs = transform_output(

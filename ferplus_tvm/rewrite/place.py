@@ -97,22 +97,22 @@ def _lay_out(step: Step, weights: dict[str, NDArray[Any]]) -> tuple[str, ...]:
 def _conv_weight(
     step: Step, layer: ConvLayer, present: dict[str, NDArray[Any]]
 ) -> tuple[str, NDArray[Any] | None]:
-    tile, panel = step.choice.tile, step.config.panel
-    layout = f"winograd{tile}x{panel}" if tile else f"direct{panel}"
+    tile = step.choice.tile
+    layout = f"winograd{tile}" if tile else f"direct{step.config.panel}"
     name = f"{layer.name}.weight.{layout}"
     if name in present:
         return name, None
     out_channels, in_channels, *_ = layer.weight.shape
     grow = (step.workload.out_channels - out_channels, step.in_stored - in_channels)
     weight = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
-    kernel = winograd if tile else conv2d
-    return name, kernel.pack_weight(weight, step.config)
+    packed = winograd.pack_weight(weight, tile) if tile else conv2d.pack_weight(weight, step.config)
+    return name, packed
 
 
 def _dense_weight(
     step: Step, layer: DenseLayer, present: dict[str, NDArray[Any]]
 ) -> tuple[str, NDArray[Any] | None]:
-    name = f"{layer.name}.weight.dense{step.config.panel}"
+    name = f"{layer.name}.weight.dense"
     if name in present:
         return name, None
     weight = layer.weight
@@ -121,7 +121,7 @@ def _dense_weight(
     rows, columns = weight.shape
     w = step.workload
     grown = np.pad(weight, ((0, w.in_features - rows), (0, w.out_features - columns)))
-    return name, dense.pack_weight(w, grown, step.config)
+    return name, dense.pack_weight(w, grown)
 
 
 def _write(

@@ -1,7 +1,7 @@
 """What may be tried for a layer: the configurations of its kernels, as a space of MetaSchedule's.
 
 A configuration is decided field by field, each from the values that fit what was decided before:
-the algorithm, the register tile, the block or the panels (which is how the work is split between
+the algorithm, the register tile, the block or the strips (which is how the work is split between
 threads, and whether the stages are fused), how far weights are fetched ahead.  The decisions are
 sampling instructions of a trace, which annotates the root block of the layer's specification.
 """
@@ -164,7 +164,7 @@ class CpuSpace(Space):
         return list(range(1, min(most, extent) + 1))
 
     def _blocks(self, w: conv2d.Workload, tile: int) -> list[int]:
-        """Return 0, for panels, and sizes that share the tiles out evenly, up to the caches'."""
+        """Return 0, for strips, and sizes that share the tiles out evenly, up to the caches'."""
         count = winograd.tiles(w, tile)
         most = max(1, _MOST_BLOCK_BYTES // (4 * (tile + 2) ** 2 * w.in_channels))
         sizes = [0, winograd.Config.preset(w, self.unit, tile).block]

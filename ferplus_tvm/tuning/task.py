@@ -120,23 +120,28 @@ class Task(LayerTask):
 
     def layout(self, config: Config) -> tuple[Any, ...]:
         """Return what the operands' layout depends on."""
-        return (config.get("tile"), config_of(config).panel, self._border(config))
+        tile = config.get("tile")
+        return (tile, config_of(config).panel if tile == 0 else None, self._border(config))
 
     def operands(self, config: Config) -> list[list[Array]]:
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
         x, weight, bias = self.values
         if isinstance(w, dense.Workload):
-            packed = dense.pack_weight(w, weight, own)
+            packed = dense.pack_weight(w, weight)
             return [[x, packed, bias, np.zeros((w.batch, w.outputs), np.float32)]]
         border = self._border(config)
         ends = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
-        pack = winograd.pack_weight if config["tile"] else conv2d.pack_weight
+        packed = (
+            winograd.pack_weight(weight, own.tile)
+            if config["tile"]
+            else conv2d.pack_weight(weight, own)
+        )
         shape = (w.batch, w.out_height, w.out_width, w.out_channels)
         halves = (w.batch, w.out_height // 2, w.out_width // 2, w.out_channels)
         split = w.pool and not config["tile"]
         y = np.zeros(halves if w.pool and not split else shape, np.float32)
-        calls = [[np.pad(x, ends), pack(weight, own), bias, y]]
+        calls = [[np.pad(x, ends), packed, bias, y]]
         if split:
             calls.append([y, np.zeros(halves, np.float32)])
         return calls

@@ -35,7 +35,7 @@ def check(w: Workload, target: ResolvedTarget, config: Config | None = None) -> 
     if w.half:
         weight = weight.astype(np.float16).astype(np.float32)
     config = config or Config.preset(w, target.vector_unit)
-    packed = dense.pack_weight(w, weight, config)
+    packed = dense.pack_weight(w, weight)
     found = run_kernel(dense.define(w, config), target, (w.batch, w.outputs), x, packed, bias)
     magnitude = dense.reference(replace(w, relu=False), abs(x), abs(weight), abs(bias))
     error = abs(found - dense.reference(w, x, weight, bias))

@@ -54,7 +54,7 @@ def check(
         target,
         out_border.around(*y.shape),
         bordered(x, winograd.border(w, config)),
-        winograd.pack_weight(weight, config),
+        winograd.pack_weight(weight, config.tile),
         bias,
     )
     largest = abs(conv2d.reference(replace(w, relu=False), x, weight, bias)).max()

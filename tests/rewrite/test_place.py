@@ -78,13 +78,26 @@ def test_weights_are_stored_for_whole_vectors_and_zero_beyond_the_model(unit: Ve
         np.testing.assert_array_equal(bias[: layer.bias.size], layer.bias)
         assert not bias[layer.bias.size :].any()
         (packed,) = (w for n, w in placed.weights.items() if n.startswith(f"{name}.weight"))
-        assert packed.size % bias.size == 0
+        assert packed.size % lanes == 0
         # The same numbers, in another order and between zeros.
         np.testing.assert_array_equal(
             np.sort(packed[packed != 0]), np.sort(layer.weight[layer.weight != 0])
         )
     assert all(weight.dtype == np.float32 for weight in placed.weights.values())
     assert all(weight.flags.c_contiguous for weight in placed.weights.values())
+
+
+def test_vector_units_share_one_copy_of_the_weights_of_an_algorithm() -> None:
+    layers = [conv("a", 1, 16), conv("bb", 16, 48), HALVES, dense("c", 48 * 1024, 48)]
+    layers.append(dense("dd", 48, 8))
+    one, two, three = (untuned(layers, [1, 8], unit).weights for unit in (NEON, AVX2, AVX512))
+    shared = set(one) & set(two) & set(three)
+    assert {"c.weight.dense", "dd.weight.dense"} < shared
+    assert any(name.startswith("bb.weight.winograd") for name in shared)
+    for name in shared:
+        if ".weight." in name:
+            np.testing.assert_array_equal(one[name], two[name])
+            np.testing.assert_array_equal(two[name], three[name])
 
 
 def test_every_layer_has_a_choice_per_batch() -> None:
