@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import dense as dense_layers
-from ferplus_tvm.kernels.cuda import CHANNELS, conv2d, dense, max_pool
+from ferplus_tvm.kernels.cuda import CHANNELS, conv2d, dense, max_pool, winograd
 from ferplus_tvm.kernels.cuda.launch import Kernel
 from ferplus_tvm.manifest import Kernel as Description
 from ferplus_tvm.rewrite.layout import channels_last
@@ -62,6 +62,8 @@ class Step:
             return "direct convolution"
         if isinstance(self.config, dense.Config):
             return "dense"
+        if isinstance(self.config, winograd.Config):
+            return f"Winograd F({self.config.tile},3)"
         product = "implicit GEMM" if isinstance(self.layer, ConvLayer) else "GEMM"
         return f"{product}, split sums" if self.config.split > 1 else product
 
@@ -129,24 +131,34 @@ class _Planner(Walk):
             out_channels, in_channels, *_ = layer.weight.shape
             grow = (workload.out_channels - out_channels, workload.in_channels - in_channels)
             whole = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
+            if isinstance(config, winograd.Config):
+                return winograd.pack_weight(whole, config.tile)
             return conv2d.pack_weight(workload, whole, self.precision)
 
-        config, tuned, why, cycles = None, False, "too few input channels for a product", _LAUNCH
-        if not conv2d.is_direct(workload):
-            record = self.record(workload)
-            tuned = record is not None
-            config = self._config(workload, record)
+        record = None if conv2d.is_direct(workload) else self.record(workload)
+        config: conv2d.Config | winograd.Config | None
+        if conv2d.is_direct(workload):
+            config, kind, cycles = None, "direct", _LAUNCH
+            why = "too few input channels for a product"
+        elif record is not None and record.get("tile"):
+            config = self._winograd(workload, record)
+            kind, cycles = f"winograd{config.tile}", winograd.cycles(workload, self.gpu, config)
+            why = "tuned"
+        else:
+            config = self._product(workload, record)
+            kind = self.precision
             cycles = conv2d.cycles(workload, self.gpu, self.precision, config)
-            why = "tuned" if tuned else "the least estimated time"
-        kind = "direct" if config is None else self.precision
+            why = "tuned" if record is not None else "the least estimated time"
         self.pass_conv(layer, workload, fused)
         return Step(
             layer,
             fused,
             workload,
             config,
-            conv2d.kernels(workload, config, self.precision, last=False),
-            tuned,
+            winograd.kernels(workload, config)
+            if isinstance(config, winograd.Config)
+            else conv2d.kernels(workload, config, self.precision, last=False),
+            record is not None,
             why,
             cycles,
             None if config is None else workload,
@@ -154,11 +166,17 @@ class _Planner(Walk):
             _bias(layer, workload.out_channels),
         )
 
-    def _config(self, workload: Any, record: Any) -> conv2d.Config:
+    def _product(self, workload: Any, record: Any) -> conv2d.Config:
         if record is None:
             return conv2d.Config.preset(workload, self.gpu, self.precision)
         config: conv2d.Config = recorded(conv2d.Config, record, workload.name)
         if config not in conv2d.space(workload, self.gpu, self.precision):
+            raise misfit(workload.name, f"{config} is not a tiling of it")
+        return config
+
+    def _winograd(self, workload: Any, record: Any) -> winograd.Config:
+        config: winograd.Config = recorded(winograd.Config, record, workload.name)
+        if config not in winograd.space(workload, self.gpu, self.precision):
             raise misfit(workload.name, f"{config} is not a tiling of it")
         return config
 
@@ -181,7 +199,7 @@ class _Planner(Walk):
                 raise misfit(workload.name, f"{config} is not a tiling of it")
         elif record is not None:
             product = {name: value for name, value in record.items() if name != "warps"}
-            config = self._config(dense.as_conv2d(workload), product)
+            config = self._product(dense.as_conv2d(workload), product)
         else:
             config = dense.preset(workload, self.gpu, self.precision)
         kind = dense.weight_kind(workload, self.precision, config)

@@ -1,7 +1,8 @@
 """What may be tried for a layer on a GPU, and how a candidate is run: see `space` and `task`.
 
-The configurations are those that the kernels offer, decided field by field as on a CPU.  A dense
-layer's say first with how many warps it is read, 0 for a product.
+The configurations are those that the kernels offer, decided field by field as on a CPU.  A
+convolution's say first which of Winograd's algorithms computes it, 0 for none, and a dense layer's
+with how many warps it is read, 0 for a product.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import numpy as np
 
 from ferplus_tvm.kernels import conv2d as maps
 from ferplus_tvm.kernels import dense as layers
-from ferplus_tvm.kernels.cuda import activation_type, conv2d, dense
+from ferplus_tvm.kernels.cuda import activation_type, conv2d, dense, winograd
 from ferplus_tvm.kernels.cuda.launch import Kernel
 from ferplus_tvm.targets import TOLERANCE, Gpu, Precision
 from ferplus_tvm.tuning.space import Config, Decide, Layer, Space
 from ferplus_tvm.tuning.task import Array, LayerTask
 
-Own = conv2d.Config | dense.Config
+Own = conv2d.Config | dense.Config | winograd.Config
 
 
 class GpuSpace(Space):
@@ -28,17 +29,22 @@ class GpuSpace(Space):
 
     def __init__(self, layer: Layer, gpu: Gpu, precision: Precision) -> None:
         super().__init__(layer)
+        offered: list[Own]
         if isinstance(layer, layers.Workload):
-            self._preset: Own = dense.preset(layer, gpu, precision)
-            offered: list[Own] = dense.space(layer, gpu, precision)
+            self._presets: list[Own] = [dense.preset(layer, gpu, precision)]
+            offered = [*dense.space(layer, gpu, precision)]
         else:
-            self._preset = conv2d.Config.preset(layer, gpu, precision)
-            offered = list(conv2d.space(layer, gpu, precision))
+            product = conv2d.Config.preset(layer, gpu, precision)
+            self._presets = [product, *winograd.presets(layer, gpu, precision)]
+            offered = [
+                *conv2d.space(layer, gpu, precision),
+                *winograd.space(layer, gpu, precision),
+            ]
         self._offered = [record_of(layer, own) for own in offered]
 
     def presets(self) -> list[Config]:
-        """Return what is used untuned."""
-        return [record_of(self.layer, self._preset)]
+        """Return what is used untuned, and what seems best of each other algorithm."""
+        return [record_of(self.layer, own) for own in self._presets]
 
     def walk(self, decide: Decide) -> Config:
         """Decide for a configuration, field by field."""
@@ -52,15 +58,20 @@ class GpuSpace(Space):
 
 def record_of(layer: Layer, own: Own) -> Config:
     """Return a kernel's own configuration by its fields' names: what `config_of` takes."""
-    product = isinstance(layer, layers.Workload) and isinstance(own, conv2d.Config)
-    return ({"warps": 0} if product else {}) | vars(own)
+    if not isinstance(own, conv2d.Config):
+        return {**vars(own)}
+    return {"warps" if isinstance(layer, layers.Workload) else "tile": 0, **vars(own)}
 
 
 def config_of(config: Config) -> Own:
     """Return the kernel's own configuration of a convolution or dense layer."""
     if config.get("warps"):
         return dense.Config(**config)
-    return conv2d.Config(**{name: value for name, value in config.items() if name != "warps"})
+    if config.get("tile"):
+        return winograd.Config(**config)
+    return conv2d.Config(
+        **{name: value for name, value in config.items() if name not in ("warps", "tile")}
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,9 @@ class GpuTask(LayerTask):
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
         x, weight, bias = self.values
-        if isinstance(w, layers.Workload):
+        if isinstance(own, winograd.Config):
+            packed = winograd.pack_weight(weight, own.tile)
+        elif isinstance(w, layers.Workload):
             packed = dense.pack_weight(weight, dense.weight_kind(w, self.precision, own))
         else:
             packed = conv2d.pack_weight(w, weight, self.precision)
@@ -109,7 +122,10 @@ class GpuTask(LayerTask):
     def kernels(self, config: Config) -> list[Kernel]:
         """Return the launches that compute the layer, one after the other."""
         w, own = self.layer, config_of(config)
+        if isinstance(own, winograd.Config):
+            assert isinstance(w, maps.Workload)
+            return winograd.kernels(w, own)
         if isinstance(w, layers.Workload):
             return dense.kernels(w, own, self.precision, last=False)
-        assert isinstance(own, conv2d.Config) and isinstance(w, maps.Workload)
+        assert isinstance(own, conv2d.Config)
         return conv2d.kernels(w, own, self.precision, last=False)

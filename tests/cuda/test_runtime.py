@@ -17,8 +17,16 @@ import pytest
 import ferplus_tvm as fer
 from ferplus_tvm import check
 from ferplus_tvm.artifact import read_manifest
+from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.relax import to_relax
+from ferplus_tvm.kernels.cuda import winograd
+from ferplus_tvm.rewrite import cuda
+from ferplus_tvm.rewrite.match import match
+from ferplus_tvm.targets import GPUS
+from ferplus_tvm.tuning.gpu import record_of
 from tests.artifacts import assert_sentence, read_manifests
 from tests.cuda.conftest import SIZES, Run, needs_emulation
+from tests.tuning.support import write_log
 
 pytestmark = needs_emulation
 
@@ -64,6 +72,30 @@ def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
     assert isinstance(found["answers"], list)
     for scores, count in zip(found["answers"], (1, 3, 4, 5, 11), strict=True):
         assert check.relative_error(np.asarray(scores), expected[:count]) < 1e-5
+
+
+def test_a_log_may_choose_winograds_algorithm_for_a_batch(
+    model: Path, run_on: Run, tmp_path: Path
+) -> None:
+    gpu = GPUS["sm_90"]
+    layers = match(to_relax(load_model(model).proto))
+    logged = []
+    for batch in SIZES:
+        steps = cuda.plan(layers, batch, gpu, "float32", lambda layer: None)
+        convolutions = [step.workload for step in steps if step.layer.name in ("third", "fourth")]
+        for w, tile in zip(convolutions, (4, 2), strict=True):
+            (config,) = [each for each in winograd.presets(w, gpu, "float32") if each.tile == tile]
+            logged.append((w, config if batch == 4 else None))
+    logs, output = tmp_path / "logs", tmp_path / "m.so"
+    write_log(logs, "cuda/sm_90", [(w, own and record_of(w, own)) for w, own in logged])
+    command = ["compile", str(model), "--target", "cuda/sm_90", "--tuning-logs", str(logs)]
+    done = run_on([*command, "--batch", "1,4", "-o", str(output)])
+    assert done.returncode == 0, done.stderr
+    chosen = {(k.layer, k.batch): k.algorithm for k in read_manifest(output).kernels if k.tuned}
+    assert chosen == {("third", 4): "Winograd F(4,3)", ("fourth", 4): "Winograd F(2,3)"}
+    found = answer(run_on(SCORES.format(path=str(output))))["answers"]
+    assert isinstance(found, list)
+    assert check.relative_error(np.asarray(found[-1]), reference(model, 11)) < 1e-5
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from ferplus_tvm import targets
 from ferplus_tvm.compiler.options import with_precision
+from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.kernels import conv2d as maps
 from ferplus_tvm.kernels import dense as layers
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.rewrite import cuda
+from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, match
 from ferplus_tvm.targets import Precision
 from ferplus_tvm.tuning.database import TuningLog, find
 from ferplus_tvm.tuning.gpu import GpuSpace, GpuTask, config_of, record_of
@@ -104,12 +112,18 @@ def test_a_log_serves_its_generation_and_precision(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layer", [CONV, DENSE], ids=["conv", "dense"])
 def test_a_space_holds_what_it_gives(layer: Layer, precision: Precision) -> None:
     space = GpuSpace(layer, GPU, precision)
-    (preset,) = space.presets()
-    sampled = [space.sample(seed, [0]) for seed in range(1, 20)]
-    assert len({tuple(config.items()) for config in sampled}) > 5
+    presets = space.presets()
+    preset = presets[0]
+    algorithms = [0, *ALGORITHMS] if layer is CONV and precision == "float32" else [0]
+    assert [config.get("tile", 0) for config in presets] == algorithms
+    for algorithm in algorithms:
+        sampled = [space.sample(seed, [algorithm]) for seed in range(1, 20)]
+        assert all(config.get("tile", 0) == algorithm for config in sampled)
+        assert len({tuple(config.items()) for config in sampled}) > 2
+        assert all(space.holds(config) for config in sampled)
     neighbours = list(space.neighbours(preset))
     assert neighbours and preset not in neighbours
-    for config in (preset, *sampled, *neighbours):
+    for config in (*presets, *sampled, *neighbours):
         assert space.holds(config)
         assert record_of(layer, config_of(config)) == config
     assert not space.holds(preset | {"split": 5, "faces": 3})
@@ -123,11 +137,41 @@ def test_a_task_knows_the_answer_of_its_kernels(
 ) -> None:
     task = GpuTask(layer, GPU, precision)
     expected = task.expected()
-    for seed in (1, 5):
-        config = task.space.sample(seed, [0])
-        (x, weight, bias, _), *_ = task.operands(config)
+    winograd = layer is CONV and precision == "float32"
+    for seed, algorithms in ((1, [0]), (5, list(ALGORITHMS) if winograd else [0])):
+        config = task.space.sample(seed, algorithms)
+        given: dict[str, NDArray[Any]] = {}
+        for kernel, operands in zip(task.kernels(config), task.operands(config), strict=True):
+            for array, operand in zip(kernel.arguments, operands, strict=True):
+                given.setdefault(array.name, operand)
         folder = tmp_path / str(seed)
         folder.mkdir()
-        answer = run(task.kernels(config), folder, x=x, weight=weight, bias=bias)
+        arrays = {name: given[name] for name in ("x", "weight", "bias")}
+        answer = run(task.kernels(config), folder, **arrays)
         off = np.abs(answer.reshape(expected.shape) - expected).max()
         assert off <= task.tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("layer", "changes"),
+    [
+        (ConvLayer, {"rows": 48}),
+        (ConvLayer, {"tile": 4}),  # a product's fields for Winograd's algorithm
+        (ConvLayer, {"tile": 3}),
+        (ConvLayer, {"breadth": 1}),
+        (DenseLayer, {"warps": 3}),
+        (DenseLayer, {"warps": 0, "rows": 32}),
+    ],
+)
+def test_a_record_that_does_not_fit_its_layer_is_refused(
+    short: Path, layer: type, changes: dict[str, int]
+) -> None:
+    layers = match(to_relax(load_model(short).proto))
+
+    def record(workload: Layer) -> dict[str, int] | None:
+        if isinstance(workload, maps.Workload) != (layer is ConvLayer):
+            return None
+        return GpuSpace(workload, GPU, "float32").presets()[0] | changes
+
+    with pytest.raises(TuningLogError, match=r"does not fit it \(.*tune again"):
+        cuda.plan(layers, 1, GPU, "float32", record)

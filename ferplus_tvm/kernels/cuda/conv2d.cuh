@@ -4,7 +4,8 @@
 //
 // m counts output pixels and k = (ky, kx, ci); x[m, k] is read from the map (N, H, W, CI) in place,
 // zero outside of it ("implicit GEMM").  A block computes `rows` pixels of `columns` channels, or a
-// `split`-th of their sums.  Slices of 16 words (floats or pairs of halves) of k pass through
+// `split`-th of their sums.  With `elements`, as Winograd's algorithm has them, there are as many such
+// products, each of operands of its own.  Slices of 16 words (floats or pairs of halves) of k pass through
 // `stages` buffers in shared memory, copied while others are multiplied; rows lie 20 words apart,
 // so that neither 16-byte reads of eight rows nor a fragment's reads meet in a bank.
 //
@@ -20,7 +21,7 @@ struct Conv2d {
   bool relu, pool;
   int rows, columns;            // of a block
   int warp_rows, warp_columns;  // of each of its warps: multiples of 32 and 16
-  int stages, split;
+  int stages, split, elements;
 };
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -137,7 +138,8 @@ using Tf32 = TensorCores<C, float>;
 template <Conv2d C>
 using Halves = TensorCores<C, half>;
 
-// Takes y, or where the sums are split (split, product_rows, CO) float32 parts for `combine`.
+// Takes y, or where there are several parts, of sums or elements, those without bias, ReLU and maxima:
+// (parts, product_rows, CO).
 template <Conv2d C, template <Conv2d> typename Products, Store S>
 __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
                                        const typename Products<C>::T* weight, const float* bias,
@@ -153,13 +155,19 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   constexpr int kCopiesA = ceil_div(C.rows * kSlice, kThreads);
   constexpr int kCopiesB = ceil_div(C.columns * kSlice, kThreads);
   static_assert(C.in_channels % kVector == 0 && C.stages >= 2);
+  static_assert(C.split == 1 || C.elements == 1);
+  constexpr int kParts = C.split * C.elements;
   constexpr int kStage = (C.rows + C.columns) * kStride;  // a slice of x, and one of the weights
 
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   constexpr int kColumnTiles = ceil_div(C.out_channels, C.columns);
   const int first_column = blockIdx.x % kColumnTiles * C.columns;
-  const int part = blockIdx.x / kColumnTiles % C.split;
-  const int first_row = blockIdx.x / kColumnTiles / C.split * C.rows;
+  const int part = blockIdx.x / kColumnTiles % kParts;
+  const int first_row = blockIdx.x / kColumnTiles / kParts * C.rows;
+  if constexpr (C.elements > 1) {
+    x += part * (C.batch * C.height * C.width * C.in_channels);
+    weight += part * (C.out_channels * kVectors * kVector);
+  }
 
   // Of each row that this thread copies: where its map begins, and its window's first pixel.
   int map[kCopiesA], map_y[kCopiesA], map_x[kCopiesA];
@@ -193,7 +201,8 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
     }
   };
 
-  const int first = part * kShare, last = first + kShare < kSteps ? first + kShare : kSteps;
+  const int first = C.elements > 1 ? 0 : part * kShare;
+  const int last = first + kShare < kSteps ? first + kShare : kSteps;
 #pragma unroll
   for (int stage = 0; stage < C.stages - 1; ++stage) {
     if (first + stage < last) copy(stage, first + stage);
@@ -220,13 +229,13 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
     const int column = first_column + warp_column + Product::column(lane, j);
     if (column >= C.out_channels) continue;
     Pack<float, kGroup> shift = {};
-    if constexpr (C.split == 1) shift = load<float, kGroup>(bias + column);
+    if constexpr (kParts == 1) shift = load<float, kGroup>(bias + column);
 #pragma unroll
-    for (int i = 0; i < Product::kRows; i += C.pool && C.split == 1 ? 4 : 1) {
+    for (int i = 0; i < Product::kRows; i += C.pool && kParts == 1 ? 4 : 1) {
       const int row = first_row + warp_row + 8 * i + Product::row(lane);
       float values[kGroup];
       int output = row;
-      if constexpr (C.split > 1) {
+      if constexpr (kParts > 1) {
         if (row >= product_rows(C)) continue;
         output = part * product_rows(C) + row;
       } else {
@@ -236,12 +245,12 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
 #pragma unroll
       for (int w = 0; w < kGroup; ++w) {
         values[w] = product.sums[i][j][w];
-        if constexpr (C.pool && C.split == 1) {
+        if constexpr (C.pool && kParts == 1) {
 #pragma unroll
           for (int q = 1; q < 4; ++q) values[w] = fmaxf(values[w], product.sums[i + q][j][w]);
         }
         values[w] += shift.values[w];
-        if (C.relu && C.split == 1) values[w] = fmaxf(values[w], 0.0f);
+        if (C.relu && kParts == 1) values[w] = fmaxf(values[w], 0.0f);
       }
       store<S>(y + output * C.out_channels + column, values);
     }

@@ -92,12 +92,12 @@ def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
             if stages < 2 or rows >= 2 * max(pixels, 32) or columns >= 2 * max(w.out_channels, 16):
                 continue
             for split in splits:
-                tiles = _tiles(w, rows, columns)
-                if split == 1 or tiles * split <= 8 * gpu.processors:
+                if split == 1 or tiles(w, rows, columns) * split <= 8 * gpu.processors:
                     yield Config(rows, columns, warp_rows, warp_columns, stages, split)
 
 
-def _tiles(w: Workload, rows: int, columns: int) -> int:
+def tiles(w: Workload, rows: int, columns: int) -> int:
+    """Return how many tiles of a block the product has."""
     return math.ceil(_product_rows(w) / rows) * math.ceil(w.out_channels / columns)
 
 
@@ -165,15 +165,17 @@ LAUNCH_CYCLES = 2500
 _REGISTERS, _MOST_THREADS = 65536, 2048  # of a processor
 
 
-def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config) -> float:
+def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config, elements: int = 1) -> float:
     """Estimate a layer's time in cycles; presets are within some per cent of the best measured.
 
     What bounds it is arithmetic or the operands' way from L2, on the busiest processor.
+    ``elements`` is the number of such products at once.
     """
     costs = _FLOAT32 if precision == "float32" else _TENSOR_CORES
     warp = (config.warp_rows, config.warp_columns)
     steps = math.ceil(math.ceil(vectors(w, precision) / 4) / config.split)
-    blocks = math.ceil(_tiles(w, config.rows, config.columns) * config.split / gpu.processors)
+    count = tiles(w, config.rows, config.columns) * config.split * elements
+    blocks = math.ceil(count / gpu.processors)
     together = min(
         blocks,
         _REGISTERS // (costs.registers[warp] * config.threads),
@@ -220,7 +222,7 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
     """
     if config is None:
         return [_direct(w, precision)]
-    fields = _fields(w, config)
+    constants = fields(w, config)
     element = activation_type(precision)
     product = {"float32": "Multiply", "tf32": "Tf32", "float16": "Halves"}[precision]
     stored: Precision = "float32" if last else precision
@@ -228,15 +230,15 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
     weight = Array("weight", (w.out_channels, math.prod(w.kernel) * w.in_channels), element)
     bias = Array("bias", (w.out_channels,), "float32")
     y = _output(w, stored)
-    blocks = _tiles(w, config.rows, config.columns) * config.split
+    blocks = tiles(w, config.rows, config.columns) * config.split
     name = f"{w.name}_{precision}"
     if config.split == 1:
-        function = instance("conv2d", "Conv2d", fields, f"ferplus::{product}", store(stored))
+        function = instance("conv2d", "Conv2d", constants, f"ferplus::{product}", store(stored))
         arrays = (x, weight, bias, y)
         return [Kernel(name, function, blocks, config.threads, arrays, shared=config.shared)]
     parts = (config.split, _product_rows(w), w.out_channels)
-    function = instance("conv2d", "Conv2d", fields, f"ferplus::{product}", store("float32"))
-    combine = instance("combine", "Conv2d", fields, store(stored))
+    function = instance("conv2d", "Conv2d", constants, f"ferplus::{product}", store("float32"))
+    combine = instance("combine", "Conv2d", constants, store(stored))
     threads = _outputs(w) * w.out_channels * (4 if w.pool else 1)
     return [
         Kernel(
@@ -258,12 +260,12 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
 
 
 def _direct(w: Workload, precision: Precision) -> Kernel:
-    fields = _fields(w, Config(1, 1, 1, 1, 1))  # it has no tiling
+    constants = fields(w, Config(1, 1, 1, 1, 1))  # it has no tiling
     threads = math.ceil(_product_rows(w) / 32) * 8 * w.out_channels // 4
     affine = "false" if w.affine is None else "true"
     return Kernel(
         f"{w.name}_{precision}",
-        instance("conv2d_direct", "Conv2d", fields, store(precision), affine),
+        instance("conv2d_direct", "Conv2d", constants, store(precision), affine),
         math.ceil(threads / _THREADS),
         _THREADS,
         (
@@ -282,7 +284,7 @@ def _output(w: Workload, precision: Precision) -> Array:
     return Array("y", shape, activation_type(precision))
 
 
-def _fields(w: Workload, config: Config) -> dict[str, int | bool]:
+def fields(w: Workload, config: Config, elements: int = 1) -> dict[str, int | bool]:
     """Return the struct ``Conv2d`` of conv2d.cuh, whose last fields are the tiling's."""
     return {
         "batch": w.batch,
@@ -303,4 +305,5 @@ def _fields(w: Workload, config: Config) -> dict[str, int | bool]:
         "relu": w.relu,
         "pool": w.pool,
         **vars(config),
+        "elements": elements,
     }

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from ferplus_tvm.kernels.cuda import matrices
+
 _DEFINITION = re.compile(
     r"__global__ void __launch_bounds__\(\d+\) (\w+)\([^)]*\) \{(.*?)\n\}", re.S
 )
-_HEADERS = ("primitives", "numbers", "conv2d", "dense", "max_pool")
+_HEADERS = ("primitives", "numbers", "conv2d", "winograd", "dense", "max_pool")
 
 
 @dataclass(frozen=True)
@@ -106,4 +108,4 @@ def source(generated: str) -> str:
             kernels = bounds.sub(
                 lambda found: found[0].replace(")", f", {512 // int(found[1])})", 1), kernels
             )
-    return "\n".join([*map(header, _HEADERS), kernels])
+    return "\n".join([header(_HEADERS[0]), matrices.source(), *map(header, _HEADERS[1:]), kernels])

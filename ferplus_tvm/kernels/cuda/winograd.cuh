@@ -1,0 +1,113 @@
+// Winograd's convolution F(m x m, 3x3) of stride 1: the way in and the way back of its tiles.
+//
+//   v[e, t, ci] = (B^T d B)[e] for the (m+2) x (m+2) inputs d of tile t, zero outside of the map
+//   m[e, t, o] = sum over ci of v[e, t, ci] * u[e, o, ci]: `conv2d` with (m+2)^2 elements
+//   y = max(0, bias + A^T m A) for the m x m outputs of a tile, of which 2x2 maxima may be taken
+//
+// A thread has one channel of a tile in its registers, so that each access of a warp is to adjacent
+// channels.  The matrices are generated: kernels/winograd_matrices.py has their source.
+
+namespace ferplus {
+
+template <Conv2d C, int Tile>
+struct Tiles {
+  static constexpr int kSide = Tile + 2;
+  static constexpr int kHigh = ceil_div(C.out_height, Tile), kWide = ceil_div(C.out_width, Tile);
+  static constexpr int kCount = C.batch * kHigh * kWide;
+};
+
+template <Conv2d C, int Tile>
+__device__ __forceinline__ void winograd_input(const float* x, float* v) {
+  using T = Tiles<C, Tile>;
+  constexpr int kSide = T::kSide;
+  const int at = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = at % C.in_channels, tile = at / C.in_channels;
+  if (tile >= T::kCount) return;
+  const int n = tile / (T::kHigh * T::kWide);
+  const int first_y = tile / T::kWide % T::kHigh * Tile - C.top;
+  const int first_x = tile % T::kWide * Tile - C.left;
+  float down[kSide][kSide];  // B^T d
+#pragma unroll
+  for (int j = 0; j < kSide; ++j) {
+    float inputs[kSide];
+#pragma unroll
+    for (int k = 0; k < kSide; ++k) {
+      const int in_y = first_y + k, in_x = first_x + j;
+      const bool inside = in_y >= 0 && in_y < C.height && in_x >= 0 && in_x < C.width;
+      inputs[k] =
+          inside ? x[((n * C.height + in_y) * C.width + in_x) * C.in_channels + channel] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+      down[i][j] = 0;
+#pragma unroll
+      for (int k = 0; k < kSide; ++k)
+        if (const float factor = Matrices<Tile>::input(i, k); factor != 0)
+          down[i][j] = fmaf(factor, inputs[k], down[i][j]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kSide; ++i) {
+#pragma unroll
+    for (int j = 0; j < kSide; ++j) {
+      float sum = 0;
+#pragma unroll
+      for (int k = 0; k < kSide; ++k)
+        if (const float factor = Matrices<Tile>::input(j, k); factor != 0)
+          sum = fmaf(factor, down[i][k], sum);
+      v[((i * kSide + j) * T::kCount + tile) * C.in_channels + channel] = sum;
+    }
+  }
+}
+
+template <Conv2d C, int Tile>
+__device__ __forceinline__ void winograd_output(const float* m, const float* bias, float* y) {
+  using T = Tiles<C, Tile>;
+  constexpr int kSide = T::kSide, kShrink = C.pool ? 2 : 1, kStep = Tile / kShrink;
+  const int at = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = at % C.out_channels, tile = at / C.out_channels;
+  if (tile >= T::kCount) return;
+  float down[Tile][kSide] = {};  // A^T m
+#pragma unroll
+  for (int k = 0; k < kSide; ++k) {
+#pragma unroll
+    for (int j = 0; j < kSide; ++j) {
+      const float product = m[((k * kSide + j) * T::kCount + tile) * C.out_channels + channel];
+#pragma unroll
+      for (int i = 0; i < Tile; ++i)
+        if (const float factor = Matrices<Tile>::output(i, k); factor != 0)
+          down[i][j] = fmaf(factor, product, down[i][j]);
+    }
+  }
+  float outputs[kStep][kStep];
+#pragma unroll
+  for (int i = 0; i < Tile; ++i) {
+#pragma unroll
+    for (int j = 0; j < Tile; ++j) {
+      float sum = 0;
+#pragma unroll
+      for (int k = 0; k < kSide; ++k)
+        if (const float factor = Matrices<Tile>::output(j, k); factor != 0)
+          sum = fmaf(factor, down[i][k], sum);
+      float& output = outputs[i / kShrink][j / kShrink];
+      output = i % kShrink || j % kShrink ? fmaxf(output, sum) : sum;
+    }
+  }
+  constexpr int kHeight = C.out_height / kShrink, kWidth = C.out_width / kShrink;
+  const int n = tile / (T::kHigh * T::kWide);
+  const int first_y = tile / T::kWide % T::kHigh * kStep, first_x = tile % T::kWide * kStep;
+  const float shift = bias[channel];
+#pragma unroll
+  for (int i = 0; i < kStep; ++i) {
+#pragma unroll
+    for (int j = 0; j < kStep; ++j) {
+      const int out_y = first_y + i, out_x = first_x + j;
+      if (out_y >= kHeight || out_x >= kWidth) continue;
+      const float sum = outputs[i][j] + shift;
+      y[((n * kHeight + out_y) * kWidth + out_x) * C.out_channels + channel] =
+          C.relu ? fmaxf(sum, 0.0f) : sum;
+    }
+  }
+}
+
+}  // namespace ferplus

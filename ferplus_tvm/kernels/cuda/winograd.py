@@ -1,0 +1,165 @@
+"""Winograd's convolution on a GPU, in float32: see winograd.cuh.
+
+Three launches: tiles are transformed, multiplied in (m+2)^2 matrix products at once, and
+transformed back with bias, ReLU and maxima.  For m = 4 that is a quarter of the implicit product's
+arithmetic, but what is between the launches passes through memory, so a card's bandwidth decides
+which is faster.  Only tuning on the card chooses it: no preset does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.kernels import winograd
+from ferplus_tvm.kernels.conv2d import Workload
+from ferplus_tvm.kernels.cuda import conv2d, store
+from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.targets import Gpu, Precision
+
+_THREADS = 256
+_MOST_VALUES = 1 << 29  # of tiles transformed: 2 GB, of which there are two at a time
+_BYTES_PER_CYCLE = 12  # of a processor, from memory
+
+
+@dataclass(frozen=True)
+class Config:
+    """The algorithm, and how its products are tiled.
+
+    tile
+        m, outputs of a tile along one side.
+    rows, columns
+        tiles and channels of a block.
+    warp_rows, warp_columns, stages
+        as in `conv2d.Config`.
+    """
+
+    tile: int
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    stages: int
+
+    @property
+    def elements(self) -> int:
+        """Products of a tile and channel, each of a matrix of its own."""
+        return ALGORITHMS[self.tile].side ** 2
+
+    @property
+    def product(self) -> conv2d.Config:
+        """The tiling of one matrix product."""
+        return conv2d.Config(
+            self.rows, self.columns, self.warp_rows, self.warp_columns, self.stages
+        )
+
+
+def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
+    """Yield every configuration that makes sense for a layer: none in other precisions.
+
+    The transforms would magnify the rounding of the tensor cores' operands.
+    """
+    if precision != "float32" or not winograd.applies(w):
+        return
+    for tile, algorithm in ALGORITHMS.items():
+        product = _product(w, tile)
+        channels = max(w.in_channels, w.out_channels)
+        if algorithm.side**2 * product.batch * channels > _MOST_VALUES:
+            continue
+        for tiling in conv2d.space(product, gpu, precision):
+            if tiling.split == 1:
+                fields = {name: value for name, value in vars(tiling).items() if name != "split"}
+                yield Config(tile, **fields)
+
+
+def presets(w: Workload, gpu: Gpu, precision: Precision) -> list[Config]:
+    """Return for each algorithm the configuration with the least estimated time."""
+    best: dict[int, Config] = {}
+    for config in space(w, gpu, precision):
+        if config.tile not in best or cycles(w, gpu, config) < cycles(w, gpu, best[config.tile]):
+            best[config.tile] = config
+    return list(best.values())
+
+
+def cycles(w: Workload, gpu: Gpu, config: Config) -> float:
+    """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
+    product = _product(w, config.tile)
+    ways = product.batch * config.elements * (w.in_channels + w.out_channels)
+    maps = w.batch * (w.height * w.width * w.in_channels + math.prod(_output(w)[1:]))
+    transforms = 4 * (ways + maps) / (gpu.processors * _BYTES_PER_CYCLE)
+    products = conv2d.cycles(product, gpu, "float32", config.product, config.elements)
+    return 2 * conv2d.LAUNCH_CYCLES + transforms + products
+
+
+def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
+    """Transform (CO,CI,3,3) in float64 and lay it out as ((m+2)^2, CO, CI)."""
+    u = ALGORITHMS[tile].transform_filter(weight)
+    side, _, in_channels, out_channels = u.shape
+    elements = u.reshape(side * side, in_channels, out_channels)
+    return np.ascontiguousarray(elements.transpose(0, 2, 1), dtype=np.float32)
+
+
+def kernels(w: Workload, config: Config) -> list[Kernel]:
+    """Return the launches for x (N,H,W,CI) -> y (N,OH,OW,CO), pooled if asked."""
+    product, tiling = _product(w, config.tile), config.product
+    fields = conv2d.fields(w, conv2d.Config(1, 1, 1, 1, 1))  # the transforms have no tiling
+    name = f"{w.name}_winograd{config.tile}"
+    x = Array("x", (w.batch, w.height, w.width, w.in_channels), "float32")
+    v = (config.elements, product.batch, w.in_channels)
+    u = Array("weight", (config.elements, w.out_channels, w.in_channels), "float32")
+    m = (config.elements, product.batch, w.out_channels)
+    bias = Array("bias", (w.out_channels,), "float32")
+    return [
+        Kernel(
+            f"{name}_input",
+            instance("winograd_input", "Conv2d", fields, str(config.tile)),
+            math.ceil(math.prod(v[1:]) / _THREADS),
+            _THREADS,
+            (x, Array("v", v, "float32")),
+        ),
+        Kernel(
+            f"{name}_products",
+            instance(
+                "conv2d",
+                "Conv2d",
+                conv2d.fields(product, tiling, config.elements),
+                "ferplus::Multiply",
+                store("float32"),
+            ),
+            conv2d.tiles(product, tiling.rows, tiling.columns) * config.elements,
+            tiling.threads,
+            (Array("x", v, "float32"), u, bias, Array("m", m, "float32")),
+            shared=tiling.shared,
+        ),
+        Kernel(
+            f"{name}_output",
+            instance("winograd_output", "Conv2d", fields, str(config.tile)),
+            math.ceil(math.prod(m[1:]) / _THREADS),
+            _THREADS,
+            (Array("x", m, "float32"), bias, Array("y", _output(w), "float32")),
+        ),
+    ]
+
+
+def _output(w: Workload) -> tuple[int, int, int, int]:
+    shrink = 2 if w.pool else 1
+    return (w.batch, w.out_height // shrink, w.out_width // shrink, w.out_channels)
+
+
+def _product(w: Workload, tile: int) -> Workload:
+    """Return one of the products, as a 1x1 convolution of 1x1 maps."""
+    return replace(
+        w,
+        batch=winograd.tiles(w, tile),
+        height=1,
+        width=1,
+        kernel=(1, 1),
+        padding=(0, 0, 0, 0),
+        relu=False,
+        pool=False,
+    )
