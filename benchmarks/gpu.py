@@ -1,14 +1,17 @@
 """Measure a library on an NVIDIA GPU, beside onnxruntime's and PyTorch's, in one go.
 
+    pip install '.[compile,tune]' onnxruntime-gpu torch
     ferplus-tvm compile --target cuda --batch 1,8,32,128,1024 -o gpu.so
-    pip install onnxruntime-gpu torch
-    python benchmarks/gpu.py gpu.so --out gpu.json
+    ferplus-tvm tune --target cuda --batch 1,8,32,128,1024 --time 900 --log-dir logs
+    ferplus-tvm compile --target cuda --batch 1,8,32,128,1024 --tuning-logs logs -o tuned.so
+    python benchmarks/gpu.py gpu.so --beside tuned.so --out gpu.json
 
 What is measured, for each batch size: faces on the host to scores on the host; faces on the GPU to
 scores on the GPU; both for every engine, in turns, each call until the GPU is done.  A ratio is the
 peer's time over ours in the same round: the median, and the 10th and 90th percentile.  Scores are
-compared before anything is timed, with those of float64 that the library carries where it has that
-batch, and with ours.  Engines that are not installed, or that fail, are named with the reason.
+compared before anything is timed, with those of float64 that each library carries, and with ours,
+which are those of the first library.  Where PyTorch is, its tensors are handed to the engine too.
+Engines that are not installed, or that fail, are named with the reason.
 
 The share is of what the card could do at its highest clock: multiply-adds of all its processors, in
 float32, or on its tensor cores where the library's precision uses them.
@@ -60,6 +63,9 @@ def main() -> int:
     """Measure, print a table, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library")
+    parser.add_argument(
+        "--beside", action="append", default=[], help="another library, such as a tuned one"
+    )
     parser.add_argument("--model", default="bundled", help="the model that the library holds")
     parser.add_argument("--batch", help="batch sizes, such as 1,32; by default those compiled")
     parser.add_argument("--seconds", type=float, default=10, help="for each batch size")
@@ -73,7 +79,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     try:
-        engine = fer.load(options.library, device=options.device)
+        engine, *others = (
+            fer.load(path, device=options.device) for path in (options.library, *options.beside)
+        )
     except FerplusError as error:
         print(f"nothing is measured: {error}", file=sys.stderr)
         return 1
@@ -82,13 +90,13 @@ def main() -> int:
     sizes = manifest.batch_sizes
     if options.batch:
         sizes = tuple(int(size) for size in options.batch.split(","))
-    expected = manifest.check
-    error = check.relative_error(
-        engine.scores(check.inputs(expected.seed, expected.faces)), np.asarray(expected.reference)
-    )
-    if not error <= expected.tolerance:
-        print(f"the library is wrong here: off float64 by {error:.1e}", file=sys.stderr)
-        return 1
+    errors = [_off_float64(each) for each in (engine, *others)]
+    for path, each, off in zip(
+        (options.library, *options.beside), (engine, *others), errors, strict=True
+    ):
+        if not off <= each.manifest.check.tolerance:
+            print(f"{path} is wrong here: off float64 by {off:.1e}", file=sys.stderr)
+            return 1
     report: dict[str, Any] = {
         "gpu": gpu.device(number).name,
         "driver": _nvidia_smi("driver_version"),
@@ -96,7 +104,7 @@ def main() -> int:
         "versions": {name: _version(name) for name in ("onnxruntime-gpu", "torch")},
         "target": manifest.target,
         "precision": manifest.precision,
-        "off_float64": error,
+        "off_float64": max(errors),
         "rows": [],
         "left_out": {},
     }
@@ -106,14 +114,19 @@ def main() -> int:
         for batch in sizes:
             faces = check.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
             ours = engine.scores(faces)
-            contestants = _ours(engine, faces, number)
+            contestants = _ours("ferplus_tvm", engine, faces, number)
+            for path, other in zip(options.beside, others, strict=True):
+                contestants += _ours(Path(path).name, other, faces, number)
+            try:
+                contestants.append(_ours_with_torch(engine, faces, number))
+            except Exception as problem:  # as below
+                report["left_out"][f"PyTorch's tensors, batch {batch}"] = _reason(problem)
             for name in options.peers.split(",") if options.peers else _PEERS:
                 try:
                     open_peer = _PEERS[name]
                     contestants += open_peer(name, model, faces, number)
                 except Exception as problem:  # whatever a peer raises, it is only left out
-                    reason = str(problem).splitlines()[0] if str(problem) else repr(problem)
-                    report["left_out"][f"{name}, batch {batch}"] = reason
+                    report["left_out"][f"{name}, batch {batch}"] = _reason(problem)
             for each in contestants:
                 off = check.relative_error(each.scores(each.call()), ours.astype(np.float64))
                 report["rows"].append({"batch": batch, "engine": each.name, "off_ours": off})
@@ -126,11 +139,22 @@ def main() -> int:
                     row = _row(report, batch, each)
                     ratios = np.asarray(row.pop("by_round")) / first
                     row["over_ours"] = [float(np.percentile(ratios, at)) for at in (50, 10, 90)]
-    engine.close()
+    for each in (engine, *others):
+        each.close()
     _print(report)
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
+
+
+def _off_float64(engine: fer.Engine) -> float:
+    expected = engine.manifest.check
+    scores = engine.scores(check.inputs(expected.seed, expected.faces))
+    return check.relative_error(scores, np.asarray(expected.reference))
+
+
+def _reason(problem: Exception) -> str:
+    return str(problem).splitlines()[0] if str(problem) else repr(problem)
 
 
 def _row(report: dict[str, Any], batch: int, each: Contestant) -> dict[str, Any]:
@@ -179,7 +203,7 @@ def _summary(
     }
 
 
-def _ours(engine: fer.Engine, faces: np.ndarray, number: int) -> list[Contestant]:
+def _ours(name: str, engine: fer.Engine, faces: np.ndarray, number: int) -> list[Contestant]:
     import tvm_ffi
 
     find = tvm_ffi.get_global_func
@@ -197,9 +221,22 @@ def _ours(engine: fer.Engine, faces: np.ndarray, number: int) -> list[Contestant
         return result
 
     return [
-        Contestant("ferplus_tvm", "host", lambda: engine.scores(faces), np.asarray),
-        Contestant("ferplus_tvm, on the GPU", "GPU", lambda: engine.scores_on_gpu(x), to_host),
+        Contestant(name, "host", lambda: engine.scores(faces), np.asarray),
+        Contestant(f"{name}, on the GPU", "GPU", lambda: engine.scores_on_gpu(x), to_host),
     ]
+
+
+def _ours_with_torch(engine: fer.Engine, faces: np.ndarray, number: int) -> Contestant:
+    """Return a call from PyTorch's tensor to PyTorch's tensor, without a copy."""
+    import torch
+
+    x = torch.from_numpy(np.ascontiguousarray(faces)).to(torch.device("cuda", number))
+    return Contestant(
+        "ferplus_tvm, PyTorch's tensors on the GPU",
+        "GPU",
+        lambda: torch.from_dlpack(engine.scores_on_gpu(x)),
+        lambda scores: scores.cpu().numpy(),
+    )
 
 
 def _onnxruntime(name: str, model: str, faces: np.ndarray, number: int) -> list[Contestant]:

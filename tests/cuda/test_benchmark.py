@@ -25,7 +25,10 @@ def test_it_measures_every_size_and_names_what_is_left_out(
     library: Path, model: Path, emulation: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "gpu.json"
+    other = tmp_path / "other.so"
+    other.write_bytes(library.read_bytes())
     command = [sys.executable, str(SCRIPT), str(library), "--model", str(model)]
+    command += ["--beside", str(other)]
     done = subprocess.run(
         [*command, "--seconds", "0.2", "--out", str(out)],
         capture_output=True,
@@ -39,6 +42,9 @@ def test_it_measures_every_size_and_names_what_is_left_out(
     assert report["off_float64"] < 1e-5
     ours = [row for row in report["rows"] if row["engine"].startswith("ferplus_tvm")]
     assert [row["batch"] for row in ours] == [1, 1, 4, 4]
+    beside = [row for row in report["rows"] if row["engine"].startswith("other.so")]
+    assert [row["batch"] for row in beside] == [1, 1, 4, 4]
+    assert all(row["off_ours"] == 0 and row["over_ours"][0] > 0 for row in beside)
     for row in ours:
         assert row["off_ours"] == 0 and row["rounds"] >= 10 and row["milliseconds"] > 0
         assert row["over_ours"][0] == 1

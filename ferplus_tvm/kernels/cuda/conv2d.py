@@ -162,6 +162,7 @@ _TENSOR_CORES = _Costs(
     combined=23.7,
 )
 LAUNCH_CYCLES = 2500
+BYTES_PER_CYCLE = 12  # of a processor, from memory; not measured
 _REGISTERS, _MOST_THREADS = 65536, 2048  # of a processor
 
 

@@ -15,7 +15,6 @@ from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
 from ferplus_tvm.kernels.dense import Workload
 from ferplus_tvm.targets import Gpu, Precision
 
-_BYTES_PER_CYCLE = 12  # of a processor, from memory
 _CACHED_BYTES_PER_CYCLE = 48  # of a processor, from its caches
 
 
@@ -60,7 +59,7 @@ def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config | conv2d.
     reads = (passes - 1) * weights + w.outputs * w.batch * w.in_features * 4
     return (
         conv2d.LAUNCH_CYCLES
-        + weights / (gpu.processors * _BYTES_PER_CYCLE * busy)
+        + weights / (gpu.processors * conv2d.BYTES_PER_CYCLE * busy)
         + reads / (gpu.processors * _CACHED_BYTES_PER_CYCLE * busy)
     )
 

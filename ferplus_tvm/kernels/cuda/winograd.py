@@ -24,7 +24,6 @@ from ferplus_tvm.targets import Gpu, Precision
 
 _THREADS = 256
 _MOST_VALUES = 1 << 29  # of tiles transformed: 2 GB, of which there are two at a time
-_BYTES_PER_CYCLE = 12  # of a processor, from memory
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def cycles(w: Workload, gpu: Gpu, config: Config) -> float:
     product = _product(w, config.tile)
     ways = product.batch * config.elements * (w.in_channels + w.out_channels)
     maps = w.batch * (w.height * w.width * w.in_channels + math.prod(_output(w)[1:]))
-    transforms = 4 * (ways + maps) / (gpu.processors * _BYTES_PER_CYCLE)
+    transforms = 4 * (ways + maps) / (gpu.processors * conv2d.BYTES_PER_CYCLE)
     products = conv2d.cycles(product, gpu, "float32", config.product, config.elements)
     return 2 * conv2d.LAUNCH_CYCLES + transforms + products
 
