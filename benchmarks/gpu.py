@@ -1,6 +1,6 @@
 """Measure a library on an NVIDIA GPU, beside onnxruntime's and PyTorch's, in one go.
 
-    pip install '.[compile,tune]' onnxruntime-gpu torch
+    pip install '.[cuda,gpu,tune]' onnxruntime-gpu torch
     ferplus-tvm compile --target cuda --batch 1,8,32,128,1024 -o gpu.so
     ferplus-tvm tune --target cuda --batch 1,8,32,128,1024 --time 900 --log-dir logs
     ferplus-tvm compile --target cuda --batch 1,8,32,128,1024 --tuning-logs logs -o tuned.so
@@ -14,7 +14,8 @@ which are those of the first library.  Where PyTorch is, its tensors are handed 
 Engines that are not installed, or that fail, are named with the reason.
 
 The share is of what the card could do at its highest clock: multiply-adds of all its processors, in
-float32, or on its tensor cores where the library's precision uses them.
+float32, or on its tensor cores where the library's precision uses them.  Operations are counted as
+of direct convolutions; Winograd's algorithm needs fewer, so its share may be above 100 %.
 """
 
 from __future__ import annotations
@@ -78,25 +79,23 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    paths = [options.library, *options.beside]
+    names = ["ferplus_tvm", *(Path(path).stem for path in options.beside)]
     try:
-        engine, *others = (
-            fer.load(path, device=options.device) for path in (options.library, *options.beside)
-        )
+        engines = [fer.load(path, device=options.device) for path in paths]
     except FerplusError as error:
         print(f"nothing is measured: {error}", file=sys.stderr)
         return 1
+    engine, manifest = engines[0], engines[0].manifest
     number = int(options.device.partition(":")[2] or 0)
-    manifest = engine.manifest
     sizes = manifest.batch_sizes
     if options.batch:
         sizes = tuple(int(size) for size in options.batch.split(","))
-    errors = [_off_float64(each) for each in (engine, *others)]
-    for path, each, off in zip(
-        (options.library, *options.beside), (engine, *others), errors, strict=True
-    ):
-        if not off <= each.manifest.check.tolerance:
-            print(f"{path} is wrong here: off float64 by {off:.1e}", file=sys.stderr)
-            return 1
+    errors = [_off_float64(each) for each in engines]
+    refusal = _refusal(paths, names, engines, errors)
+    if refusal:
+        print(f"nothing is measured: {refusal}", file=sys.stderr)
+        return 1
     report: dict[str, Any] = {
         "gpu": gpu.device(number).name,
         "driver": _nvidia_smi("driver_version"),
@@ -105,6 +104,10 @@ def main() -> int:
         "target": manifest.target,
         "precision": manifest.precision,
         "off_float64": max(errors),
+        "libraries": [
+            {"engine": name, "tuning_logs": each.manifest.tuning_logs, "off_float64": off}
+            for name, each, off in zip(names, engines, errors, strict=True)
+        ],
         "rows": [],
         "left_out": {},
     }
@@ -114,9 +117,9 @@ def main() -> int:
         for batch in sizes:
             faces = check.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
             ours = engine.scores(faces)
-            contestants = _ours("ferplus_tvm", engine, faces, number)
-            for path, other in zip(options.beside, others, strict=True):
-                contestants += _ours(Path(path).name, other, faces, number)
+            contestants = []
+            for name, each in zip(names, engines, strict=True):
+                contestants += _ours(name, each, faces, number)
             try:
                 contestants.append(_ours_with_torch(engine, faces, number))
             except Exception as problem:  # as below
@@ -139,12 +142,31 @@ def main() -> int:
                     row = _row(report, batch, each)
                     ratios = np.asarray(row.pop("by_round")) / first
                     row["over_ours"] = [float(np.percentile(ratios, at)) for at in (50, 10, 90)]
-    for each in (engine, *others):
+    for each in engines:
         each.close()
     _print(report)
     if options.out:
         options.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
+
+
+def _refusal(
+    paths: list[str], names: list[str], engines: list[fer.Engine], errors: list[float]
+) -> str | None:
+    """Return why libraries cannot be measured beside the first, if so."""
+    first = engines[0].manifest
+    for path, engine, off in zip(paths, engines, errors, strict=True):
+        own = engine.manifest
+        if not off <= own.check.tolerance:
+            return f"{path} is wrong here, off float64 by {off:.1e}"
+        if (own.precision, own.batch_sizes) != (first.precision, first.batch_sizes):
+            return (
+                f"{path} is of {own.precision} and batch sizes {own.batch_sizes}, {paths[0]} of "
+                f"{first.precision} and {first.batch_sizes}: compile both alike"
+            )
+    if len(set(names)) < len(names):
+        return f"two libraries have the same name of {', '.join(names)}: rename one"
+    return None
 
 
 def _off_float64(engine: fer.Engine) -> float:

@@ -150,7 +150,7 @@ def test_every_figure_of_a_gpu_is_one_of_the_kept_reports() -> None:
                 assert told == pytest.approx(measured, abs=0.51) and told[0] == pytest.approx(
                     measured[0], abs=6e-4
                 )
-            else:
+            elif "orch" in row["engine"]:  # PyTorch's; another library of ours may stand beside
                 middle, low, high = row["over_ours"]
                 assert f"{middle:.2f} ({low:.2f}..{high:.2f})" in line
 

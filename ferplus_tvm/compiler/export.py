@@ -72,13 +72,14 @@ def lay_out(all_placed: Sequence[Placed]) -> Weights:
     """Lay the weights of all targets out; what several want alike is there once."""
     block = bytearray()
     pieces: list[Piece] = []
-    known: dict[tuple[str, str, bytes], int] = {}
+    known: dict[tuple[str, tuple[int, ...], str, bytes], int] = {}
     index = []
     for placed in all_placed:
         own = {}
         for name, weight in placed.weights.items():
             content = np.ascontiguousarray(weight)
-            key = (name, str(weight.dtype), hashlib.sha256(content.data).digest())
+            digest = hashlib.sha256(content.data).digest()
+            key = (name, weight.shape, str(weight.dtype), digest)
             if key not in known:
                 known[key] = len(pieces)
                 block += b"\0" * (-len(block) % artifact.ALIGNMENT)

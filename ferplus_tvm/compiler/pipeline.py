@@ -81,7 +81,7 @@ def compile(
         ``"native"``, a name of `ferplus_tvm.targets.NAMED`, ``"cuda"`` for this machine's GPU, a
         GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
         between them make one library for all, of which the best part that a CPU or GPU can run is
-        chosen where it is loaded; they share the weights of layers of the same algorithm.
+        chosen where it is loaded; weights of the same layout and type are there once.
     output
         The library to write; it takes its final name once it is whole and verified.
     batch_sizes

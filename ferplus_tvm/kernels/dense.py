@@ -38,13 +38,12 @@ from ferplus_tvm.kernels.tensorir import (
     function,
     in_tiles,
     parallel,
-    prefetch,
     scratch,
     serial,
     value,
     when,
 )
-from ferplus_tvm.kernels.weights import group, grouped, grouped_shape, starts
+from ferplus_tvm.kernels.weights import Columns, group, grouped, grouped_shape
 from ferplus_tvm.targets import VectorUnit
 
 _PREFETCH = 8192  # bytes, two pages ahead
@@ -108,7 +107,8 @@ class Config:
     rows
         inputs in the register tile.
     prefetch
-        how many bytes ahead weights are fetched; 0 leaves it to the hardware.
+        how many bytes ahead weights are fetched, over all groups of the register tile; 0 leaves it
+        to the hardware.
     """
 
     lanes: int
@@ -160,7 +160,6 @@ def define(w: Workload, config: Config, x_shape: Sequence[int] | None = None) ->
     """
     unit = Vectors(config.lanes)
     panels = w.out_features // config.panel
-    size = group(w.weight_type)
     shape = grouped_shape(w.in_features, w.out_features, w.weight_type)
     with function() as builder:
         buffers = [
@@ -170,21 +169,19 @@ def define(w: Workload, config: Config, x_shape: Sequence[int] | None = None) ->
             argument("y", (w.batch, w.outputs)),
         ]
         x, weight, bias, y = (flat(buffer) for buffer in buffers)
-        # As far ahead in each of the groups that lie side by side as would be in one.
-        ahead = config.prefetch // w.weight_bytes // max(size, config.panel) * size
         with parallel(panels) as panel:
             first = value(panel * config.panel)
-            groups = starts(w.in_features, first, unit.lanes, config.vectors, w.weight_type)
+            weights = Columns(unit, config.vectors, weight, w.in_features, 0, first)
 
             def rows(start: Expr, count: int, fetch: bool) -> None:
                 tile = RegisterTile(unit, count, config.vectors)
                 source = value(start * w.in_features)
                 with serial(w.in_features) as k:
-                    for begin in groups[:: max(1, size // unit.lanes)] if fetch else ():
-                        prefetch(weight, begin + k * size + ahead)
+                    if fetch:
+                        weights.fetch(k, config.prefetch // w.weight_bytes)
                     tile.add(
                         lambda row: x[source + row * w.in_features + k],
-                        lambda vector: unit.load(weight, groups[vector] + k * size),
+                        lambda vector: weights.load(vector, k),
                     )
                 for vector in range(config.vectors):
                     o = value(first + vector * unit.lanes)

@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import conv2d, vectors_per_tile
 from ferplus_tvm.kernels.tensorir import (
-    NO_BORDER,
     Border,
     Expr,
     RegisterTile,
@@ -46,13 +45,12 @@ from ferplus_tvm.kernels.tensorir import (
     function,
     in_tiles,
     parallel,
-    prefetch,
     scratch,
     serial,
     value,
     when,
 )
-from ferplus_tvm.kernels.weights import group, grouped, grouped_shape, starts
+from ferplus_tvm.kernels.weights import Columns, group, grouped, grouped_shape
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Algorithm
 from ferplus_tvm.kernels.winograd_transforms import transform_input, transform_output
 from ferplus_tvm.targets import VectorUnit
@@ -95,7 +93,8 @@ class Config:
     block
         Winograd tiles in a block, or 0 for strips over the whole map.
     prefetch
-        how many floats ahead weights are fetched; 0 leaves it to the hardware.
+        how many floats ahead weights are fetched, over all groups of the register tile; 0 leaves it
+        to the hardware.
     """
 
     lanes: int
@@ -111,7 +110,7 @@ class Config:
         return self.lanes * self.vectors
 
     def strip(self, out_channels: int) -> int:
-        """Return the output channels of a task: a panel's, or those of panels that share lines.
+        """Return the output channels computed together: a panel's, or of panels that share lines.
 
         Such narrow panels go over a group one after the other, while its lines are in the caches.
         """
@@ -199,25 +198,6 @@ def define(w: conv2d.Workload, config: Config, out_border: Border) -> Any:
     return _Winograd(w, config, out_border).emit()
 
 
-def define_products(w: conv2d.Workload, config: Config) -> Any:
-    """Return the PrimFunc (v, u, m) of the products of one block alone, as benchmarks time them.
-
-    v and m are flat, with the strides between elements that `strides` gives.
-    """
-    return _Winograd(w, config, NO_BORDER).emit_products()
-
-
-def strides(w: conv2d.Workload, config: Config) -> tuple[int, int]:
-    """Return how far the elements of V and of M lie apart.
-
-    That is one vector more than their size: a tile's values would otherwise be powers of two apart,
-    in one set of L1, and evict each other.
-    """
-    block = config.block or tiles(w, config.tile)
-    strip = config.strip(w.out_channels)
-    return block * w.in_channels + config.lanes, block * strip + config.lanes
-
-
 class _Winograd:
     """The kernel while it is being emitted: sizes, and one method per step."""
 
@@ -238,7 +218,12 @@ class _Winograd:
         self.in_shape = border(w, config).around(w.batch, w.height, w.width, w.in_channels)
         self.u_shape = grouped_shape(self.elements * w.in_channels, w.out_channels)
         self.out_shape = out_border.around(w.batch, self.out_height, self.out_width, w.out_channels)
-        self.strides = strides(w, config)
+        # How far the elements of V and of M lie apart: a vector more than their size.  A tile's
+        # values would otherwise be powers of two apart, in one set of L1, and evict each other.
+        self.strides = (
+            self.block * w.in_channels + config.lanes,
+            self.block * self.strip + config.lanes,
+        )
 
     def emit(self) -> Any:
         """Emit blocks or strips."""
@@ -274,20 +259,6 @@ class _Winograd:
                     with serial(self.block) as position:
                         self.output(strip, position, 0)
                     clear_border(unit, self.y, self.out_shape, self.out_border, strip, self.strips)
-        return builder.get()
-
-    def emit_products(self) -> Any:
-        """Emit the products of one block; M is written anew for each strip."""
-        v_stride, m_stride = self.strides
-        with function() as builder:
-            buffers = [
-                argument("v", (self.elements * v_stride,)),
-                argument("u", self.u_shape),
-                argument("m", (self.elements * m_stride,)),
-            ]
-            self.v, self.u, self.m = (flat(buffer) for buffer in buffers)
-            with serial(self.strips) as strip:
-                self.multiply(strip)
         return builder.get()
 
     def place(self, first: Expr, position: Expr) -> tuple[Expr, Expr, Expr]:
@@ -327,24 +298,24 @@ class _Winograd:
         """M = V U for one strip, element by element: panels, rows of tiles, k, register tile."""
         unit, config, channels = self.unit, self.config, self.w.in_channels
         v_stride, m_stride = self.strides
-        # As far ahead in each of the groups that lie side by side as would be in one.
-        ahead = config.prefetch // max(_GROUP, config.panel) * _GROUP
 
         def products(element: Expr, column: Expr, start: Expr, rows: int, fetch: bool) -> None:
             tile = RegisterTile(unit, rows, config.vectors)
             values = value(element * v_stride + start * channels)
-            depth = self.elements * channels
-            first = strip * self.strip + column
-            groups = [
-                value(begin + element * (channels * _GROUP))
-                for begin in starts(depth, first, unit.lanes, config.vectors)
-            ]
+            weights = Columns(
+                unit,
+                config.vectors,
+                self.u,
+                self.elements * channels,
+                element * channels,
+                strip * self.strip + column,
+            )
             with serial(channels) as k:
-                for begin in groups[:: max(1, _GROUP // unit.lanes)] if fetch else ():
-                    prefetch(self.u, begin + k * _GROUP + ahead)
+                if fetch:
+                    weights.fetch(k, config.prefetch)
                 tile.add(
                     lambda row: self.v[values + row * channels + k],
-                    lambda vector: unit.load(self.u, groups[vector] + k * _GROUP),
+                    lambda vector: weights.load(vector, k),
                 )
             target = value(element * m_stride + start * self.strip + column)
             for row in range(rows):

@@ -1,14 +1,14 @@
 """Write the new Relax module for a GPU: launches, and the weights laid out as they want them.
 
-One layout of a layer's weights serves every batch size and tiling of a precision; only dense
-layers are read in another one for few faces, where their weights are half-precision numbers.
+One layout of a layer's weights serves every batch size and tiling of an algorithm and a precision;
+dense layers are read in another one for few faces, where their weights are half-precision numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from ferplus_tvm.tuning import space
 
 _LAUNCH = float(conv2d.LAUNCH_CYCLES)
 _GHZ = 1.75  # only to express cycles as a time
+
+Config = TypeVar("Config", conv2d.Config, winograd.Config, dense.Config)
 
 Operand = tuple[str, Callable[[], NDArray[Any]]]
 """A name that tells the layout, and what lays the operand out: once for all batch sizes."""
@@ -141,14 +143,15 @@ class _Planner(Walk):
             config, kind, cycles = None, "direct", _LAUNCH
             why = "too few input channels for a product"
         elif record is not None and record.get("tile"):
-            config = self._winograd(workload, record)
+            offered = winograd.space(workload, self.gpu, self.precision)
+            config = _of(offered, winograd.Config, record, workload.name)
             kind, cycles = f"winograd{config.tile}", winograd.cycles(workload, self.gpu, config)
             why = "tuned"
         else:
             config = self._product(workload, record)
             kind = self.precision
             cycles = conv2d.cycles(workload, self.gpu, self.precision, config)
-            why = "tuned" if record is not None else "the least estimated time"
+            why = "tuned" if record is not None else "the product's least estimated time"
         self.pass_conv(layer, workload, fused)
         return Step(
             layer,
@@ -169,16 +172,8 @@ class _Planner(Walk):
     def _product(self, workload: Any, record: Any) -> conv2d.Config:
         if record is None:
             return conv2d.Config.preset(workload, self.gpu, self.precision)
-        config: conv2d.Config = recorded(conv2d.Config, record, workload.name)
-        if config not in conv2d.space(workload, self.gpu, self.precision):
-            raise misfit(workload.name, f"{config} is not a tiling of it")
-        return config
-
-    def _winograd(self, workload: Any, record: Any) -> winograd.Config:
-        config: winograd.Config = recorded(winograd.Config, record, workload.name)
-        if config not in winograd.space(workload, self.gpu, self.precision):
-            raise misfit(workload.name, f"{config} is not a tiling of it")
-        return config
+        offered = conv2d.space(workload, self.gpu, self.precision)
+        return _of(offered, conv2d.Config, record, workload.name)
 
     def pool(self, layer: PoolLayer) -> Step:
         """Plan a pooling."""
@@ -194,9 +189,8 @@ class _Planner(Walk):
         record = self.record(workload)
         config: dense.Config | conv2d.Config
         if record is not None and record.get("warps"):
-            config = recorded(dense.Config, record, workload.name)
-            if config not in dense.space(workload, self.gpu, self.precision):
-                raise misfit(workload.name, f"{config} is not a tiling of it")
+            offered = dense.space(workload, self.gpu, self.precision)
+            config = _of(offered, dense.Config, record, workload.name)
         elif record is not None:
             product = {name: value for name, value in record.items() if name != "warps"}
             config = self._product(dense.as_conv2d(workload), product)
@@ -226,6 +220,14 @@ class _Planner(Walk):
             (f"{layer.name}.weight.{kind}", weight),
             _bias(layer, workload.out_features),
         )
+
+
+def _of(offered: Iterable[Any], kind: type[Config], record: space.Config, kernel: str) -> Config:
+    """Return the configuration that a tuning record holds, if it is one of those offered."""
+    config: Config = recorded(kind, record, kernel)
+    if config not in offered:
+        raise misfit(kernel, f"{config} is not a tiling of it")
+    return config
 
 
 def _bias(layer: ConvLayer | DenseLayer, stored: int) -> Operand:

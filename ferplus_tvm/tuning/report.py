@@ -75,7 +75,8 @@ def tiling(config: Config | None, beside: Config | None = None) -> str:
         return "the preset"
     words = []
     if "tile" in config and (beside is None or config["tile"] != beside.get("tile")):
-        words.append(f"F({config['tile']},3)" if config["tile"] else "direct")
+        plain = "direct" if "lanes" in config else "product"  # a CPU's, or a GPU's
+        words.append(f"F({config['tile']},3)" if config["tile"] else plain)
     words += [
         f"{name}={value}"
         for name, value in config.items()

@@ -18,7 +18,10 @@ from ferplus_tvm.targets import VectorUnit
 
 Layer = conv2d.Workload | dense.Workload
 Config = dict[str, int]
-"""A kernel's configuration by its fields' names; of a convolution with ``tile``, 0 for direct."""
+"""A kernel's configuration by its fields' names.
+
+Of a convolution ``tile`` is Winograd's m, or 0 for another algorithm.
+"""
 
 PREFIX = "ferplus_tvm."
 """What the annotations' names begin with."""

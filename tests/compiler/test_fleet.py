@@ -87,6 +87,13 @@ def test_targets_share_weights_of_the_same_layout(fleet: CompileResult) -> None:
     assert set.union(*used) == set(range(len(pieces)))
     alone = sum(pieces[at].nbytes for own in used for at in own)
     assert manifests[0].weights_bytes < alone
+    # Whatever the vectors of a target, the weights of an algorithm and type are the same.
+    grouped = [
+        (piece.name, piece.dtype, piece.shape)
+        for piece in pieces
+        if ".weight.dense" in piece.name or ".weight.winograd" in piece.name
+    ]
+    assert len(grouped) == len(set(grouped)) > 0
     spans = sorted((piece.offset, piece.offset + piece.nbytes) for piece in pieces)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 

@@ -24,7 +24,8 @@ from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, match
 from ferplus_tvm.targets import Precision
 from ferplus_tvm.tuning.database import TuningLog, find
 from ferplus_tvm.tuning.gpu import GpuSpace, GpuTask, config_of, record_of
-from ferplus_tvm.tuning.space import Layer
+from ferplus_tvm.tuning.report import tiling
+from ferplus_tvm.tuning.space import CpuSpace, Layer
 from tests.chains import Chain
 from tests.cuda.conftest import Run, needs_emulation
 from tests.cuda.emulator import run
@@ -95,6 +96,15 @@ def test_the_report_is_drawn(logs: Path, run_on: Run, tmp_path: Path) -> None:
     assert "Emulated GPU" in done.stdout and (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_a_configuration_is_told_in_words() -> None:
+    product, *winograd = GpuSpace(CONV, GPU, "float32").presets()
+    assert tiling(product).startswith("product rows=")
+    assert [tiling(config).partition(" rows=")[0] for config in winograd] == [
+        "F(2,3)", "F(4,3)", "F(6,3)"
+    ]  # fmt: skip
+    assert tiling(CpuSpace(CONV, targets.VectorUnit(8, 16)).presets()[0]).startswith("direct ")
+
+
 def test_a_log_serves_its_generation_and_precision(tmp_path: Path) -> None:
     def found(name: str, precision: Precision = "float32") -> str | None:
         log = find([tmp_path], with_precision(targets.resolve(name), precision))
@@ -121,11 +131,14 @@ def test_a_space_holds_what_it_gives(layer: Layer, precision: Precision) -> None
         assert all(config.get("tile", 0) == algorithm for config in sampled)
         assert len({tuple(config.items()) for config in sampled}) > 2
         assert all(space.holds(config) for config in sampled)
-    neighbours = list(space.neighbours(preset))
-    assert neighbours and preset not in neighbours
-    for config in (*presets, *sampled, *neighbours):
-        assert space.holds(config)
-        assert record_of(layer, config_of(config)) == config
+        for config in sampled:
+            assert record_of(layer, config_of(config)) == config
+    for own in presets:
+        neighbours = list(space.neighbours(own))
+        assert neighbours and own not in neighbours
+        for config in (own, *neighbours):
+            assert space.holds(config)
+            assert record_of(layer, config_of(config)) == config
     assert not space.holds(preset | {"split": 5, "faces": 3})
 
 
@@ -153,25 +166,26 @@ def test_a_task_knows_the_answer_of_its_kernels(
 
 
 @pytest.mark.parametrize(
-    ("layer", "changes"),
+    ("layer", "preset", "changes"),
     [
-        (ConvLayer, {"rows": 48}),
-        (ConvLayer, {"tile": 4}),  # a product's fields for Winograd's algorithm
-        (ConvLayer, {"tile": 3}),
-        (ConvLayer, {"breadth": 1}),
-        (DenseLayer, {"warps": 3}),
-        (DenseLayer, {"warps": 0, "rows": 32}),
+        (ConvLayer, 0, {"rows": 48}),
+        (ConvLayer, 0, {"tile": 4}),  # a product's fields for Winograd's algorithm
+        (ConvLayer, 0, {"breadth": 1}),
+        (ConvLayer, 1, {"tile": 3}),
+        (ConvLayer, 1, {"rows": 48}),
+        (DenseLayer, 0, {"warps": 3}),
+        (DenseLayer, 0, {"warps": 0, "rows": 32}),
     ],
 )
 def test_a_record_that_does_not_fit_its_layer_is_refused(
-    short: Path, layer: type, changes: dict[str, int]
+    short: Path, layer: type, preset: int, changes: dict[str, int]
 ) -> None:
     layers = match(to_relax(load_model(short).proto))
 
     def record(workload: Layer) -> dict[str, int] | None:
         if isinstance(workload, maps.Workload) != (layer is ConvLayer):
             return None
-        return GpuSpace(workload, GPU, "float32").presets()[0] | changes
+        return GpuSpace(workload, GPU, "float32").presets()[preset] | changes
 
     with pytest.raises(TuningLogError, match=r"does not fit it \(.*tune again"):
         cuda.plan(layers, 1, GPU, "float32", record)

@@ -65,6 +65,13 @@ def test_any_tiling_gives_the_same_answer(
     check(w, target, Config(lanes, vectors, rows, prefetch))
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_tile_may_begin_within_a_cache_line(target: ResolvedTarget, half: bool) -> None:
+    lanes = target.vector_unit.lanes
+    w = Workload(3, 70, 12 * lanes, 12 * lanes, relu=True, half=half)
+    check(w, target, Config(lanes, vectors=3, rows=2, prefetch=256))
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("outputs", [8, 48])
 def test_weights_stored_in_half_precision_lose_nothing(
@@ -121,13 +128,22 @@ def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
 )
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5, 64])
 @pytest.mark.parametrize("batch", [1, 2, 5, 32])
-def test_the_preset_fits_the_registers(unit: VectorUnit, vectors: int, batch: int) -> None:
+@pytest.mark.parametrize("half", [False, True])
+def test_the_preset_fits_the_registers(
+    unit: VectorUnit, vectors: int, batch: int, half: bool
+) -> None:
     stored = vectors * unit.lanes
-    config = Config.preset(Workload(batch, 7, stored, stored, relu=True), unit)
+    config = Config.preset(Workload(batch, 7, stored, stored, relu=True, half=half), unit)
     assert stored % config.panel == 0
     assert 1 <= config.rows <= batch
     # accumulators, weights, and one broadcast input value
     assert config.rows * config.vectors + config.vectors + 1 <= unit.registers
+
+
+def test_for_one_face_no_line_of_half_precision_weights_is_read_by_two_tasks() -> None:
+    unit = VectorUnit(4, 32, half=True)
+    preset = Config.preset(Workload(1, 4096, 1024, 1024, relu=True, half=True), unit)
+    assert preset.panel % 32 == 0
 
 
 @pytest.mark.parametrize("name", ["aarch64", "cortex-a76", "neoverse-v2"])

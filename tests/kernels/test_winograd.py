@@ -105,7 +105,7 @@ def test_any_border(target: ResolvedTarget, tile: int, padding: tuple[int, int, 
     ("block", "rows", "prefetch"),
     [(0, 1, 0), (0, 3, 64), (1, 1, 64), (3, 2, 0), (4, 4, 0), (7, 3, 64)],
 )
-def test_panels_and_blocks_of_any_size_give_the_answer(
+def test_strips_and_blocks_of_any_size_give_the_answer(
     target: ResolvedTarget, tile: int, block: int, rows: int, prefetch: int
 ) -> None:
     # Eight tiles: a last block that is not full, and tiles of rows that are not.
@@ -113,6 +113,18 @@ def test_panels_and_blocks_of_any_size_give_the_answer(
     w = replace(PLAIN, batch=2, height=2 * tile, width=2 * tile, in_channels=lanes)
     w = replace(w, out_channels=2 * lanes)
     check(w, target, Config(lanes, tile, 1, rows, block, prefetch))
+
+
+@tiles
+@pytest.mark.parametrize("block", [0, 3])
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_a_tile_may_begin_within_a_cache_line(
+    target: ResolvedTarget, tile: int, vectors: int, block: int
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, batch=2, height=2 * tile, width=tile, in_channels=lanes)
+    w = replace(w, out_channels=12 * lanes)
+    check(w, target, Config(lanes, tile, vectors, 3, block, 256))
 
 
 @tiles

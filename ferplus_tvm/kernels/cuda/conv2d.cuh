@@ -4,10 +4,10 @@
 //
 // m counts output pixels and k = (ky, kx, ci); x[m, k] is read from the map (N, H, W, CI) in place,
 // zero outside of it ("implicit GEMM").  A block computes `rows` pixels of `columns` channels, or a
-// `split`-th of their sums.  With `elements`, as Winograd's algorithm has them, there are as many such
-// products, each of operands of its own.  Slices of 16 words (floats or pairs of halves) of k pass through
-// `stages` buffers in shared memory, copied while others are multiplied; rows lie 20 words apart,
-// so that neither 16-byte reads of eight rows nor a fragment's reads meet in a bank.
+// `split`-th of their sums.  With `elements`, as Winograd's algorithm has them, there are as many
+// such products, each of operands of its own.  Slices of 16 words (floats or pairs of halves) of k
+// pass through `stages` buffers in shared memory, copied while others are multiplied; rows lie 20
+// words apart, so that neither 16-byte reads of eight rows nor a fragment's reads meet in a bank.
 //
 // Where maxima are wanted, every 32 rows are 8 windows: row 8 q + g is pixel q of window g.  Both
 // products below give a thread the rows 8 q + g of its g, so that it has whole windows.
@@ -138,8 +138,8 @@ using Tf32 = TensorCores<C, float>;
 template <Conv2d C>
 using Halves = TensorCores<C, half>;
 
-// Takes y, or where there are several parts, of sums or elements, those without bias, ReLU and maxima:
-// (parts, product_rows, CO).
+// Takes y, or where there are several parts, of sums or elements, those without bias, ReLU and
+// maxima: (parts, product_rows, CO).
 template <Conv2d C, template <Conv2d> typename Products, Store S>
 __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
                                        const typename Products<C>::T* weight, const float* bias,

@@ -170,7 +170,7 @@ def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config, elements
     """Estimate a layer's time in cycles; presets are within some per cent of the best measured.
 
     What bounds it is arithmetic or the operands' way from L2, on the busiest processor.
-    ``elements`` is the number of such products at once.
+    ``elements`` is the number of such products at once, of which nothing has been measured.
     """
     costs = _FLOAT32 if precision == "float32" else _TENSOR_CORES
     warp = (config.warp_rows, config.warp_columns)
@@ -230,7 +230,7 @@ def kernels(w: Workload, config: Config | None, precision: Precision, last: bool
     x = Array("x", (w.batch, w.height, w.width, w.in_channels), element)
     weight = Array("weight", (w.out_channels, math.prod(w.kernel) * w.in_channels), element)
     bias = Array("bias", (w.out_channels,), "float32")
-    y = _output(w, stored)
+    y = output(w, stored)
     blocks = tiles(w, config.rows, config.columns) * config.split
     name = f"{w.name}_{precision}"
     if config.split == 1:
@@ -273,13 +273,14 @@ def _direct(w: Workload, precision: Precision) -> Kernel:
             Array("x", (w.batch, w.height, w.width, w.in_channels), "float32"),
             Array("weight", (math.prod(w.kernel) * w.in_channels, w.out_channels), "float32"),
             Array("bias", (w.out_channels,), "float32"),
-            _output(w, precision),
+            output(w, precision),
         ),
         w.affine or (0.0, 1.0),
     )
 
 
-def _output(w: Workload, precision: Precision) -> Array:
+def output(w: Workload, precision: Precision) -> Array:
+    """Return the map that is written."""
     shrink = 2 if w.pool else 1
     shape = (w.batch, w.out_height // shrink, w.out_width // shrink, w.out_channels)
     return Array("y", shape, activation_type(precision))

@@ -23,7 +23,7 @@ from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.targets import Gpu, Precision
 
 _THREADS = 256
-_MOST_VALUES = 1 << 29  # of tiles transformed: 2 GB, of which there are two at a time
+_MOST_VALUES = 1 << 28  # of tiles transformed: 1 GB, of which there are two at a time
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
         product = _product(w, tile)
         channels = max(w.in_channels, w.out_channels)
         if algorithm.side**2 * product.batch * channels > _MOST_VALUES:
-            continue
+            continue  # smaller batches, which serve any number of faces, are as fast
         for tiling in conv2d.space(product, gpu, precision):
             if tiling.split == 1:
                 fields = {name: value for name, value in vars(tiling).items() if name != "split"}
@@ -89,7 +89,8 @@ def cycles(w: Workload, gpu: Gpu, config: Config) -> float:
     """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
     product = _product(w, config.tile)
     ways = product.batch * config.elements * (w.in_channels + w.out_channels)
-    maps = w.batch * (w.height * w.width * w.in_channels + math.prod(_output(w)[1:]))
+    y = conv2d.output(w, "float32").shape
+    maps = w.batch * w.height * w.width * w.in_channels + math.prod(y)
     transforms = 4 * (ways + maps) / (gpu.processors * conv2d.BYTES_PER_CYCLE)
     products = conv2d.cycles(product, gpu, "float32", config.product, config.elements)
     return 2 * conv2d.LAUNCH_CYCLES + transforms + products
@@ -140,14 +141,9 @@ def kernels(w: Workload, config: Config) -> list[Kernel]:
             instance("winograd_output", "Conv2d", fields, str(config.tile)),
             math.ceil(math.prod(m[1:]) / _THREADS),
             _THREADS,
-            (Array("x", m, "float32"), bias, Array("y", _output(w), "float32")),
+            (Array("x", m, "float32"), bias, conv2d.output(w, "float32")),
         ),
     ]
-
-
-def _output(w: Workload) -> tuple[int, int, int, int]:
-    shrink = 2 if w.pool else 1
-    return (w.batch, w.out_height // shrink, w.out_width // shrink, w.out_channels)
 
 
 def _product(w: Workload, tile: int) -> Workload:
