@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,12 @@ from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.data import SAMPLE_FACE
 
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C arrive, which a shell keeps from what it starts in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

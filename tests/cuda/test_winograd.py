@@ -32,9 +32,16 @@ WORKLOADS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("tile", ALGORITHMS)
 @pytest.mark.parametrize("w", WORKLOADS.values(), ids=WORKLOADS.keys())
-def test_convolutions(w: maps.Workload, tile: int, tmp_path: Path) -> None:
+def test_convolutions(w: maps.Workload, tmp_path: Path) -> None:
+    check(w, winograd.Config(4, 32, 32, 32, 16, 2), tmp_path)
+
+
+@needs_compiler
+@pytest.mark.parametrize("tile", ALGORITHMS)
+@pytest.mark.parametrize("pool", [False, True])
+def test_algorithms(pool: bool, tile: int, tmp_path: Path) -> None:
+    w = conv(pool=pool, height=9, width=15, padding=(2, 1, 0, 1))
     check(w, winograd.Config(tile, 32, 32, 32, 16, 2), tmp_path)
 
 
