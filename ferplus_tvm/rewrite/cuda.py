@@ -6,15 +6,15 @@ dense layers are read in another one for few faces, where their weights are half
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels import dense as dense_layers
-from ferplus_tvm.kernels.cuda import CHANNELS, conv2d, dense, max_pool, winograd
+from ferplus_tvm.kernels.cuda import CHANNELS, conv2d, convolution, dense, max_pool, winograd
 from ferplus_tvm.kernels.cuda.launch import Kernel
 from ferplus_tvm.manifest import Kernel as Description
 from ferplus_tvm.rewrite.layout import channels_last
@@ -23,11 +23,10 @@ from ferplus_tvm.rewrite.place import Placed
 from ferplus_tvm.rewrite.walk import Record, Walk, expect_indices, misfit, recorded, takes_pool
 from ferplus_tvm.targets import Gpu, Precision
 from ferplus_tvm.tuning import space
+from ferplus_tvm.tuning.gpu import config_of
 
 _LAUNCH = float(conv2d.LAUNCH_CYCLES)
 _GHZ = 1.75  # only to express cycles as a time
-
-Config = TypeVar("Config", conv2d.Config, winograd.Config, dense.Config)
 
 Operand = tuple[str, Callable[[], NDArray[Any]]]
 """A name that tells the layout, and what lays the operand out: once for all batch sizes."""
@@ -133,47 +132,34 @@ class _Planner(Walk):
             out_channels, in_channels, *_ = layer.weight.shape
             grow = (workload.out_channels - out_channels, workload.in_channels - in_channels)
             whole = np.pad(layer.weight, ((0, grow[0]), (0, grow[1]), (0, 0), (0, 0)))
-            if isinstance(config, winograd.Config):
-                return winograd.pack_weight(whole, config.tile)
-            return conv2d.pack_weight(workload, whole, self.precision)
+            return convolution.pack_weight(workload, whole, self.precision, config)
 
-        record = None if conv2d.is_direct(workload) else self.record(workload)
-        config: conv2d.Config | winograd.Config | None
-        if conv2d.is_direct(workload):
-            config, kind, cycles = None, "direct", _LAUNCH
-            why = "too few input channels for a product"
-        elif record is not None and record.get("tile"):
-            offered = winograd.space(workload, self.gpu, self.precision)
-            config = _of(offered, winograd.Config, record, workload.name)
-            kind, cycles = f"winograd{config.tile}", winograd.cycles(workload, self.gpu, config)
-            why = "tuned"
-        else:
-            config = self._product(workload, record)
-            kind = self.precision
-            cycles = conv2d.cycles(workload, self.gpu, self.precision, config)
-            why = "tuned" if record is not None else "the product's least estimated time"
+        config: convolution.Config | None = None
+        tuned, why, cycles = False, "too few input channels for a product", _LAUNCH
+        if not conv2d.is_direct(workload):
+            record = self.record(workload)
+            tuned = record is not None
+            why = "tuned" if tuned else "the product's least estimated time"
+            if record is None:
+                config = conv2d.Config.preset(workload, self.gpu, self.precision)
+            else:
+                offered = convolution.space(workload, self.gpu, self.precision)
+                config = _recorded(offered, record, workload.name)
+            cycles = convolution.cycles(workload, self.gpu, self.precision, config)
         self.pass_conv(layer, workload, fused)
         return Step(
             layer,
             fused,
             workload,
             config,
-            winograd.kernels(workload, config)
-            if isinstance(config, winograd.Config)
-            else conv2d.kernels(workload, config, self.precision, last=False),
-            record is not None,
+            convolution.kernels(workload, config, self.precision),
+            tuned,
             why,
             cycles,
             None if config is None else workload,
-            (f"{layer.name}.weight.{kind}", weight),
+            (f"{layer.name}.weight.{convolution.weight_kind(self.precision, config)}", weight),
             _bias(layer, workload.out_channels),
         )
-
-    def _product(self, workload: Any, record: Any) -> conv2d.Config:
-        if record is None:
-            return conv2d.Config.preset(workload, self.gpu, self.precision)
-        offered = conv2d.space(workload, self.gpu, self.precision)
-        return _of(offered, conv2d.Config, record, workload.name)
 
     def pool(self, layer: PoolLayer) -> Step:
         """Plan a pooling."""
@@ -188,14 +174,11 @@ class _Planner(Walk):
         workload = self.dense_workload(layer, last, half)
         record = self.record(workload)
         config: dense.Config | conv2d.Config
-        if record is not None and record.get("warps"):
-            offered = dense.space(workload, self.gpu, self.precision)
-            config = _of(offered, dense.Config, record, workload.name)
-        elif record is not None:
-            product = {name: value for name, value in record.items() if name != "warps"}
-            config = self._product(dense.as_conv2d(workload), product)
-        else:
+        if record is None:
             config = dense.preset(workload, self.gpu, self.precision)
+        else:
+            offered = dense.space(workload, self.gpu, self.precision)
+            config = _recorded(offered, record, workload.name)
         kind = dense.weight_kind(workload, self.precision, config)
         shape, stored = self.shape, self.stored  # of what reaches it
 
@@ -222,9 +205,9 @@ class _Planner(Walk):
         )
 
 
-def _of(offered: Iterable[Any], kind: type[Config], record: space.Config, kernel: str) -> Config:
+def _recorded(offered: Sequence[Any], record: space.Config, kernel: str) -> Any:
     """Return the configuration that a tuning record holds, if it is one of those offered."""
-    config: Config = recorded(kind, record, kernel)
+    config = recorded(config_of, record, kernel)
     if config not in offered:
         raise misfit(kernel, f"{config} is not a tiling of it")
     return config

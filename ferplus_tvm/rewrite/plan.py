@@ -135,7 +135,7 @@ class _Planner(Walk):
         else:
             config = conv2d.Config.preset(workload, self.unit)
         if record is not None:
-            config = recorded(type(config), record, workload.name)
+            config = recorded(space.config_of, {"tile": 0, **record}, workload.name)
             _expect_fit(config, workload, self.unit, workload.out_channels)
         fused = follower if workload.pool else None
         step = self.step(layer, workload, config, choice, record is not None, pooled, fused)
@@ -158,7 +158,7 @@ class _Planner(Walk):
         record = self.record(workload)
         config = dense.Config.preset(workload, self.unit)
         if record is not None:
-            config = recorded(dense.Config, record, workload.name)
+            config = recorded(space.config_of, record, workload.name)
             _expect_fit(config, workload, self.unit, workload.out_features)
         choice = only_dense(workload, self.unit)
         step = self.step(layer, workload, config, choice, record is not None, workload)

@@ -167,10 +167,10 @@ def expect_indices(layer: str, batch: int, shape: Sequence[int]) -> None:
         )
 
 
-def recorded(config: Any, record: space.Config, kernel: str) -> Any:
-    """Return the configuration that a tuning record holds."""
+def recorded(make: Callable[[space.Config], Any], record: space.Config, kernel: str) -> Any:
+    """Return the configuration that is made of a tuning record."""
     try:
-        return config(**{name: value for name, value in record.items() if name != "tile" or value})
+        return make(record)
     except TypeError as error:
         raise misfit(kernel, f"{error}") from None
 

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm.kernels import conv2d as maps
 from ferplus_tvm.kernels import dense as layers
-from ferplus_tvm.kernels.cuda import activation_type, conv2d, dense, winograd
+from ferplus_tvm.kernels.cuda import activation_type, conv2d, convolution, dense, winograd
 from ferplus_tvm.kernels.cuda.launch import Kernel
 from ferplus_tvm.targets import TOLERANCE, Gpu, Precision
 from ferplus_tvm.tuning.space import Config, Decide, Layer, Space
 from ferplus_tvm.tuning.task import Array, LayerTask
 
-Own = conv2d.Config | dense.Config | winograd.Config
+Own = convolution.Config | dense.Config
 
 
 class GpuSpace(Space):
@@ -36,10 +35,7 @@ class GpuSpace(Space):
         else:
             product = conv2d.Config.preset(layer, gpu, precision)
             self._presets = [product, *winograd.presets(layer, gpu, precision)]
-            offered = [
-                *conv2d.space(layer, gpu, precision),
-                *winograd.space(layer, gpu, precision),
-            ]
+            offered = [*convolution.space(layer, gpu, precision)]
         self._offered = [record_of(layer, own) for own in offered]
 
     def presets(self) -> list[Config]:
@@ -103,12 +99,12 @@ class GpuTask(LayerTask):
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
         x, weight, bias = self.values
-        if isinstance(own, winograd.Config):
-            packed = winograd.pack_weight(weight, own.tile)
-        elif isinstance(w, layers.Workload):
+        if isinstance(w, layers.Workload):
+            assert not isinstance(own, winograd.Config)
             packed = dense.pack_weight(weight, dense.weight_kind(w, self.precision, own))
         else:
-            packed = conv2d.pack_weight(w, weight, self.precision)
+            assert not isinstance(own, dense.Config)
+            packed = convolution.pack_weight(w, weight, self.precision, own)
         # A half holds no number beyond its largest; these are of order one.
         x = conv2d.rounded(x, self.precision).astype(activation_type(self.precision))
         calls = []
@@ -122,10 +118,8 @@ class GpuTask(LayerTask):
     def kernels(self, config: Config) -> list[Kernel]:
         """Return the launches that compute the layer, one after the other."""
         w, own = self.layer, config_of(config)
-        if isinstance(own, winograd.Config):
-            assert isinstance(w, maps.Workload)
-            return winograd.kernels(w, own)
         if isinstance(w, layers.Workload):
+            assert not isinstance(own, winograd.Config)
             return dense.kernels(w, own, self.precision, last=False)
-        assert isinstance(own, conv2d.Config)
-        return conv2d.kernels(w, own, self.precision, last=False)
+        assert not isinstance(own, dense.Config)
+        return convolution.kernels(w, own, self.precision)

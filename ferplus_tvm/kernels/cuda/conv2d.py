@@ -62,6 +62,22 @@ class Config:
         return min(space(w, gpu, precision), key=lambda each: cycles(w, gpu, precision, each))
 
 
+def product(rows: int, in_channels: int, out_channels: int, relu: bool) -> Workload:
+    """Return a matrix product (rows, CI) x (CI, CO) as a 1x1 convolution of 1x1 maps."""
+    return Workload(
+        batch=rows,
+        height=1,
+        width=1,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel=(1, 1),
+        stride=(1, 1),
+        padding=(0, 0, 0, 0),
+        dilation=(1, 1),
+        relu=relu,
+    )
+
+
 def is_direct(w: Workload) -> bool:
     """Whether there are too few input channels for the product: the first layer's."""
     return w.in_channels % 8 != 0

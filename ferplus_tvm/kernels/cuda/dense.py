@@ -70,19 +70,8 @@ def weight_kind(w: Workload, precision: Precision, config: Config | conv2d.Confi
 
 
 def as_conv2d(w: Workload) -> maps.Workload:
-    """Return the same layer as a 1x1 convolution of 1x1 maps."""
-    return maps.Workload(
-        batch=w.batch,
-        height=1,
-        width=1,
-        in_channels=w.in_features,
-        out_channels=w.out_features,
-        kernel=(1, 1),
-        stride=(1, 1),
-        padding=(0, 0, 0, 0),
-        dilation=(1, 1),
-        relu=w.relu,
-    )
+    """Return the same layer as a product."""
+    return conv2d.product(w.batch, w.in_features, w.out_features, w.relu)
 
 
 def pack_weight(weight: NDArray[np.float32], kind: Precision) -> NDArray[Any]:

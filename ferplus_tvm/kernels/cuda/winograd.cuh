@@ -14,6 +14,11 @@ struct Tiles {
   static constexpr int kSide = Tile + 2;
   static constexpr int kHigh = ceil_div(C.out_height, Tile), kWide = ceil_div(C.out_width, Tile);
   static constexpr int kCount = C.batch * kHigh * kWide;
+
+  // Returns the image of a tile, and its row and column among the image's tiles.
+  static __device__ __forceinline__ Pixel place(int tile) {
+    return {tile / (kHigh * kWide), tile / kWide % kHigh, tile % kWide};
+  }
 };
 
 template <Conv2d C, int Tile>
@@ -23,9 +28,8 @@ __device__ __forceinline__ void winograd_input(const float* x, float* v) {
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   const int channel = at % C.in_channels, tile = at / C.in_channels;
   if (tile >= T::kCount) return;
-  const int n = tile / (T::kHigh * T::kWide);
-  const int first_y = tile / T::kWide % T::kHigh * Tile - C.top;
-  const int first_x = tile % T::kWide * Tile - C.left;
+  const Pixel place = T::place(tile);
+  const int first_y = place.y * Tile - C.top, first_x = place.x * Tile - C.left;
   float down[kSide][kSide];  // B^T d
 #pragma unroll
   for (int j = 0; j < kSide; ++j) {
@@ -34,8 +38,8 @@ __device__ __forceinline__ void winograd_input(const float* x, float* v) {
     for (int k = 0; k < kSide; ++k) {
       const int in_y = first_y + k, in_x = first_x + j;
       const bool inside = in_y >= 0 && in_y < C.height && in_x >= 0 && in_x < C.width;
-      inputs[k] =
-          inside ? x[((n * C.height + in_y) * C.width + in_x) * C.in_channels + channel] : 0.0f;
+      const float* from = x + ((place.n * C.height + in_y) * C.width + in_x) * C.in_channels;
+      inputs[k] = inside ? from[channel] : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kSide; ++i) {
@@ -94,17 +98,16 @@ __device__ __forceinline__ void winograd_output(const float* m, const float* bia
     }
   }
   constexpr int kHeight = C.out_height / kShrink, kWidth = C.out_width / kShrink;
-  const int n = tile / (T::kHigh * T::kWide);
-  const int first_y = tile / T::kWide % T::kHigh * kStep, first_x = tile % T::kWide * kStep;
+  const Pixel place = T::place(tile);
   const float shift = bias[channel];
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
 #pragma unroll
     for (int j = 0; j < kStep; ++j) {
-      const int out_y = first_y + i, out_x = first_x + j;
+      const int out_y = place.y * kStep + i, out_x = place.x * kStep + j;
       if (out_y >= kHeight || out_x >= kWidth) continue;
       const float sum = outputs[i][j] + shift;
-      y[((n * kHeight + out_y) * kWidth + out_x) * C.out_channels + channel] =
+      y[((place.n * kHeight + out_y) * kWidth + out_x) * C.out_channels + channel] =
           C.relu ? fmaxf(sum, 0.0f) : sum;
     }
   }

@@ -8,9 +8,10 @@ which is faster.  Only tuning on the card chooses it: no preset does.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,11 +79,8 @@ def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
 
 def presets(w: Workload, gpu: Gpu, precision: Precision) -> list[Config]:
     """Return for each algorithm the configuration with the least estimated time."""
-    best: dict[int, Config] = {}
-    for config in space(w, gpu, precision):
-        if config.tile not in best or cycles(w, gpu, config) < cycles(w, gpu, best[config.tile]):
-            best[config.tile] = config
-    return list(best.values())
+    algorithms = itertools.groupby(space(w, gpu, precision), key=lambda config: config.tile)
+    return [min(each, key=lambda config: cycles(w, gpu, config)) for _, each in algorithms]
 
 
 def cycles(w: Workload, gpu: Gpu, config: Config) -> float:
@@ -147,14 +145,6 @@ def kernels(w: Workload, config: Config) -> list[Kernel]:
 
 
 def _product(w: Workload, tile: int) -> Workload:
-    """Return one of the products, as a 1x1 convolution of 1x1 maps."""
-    return replace(
-        w,
-        batch=winograd.tiles(w, tile),
-        height=1,
-        width=1,
-        kernel=(1, 1),
-        padding=(0, 0, 0, 0),
-        relu=False,
-        pool=False,
-    )
+    """Return one of the products."""
+    rows = winograd.tiles(w, tile)
+    return conv2d.product(rows, w.in_channels, w.out_channels, relu=False)
