@@ -38,8 +38,10 @@ from typing import Any
 import numpy as np
 
 import ferplus_tvm as fer
-from ferplus_tvm import check, gpu, targets
+from ferplus_tvm import targets
+from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.errors import FerplusError
+from ferplus_tvm.host import gpu
 
 _WARM_UP = 20
 _TURN = 0.05  # seconds
@@ -115,7 +117,7 @@ def main() -> int:
     operations = options.operations or _operations(options.model)
     with _model(options.model) as model:
         for batch in sizes:
-            faces = check.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
+            faces = reference_inputs.inputs(1, min(batch, 64))[np.arange(batch) % min(batch, 64)]
             ours = engine.scores(faces)
             contestants = []
             for name, each in zip(names, engines, strict=True):
@@ -131,7 +133,9 @@ def main() -> int:
                 except Exception as problem:  # whatever a peer raises, it is only left out
                     report["left_out"][f"{name}, batch {batch}"] = _reason(problem)
             for each in contestants:
-                off = check.relative_error(each.scores(each.call()), ours.astype(np.float64))
+                off = reference_inputs.relative_error(
+                    each.scores(each.call()), ours.astype(np.float64)
+                )
                 report["rows"].append({"batch": batch, "engine": each.name, "off_ours": off})
             for where in ("host", "GPU"):
                 group = [each for each in contestants if each.where == where]
@@ -171,8 +175,8 @@ def _refusal(
 
 def _off_float64(engine: fer.Engine) -> float:
     expected = engine.manifest.check
-    scores = engine.scores(check.inputs(expected.seed, expected.faces))
-    return check.relative_error(scores, np.asarray(expected.reference))
+    scores = engine.scores(reference_inputs.inputs(expected.seed, expected.faces))
+    return reference_inputs.relative_error(scores, np.asarray(expected.reference))
 
 
 def _reason(problem: Exception) -> str:
@@ -375,12 +379,11 @@ def _operations(name: str) -> float | None:
     """Return the floating point operations of a face, counted as of direct convolutions."""
     try:
         from ferplus_tvm.importer import load_model
-        from ferplus_tvm.importer.relax import to_relax
-        from ferplus_tvm.rewrite import cuda
-        from ferplus_tvm.rewrite.match import match
+        from ferplus_tvm.lowering import cuda
+        from ferplus_tvm.lowering.layers import layers_of
         from ferplus_tvm.zoo import resolve
 
-        layers = match(to_relax(load_model(resolve(name)).proto))
+        layers = layers_of(load_model(resolve(name)).proto)
     except ImportError:
         return None
     steps = cuda.plan(layers, 1, targets.GPUS["sm_90"], "float32", lambda layer: None)

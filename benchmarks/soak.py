@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 import ferplus_tvm as fer
-from ferplus_tvm import check
+from ferplus_tvm.artifact import reference_inputs
 
 _WARM_UP = 50
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    faces = check.inputs(1, options.batch)
+    faces = reference_inputs.inputs(1, options.batch)
     process = psutil.Process()
     with fer.load(options.library, threads=options.threads, device=options.device) as engine:
         for _ in range(_WARM_UP):

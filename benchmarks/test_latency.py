@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferplus_tvm import check, cpu
+from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.bench import engines, quiet
 from ferplus_tvm.bench.run import sample_jpeg
-from ferplus_tvm.postprocess import postprocess
-from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.faces.postprocess import postprocess
+from ferplus_tvm.faces.preprocess import preprocess
+from ferplus_tvm.host import cpu
 
 KINDS = [engines.OURS, *engines.PEERS, *engines.AT_FLOAT32.values()]
 THREADS = sorted({1, cpu.default_threads()})
@@ -37,7 +38,7 @@ def test_scores(
     scores = benchmark(opened.run, faces)
     ours = open_engine(engines.OURS, threads, batch).run(faces)
     allowed = 1e-3 if opened.precision == "float32" else 0.5
-    assert check.relative_error(scores, ours.astype(np.float64)) < allowed
+    assert reference_inputs.relative_error(scores, ours.astype(np.float64)) < allowed
 
 
 @pytest.mark.parametrize("kind", [engines.OURS, *engines.PEERS])

@@ -19,20 +19,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ferplus_tvm import errors
+from ferplus_tvm._version import __version__
+from ferplus_tvm.artifact.manifest import VerifyLevel
 from ferplus_tvm.errors import FerplusError, MissingExtraError
-from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.manifest import VerifyLevel
-from ferplus_tvm.postprocess import Prediction, postprocess
-from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.faces.postprocess import Prediction, postprocess
+from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.isolated import compile_isolated as compile_isolated
     from ferplus_tvm.compiler.pipeline import compile as compile
-    from ferplus_tvm.compiler.tune import tune as tune
     from ferplus_tvm.compiler.verify import verify as verify
-
-__version__ = "0.1.0"
+    from ferplus_tvm.tuning.tune import tune as tune
 
 # Quiet, unless the app has logging of its own.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -56,7 +55,7 @@ __all__ = [
 _COMPILER = {
     "compile": "ferplus_tvm.compiler.pipeline",
     "compile_isolated": "ferplus_tvm.compiler.isolated",
-    "tune": "ferplus_tvm.compiler.tune",
+    "tune": "ferplus_tvm.tuning.tune",
     "verify": "ferplus_tvm.compiler.verify",
 }
 

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ferplus_tvm import cpu, gpu
 from ferplus_tvm.errors import GpuError, TargetError, last_line
+from ferplus_tvm.host import cpu, gpu
 
 Precision = Literal["float32", "tf32", "float16"]
 """How products are computed: by float32 arithmetic, or by tensor cores on numbers of 11 bits."""
@@ -45,6 +45,8 @@ NAMED = {
         NamedTarget("skylake-avx512", "x86_64", "skylake-avx512", "Intel Xeon Scalable, 1st gen"),
         NamedTarget("icelake-server", "x86_64", "icelake-server", "Intel Xeon Scalable, 3rd gen"),
         NamedTarget("sapphirerapids", "x86_64", "sapphirerapids", "Intel Xeon Scalable, 4th gen"),
+        NamedTarget("emeraldrapids", "x86_64", "emeraldrapids", "Intel Xeon Scalable, 5th gen"),
+        NamedTarget("graniterapids", "x86_64", "graniterapids", "Intel Xeon 6 with P-cores"),
         NamedTarget("znver3", "x86_64", "znver3", "AMD Zen 3: EPYC 7003, Ryzen 5000"),
         NamedTarget("znver4", "x86_64", "znver4", "AMD Zen 4: EPYC 9004, Ryzen 7000"),
         NamedTarget("znver5", "x86_64", "znver5", "AMD Zen 5: EPYC 9005, Ryzen 9000"),
@@ -120,22 +122,22 @@ class VectorUnit:
         how many of them the instruction set names.
     per_cycle
         fused multiply-adds of whole registers that a core starts in a cycle.
-    half
+    fp16
         whether there are instructions that widen float16 to float32.
     """
 
     lanes: int
     registers: int
     per_cycle: int = 2
-    half: bool = False
+    fp16: bool = False
 
 
 # The widest one that the features allow; first match wins.
 _VECTOR_UNITS = (
-    ("avx512f", VectorUnit(lanes=16, registers=32, half=True)),
+    ("avx512f", VectorUnit(lanes=16, registers=32, fp16=True)),
     ("avx2", VectorUnit(lanes=8, registers=16)),
     ("avx", VectorUnit(lanes=8, registers=16)),
-    ("neon", VectorUnit(lanes=4, registers=32, half=True)),
+    ("neon", VectorUnit(lanes=4, registers=32, fp16=True)),
 )
 _PLAIN = VectorUnit(lanes=4, registers=16)
 # CPUs that take a register of so many floats in two halves, or have one unit for it.
@@ -153,7 +155,7 @@ class ResolvedTarget:
     triple
         the LLVM target triple, for example ``x86_64-unknown-linux-gnu``.
     features
-        what the CPU must offer, by LLVM's names, as far as `ferplus_tvm.cpu` can tell them apart.
+        what the CPU must offer, by LLVM's names, as far as `host.cpu` can tell them apart.
     gpu
         the GPU that computes, or None; triple and features are then those of the CPU beside it.
     precision
@@ -174,7 +176,7 @@ class ResolvedTarget:
 
     @property
     def arch(self) -> str:
-        """The architecture, as `ferplus_tvm.cpu.architecture` spells it."""
+        """The architecture, as `ferplus_tvm.host.cpu.architecture` spells it."""
         return arch_of(self.triple)
 
     @property
@@ -183,7 +185,7 @@ class ResolvedTarget:
         unit = next((unit for feature, unit in _VECTOR_UNITS if feature in self.features), _PLAIN)
         if (self.config.get("mcpu"), unit.lanes) in _ONE_PER_CYCLE:
             unit = replace(unit, per_cycle=1)
-        return replace(unit, half=unit.half or "f16c" in self.features)
+        return replace(unit, fp16=unit.fp16 or "f16c" in self.features)
 
     @property
     def loadable(self) -> bool:
@@ -244,6 +246,8 @@ def resolve(target: str | dict[str, Any] = "native") -> ResolvedTarget:
         named = NAMED[text]
         config = {"kind": "llvm", "mcpu": named.llvm_cpu, "mtriple": named.triple}
         return _from_config(named.name, config | dict(named.options))
+    if text == _llvm_cpu():  # this machine's CPU has a name that is not among them
+        return _native()
     close = difflib.get_close_matches(text, ["native", *NAMED, *_gpu_names()], n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise TargetError(
@@ -265,10 +269,15 @@ def detect() -> tuple[ResolvedTarget, list[str]]:
     return native, [each.name for each in able] + gpus
 
 
-def _native() -> ResolvedTarget:
+def _llvm_cpu() -> str:
+    """Return LLVM's name of this machine's CPU."""
     from tvm.target import codegen
 
-    llvm_cpu = str(codegen.llvm_get_system_cpu())
+    return str(codegen.llvm_get_system_cpu())
+
+
+def _native() -> ResolvedTarget:
+    llvm_cpu = _llvm_cpu()
     config: dict[str, Any] = {"kind": "llvm", "mcpu": llvm_cpu, "mtriple": _host_triple()}
     # A virtual machine may hide features that the CPU's name promises: switch those off.
     promised = _from_config(llvm_cpu, config).features
@@ -401,7 +410,7 @@ def _host_triple() -> str:
 
 
 def arch_of(triple: str) -> str:
-    """Return the architecture of a triple, as `ferplus_tvm.cpu.architecture` spells it."""
+    """Return the architecture of a triple, as `ferplus_tvm.host.cpu.architecture` spells it."""
     arch = triple.split("-", 1)[0]
     return {"arm64": "aarch64", "amd64": "x86_64"}.get(arch, arch)
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm import artifact, cpu
-from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.manifest import Check, Function, Kernel, Manifest, Piece
+from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Tensor
+from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.host import cpu
 
 WEIGHTS = bytes(range(256)) * 3
 """Of a made-up library: 192 float32 values."""
@@ -39,7 +40,21 @@ def manifest(**changes: Any) -> Manifest:
         "labels": EMOTIONS,
         "functions": {8: Function("main_batch8", (0, 1)), 1: Function("main_batch1", (1,))},
         "kernels": (
-            Kernel("Conv1", None, 1, "conv", "direct", "lanes=16", False, "the only one", 0.5),
+            Kernel(
+                "Conv1",
+                None,
+                1,
+                "conv",
+                "direct",
+                "lanes=16",
+                True,
+                False,
+                "the only one",
+                0.5,
+                9,
+                9,
+                4,
+            ),
         ),
         "tuning_logs": "",
         "check": Check(1, 1, ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5),), 1e-4, None),
@@ -50,14 +65,14 @@ def manifest(**changes: Any) -> Manifest:
         "weights_bytes": 0,
         "chunk_bytes": 0,
         "weights_sha256": (),
-        "pieces": (Piece("a", 0, (4, 8), "float32"), Piece("b", 128, (160,), "float32")),
+        "tensors": (Tensor("a", 0, (4, 8), "float32"), Tensor("b", 128, (160,), "float32")),
     }
     return Manifest(**{**values, **changes})
 
 
 def read_manifests(path: Path) -> tuple[Manifest, ...]:
     """Return what a library says of itself, for each target that it holds."""
-    opened = artifact.Artifact(path)
+    opened = library_file.Artifact(path)
     opened.close()
     return opened.manifests
 
@@ -75,18 +90,18 @@ def elf_image(size: int = 300) -> bytes:
 def write(path: Path, **changes: Any) -> Path:
     """Write a made-up library."""
     with path.open("wb") as file:
-        artifact.write(file, [elf_image()], WEIGHTS, [manifest(**changes)])
+        library_file.write(file, [elf_image()], WEIGHTS, [manifest(**changes)])
     return path
 
 
 def rewrite(source: Path, path: Path, weights: bytes | None = None, **changes: Any) -> Path:
     """Write a copy of a library with other weights or another manifest, checksums included."""
-    original = artifact.Artifact(source)
+    original = library_file.Artifact(source)
     data = source.read_bytes()
     image = data[: image_length(data)]
     weights = bytes(original.weights) if weights is None else weights
     with path.open("wb") as file:
-        artifact.write(file, [image], weights, [replace(original.manifest, **changes)])
+        library_file.write(file, [image], weights, [replace(original.manifest, **changes)])
     original.close()
     return path
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 import ferplus_tvm as fer
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.data import SAMPLE_FACE
+from tests.chains import Chain
 
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -107,12 +109,12 @@ def sample_face() -> Path:
 @pytest.fixture
 def no_loader(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail any test in which a file reaches the dynamic loader."""
-    from ferplus_tvm.runtime import library as runtime_library
+    from ferplus_tvm.runtime import loader
 
     def fail(*_: object) -> None:
         pytest.fail("the file reached the dynamic loader")
 
-    monkeypatch.setattr(runtime_library, "open_module", fail)
+    monkeypatch.setattr(loader, "open_module", fail)
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +135,13 @@ def run_python() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def short_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of two convolutions with pooling and a dense layer."""
+    chain = Chain().conv("first", 16).relu("r1").pool("p1")
+    chain = chain.conv("second", 32).relu("r2").pool("p2").flatten().dense("last")
+    path = tmp_path_factory.mktemp("short") / "short.onnx"
+    onnx.save(chain.model(), path)
+    return path

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tvm.target import codegen
 
-from ferplus_tvm import cpu, targets
+from ferplus_tvm import targets
 from ferplus_tvm.errors import TargetError
+from ferplus_tvm.host import cpu
 from ferplus_tvm.targets import NAMED, ResolvedTarget, VectorUnit
 
 V2 = {"sse", "sse2", "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt"}
@@ -41,13 +42,13 @@ def test_a_level_of_x86_needs_exactly_its_features(name: str, features: set[str]
     ("name", "unit"),
     [
         ("x86-64-v2", VectorUnit(lanes=4, registers=16)),
-        ("x86-64-v3", VectorUnit(lanes=8, registers=16, half=True)),
-        ("znver3", VectorUnit(lanes=8, registers=16, half=True)),
-        ("x86-64-v4", VectorUnit(lanes=16, registers=32, half=True)),
-        ("sapphirerapids", VectorUnit(lanes=16, registers=32, half=True)),
-        ("znver4", VectorUnit(lanes=16, registers=32, per_cycle=1, half=True)),
-        ("aarch64", VectorUnit(lanes=4, registers=32, half=True)),
-        ("neoverse-v2", VectorUnit(lanes=4, registers=32, half=True)),
+        ("x86-64-v3", VectorUnit(lanes=8, registers=16, fp16=True)),
+        ("znver3", VectorUnit(lanes=8, registers=16, fp16=True)),
+        ("x86-64-v4", VectorUnit(lanes=16, registers=32, fp16=True)),
+        ("sapphirerapids", VectorUnit(lanes=16, registers=32, fp16=True)),
+        ("znver4", VectorUnit(lanes=16, registers=32, per_cycle=1, fp16=True)),
+        ("aarch64", VectorUnit(lanes=4, registers=32, fp16=True)),
+        ("neoverse-v2", VectorUnit(lanes=4, registers=32, fp16=True)),
     ],
 )
 def test_vector_units(name: str, unit: VectorUnit) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ferplus_tvm import cpu, targets
+from ferplus_tvm import targets
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.bench import samples
 from ferplus_tvm.bench.measure import Row
-from ferplus_tvm.manifest import Manifest
+from ferplus_tvm.host import cpu
 
 _BUSY = 0.15  # CPUs
-_CHANGED = 1.15  # of a fixed piece of work
+_CHANGED = 1.15  # of a fixed tensor of work
 _SPREAD = 1.15  # of an engine's turns
 _WIDE = 0.05  # of a ratio, from its middle to an end of its interval
 _ORDER = 0.05  # between the ratios with the one and the other engine first

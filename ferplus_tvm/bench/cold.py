@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ferplus_tvm import child
 from ferplus_tvm.bench import samples
 from ferplus_tvm.bench.engines import OURS
 from ferplus_tvm.errors import BenchError, last_line
-from ferplus_tvm.runtime import library
-from ferplus_tvm.tuning.database import shipped
+from ferplus_tvm.host import child, runtime_library
+from ferplus_tvm.records.log import shipped
 
 _ASKED = "np.full((1, 1, 64, 64), 100, np.float32)"
 _OPENVINO = """
@@ -243,7 +242,7 @@ def installed(kind: str) -> int | None:
     if folders[0] not in shipped().parents:  # in a checkout the logs lie beside the package
         folders.append(shipped())
     own = sum(f.stat().st_size for at in folders for f in at.rglob("*") if f.is_file())
-    runtime = library.installed()
+    runtime = runtime_library.installed()
     return _total(
         [
             own,

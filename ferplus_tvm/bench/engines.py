@@ -156,6 +156,6 @@ def open_engine(kind: str, path: str, threads: int, batch: int) -> Opened:
 
 def faces(batch: int) -> Faces:
     """Return what every engine is given: noise and blobs in turn, as a library is checked with."""
-    from ferplus_tvm import check
+    from ferplus_tvm.artifact import reference_inputs
 
-    return check.inputs(0, batch)
+    return reference_inputs.inputs(0, batch)

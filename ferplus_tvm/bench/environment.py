@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm import cpu
 from ferplus_tvm.bench import limits, load
+from ferplus_tvm.host import cpu
 
 _PACKAGES = (
     "ferplus_tvm",

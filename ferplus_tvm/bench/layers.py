@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ferplus_tvm.artifact.manifest import Kernel, Manifest
 from ferplus_tvm.bench.limits import Limits
-from ferplus_tvm.manifest import Kernel, Manifest
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ def of_runs(
     """Return the layers of a batch size in order, from the times of all kernels in each call."""
     kernels = [kernel for kernel in manifest.kernels if kernel.batch == batch]
     times = [statistics.median(column) for column in zip(*runs, strict=True)]
-    pieces = [manifest.pieces[at] for at in manifest.functions[batch].weights]
-    reading = limits.reading(sum(piece.nbytes for piece in pieces))
+    tensors = [manifest.tensors[at] for at in manifest.functions[batch].weights]
+    reading = limits.reading(sum(tensor.nbytes for tensor in tensors))
     found = []
     for kernel, seconds in zip(kernels, times, strict=True):
-        own = (piece.nbytes for piece in pieces if piece.name.startswith(f"{kernel.layer}."))
+        own = (tensor.nbytes for tensor in tensors if tensor.name.startswith(f"{kernel.layer}."))
         weights = sum(own)
         direct, needed, moved = work(kernel)
         limit = max(needed / limits.all_threads, weights / reading)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.artifact import ALIGNMENT
-from ferplus_tvm.runtime.machine import aligned
+from ferplus_tvm.artifact.library_file import ALIGNMENT
+from ferplus_tvm.runtime.session_cpu import aligned
 
 _STEPS = 200_000  # of a multiply-add per accumulator
 _MOVED = 64 << 20  # bytes of each thread in a call, by as many passes as it takes
@@ -105,7 +105,7 @@ _BITS = {ord(f"{digit:x}"): f"{digit:04b}" for digit in range(16)}
 
 def _peak(threads: int) -> float:
     from ferplus_tvm import targets
-    from ferplus_tvm.kernels import tensorir
+    from ferplus_tvm.kernels.cpu import tensorir
 
     unit = _unit()
     # Enough accumulators to hide the latency of a multiply-add, all of them different sums, and
@@ -129,7 +129,7 @@ def _peak(threads: int) -> float:
 
 def _bandwidth(threads: int, working: int) -> tuple[float, float]:
     """Return the bytes a second that are read and copied, from ``working`` bytes a thread."""
-    from ferplus_tvm.kernels import tensorir
+    from ferplus_tvm.kernels.cpu import tensorir
 
     unit, unrolled = _unit(), 8
     step = unrolled * unit.lanes
@@ -166,7 +166,7 @@ def _bandwidth(threads: int, working: int) -> tuple[float, float]:
 
 def _unit() -> Any:
     from ferplus_tvm import targets
-    from ferplus_tvm.kernels import tensorir
+    from ferplus_tvm.kernels.cpu import tensorir
 
     return tensorir.Vectors(targets.resolve("native").vector_unit.lanes)
 
@@ -177,7 +177,7 @@ def _fastest(function: Any, *shapes: tuple[int, ...]) -> float:
     import tvm_ffi
 
     from ferplus_tvm import targets
-    from ferplus_tvm.kernels import tensorir
+    from ferplus_tvm.kernels.cpu import tensorir
 
     with tensorir.pass_context():
         kernel = tvm.compile(function, target=targets.resolve("native").tvm_target())["main"]

@@ -7,7 +7,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 
-from ferplus_tvm import cpu
+from ferplus_tvm.host import cpu
 
 _LOOPS = 10_000  # half a millisecond of plain Python, best of
 _TIMES = 5
@@ -21,7 +21,7 @@ class Watch:
         CPU seconds of others in all turns, on the CPUs that this process may use, and the turns'
         own seconds.
     paces
-        seconds of a fixed piece of work, after each of our own turns, where they were.
+        seconds of a fixed tensor of work, after each of our own turns, where they were.
     """
 
     others: float = 0.0
@@ -51,7 +51,7 @@ class Watch:
 
 
 def pace() -> float:
-    """Return the seconds of a fixed piece of work, plain Python: how fast this CPU is now."""
+    """Return the seconds of a fixed tensor of work, plain Python: how fast this CPU is now."""
     best = float("inf")
     for _ in range(_TIMES):
         start = time.perf_counter()

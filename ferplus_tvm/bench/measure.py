@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ferplus_tvm import check
+from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.bench import samples
 from ferplus_tvm.bench.load import Watch
 from ferplus_tvm.bench.process import EngineProcess
@@ -74,7 +74,7 @@ class Row:
     other_cpus
         CPUs that other processes kept busy meanwhile.
     pace_change
-        how much longer a fixed piece of work took in slow minutes than in fast ones.
+        how much longer a fixed tensor of work took in slow minutes than in fast ones.
     """
 
     way: str
@@ -238,7 +238,7 @@ def difference(ours: EngineProcess, other: EngineProcess) -> float:
     BenchError
         If it is too far for the same model.
     """
-    apart = check.relative_error(other.scores, ours.scores.astype(np.float64))
+    apart = reference_inputs.relative_error(other.scores, ours.scores.astype(np.float64))
     most = _SAME_MODEL if other.precision == "float32" else _LOWER_PRECISION
     if not apart <= most:
         raise BenchError(

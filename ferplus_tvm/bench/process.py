@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm import child
 from ferplus_tvm.bench.engines import Scores
 from ferplus_tvm.errors import BenchError, last_line
+from ferplus_tvm.host import child
 
 _PATIENCE = 300.0  # seconds for an answer, beyond what was asked for
 

@@ -22,7 +22,7 @@ from ferplus_tvm.bench.measure import Call, EngineTime, Row
 from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.bench.scenarios import Outcome
 from ferplus_tvm.errors import BenchError
-from ferplus_tvm.files import replace
+from ferplus_tvm.host.files import replace
 
 FORMAT = 1
 _JSON = "bench.json"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm import cpu
-from ferplus_tvm.artifact import read_manifest
+from ferplus_tvm.artifact.library_file import read_manifest
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.bench import caveats, cold, engines, environment, layers, load, scenarios
 from ferplus_tvm.bench.limits import Limits
 from ferplus_tvm.bench.measure import Call, Row, measure
@@ -22,7 +22,7 @@ from ferplus_tvm.bench.report import LayersOf, Report
 from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.errors import BenchError
-from ferplus_tvm.manifest import Manifest
+from ferplus_tvm.host import cpu
 
 _COLD_RUNS = 10
 _LAYER_CALLS = (20, 200)  # at least and at most

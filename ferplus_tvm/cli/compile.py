@@ -13,8 +13,8 @@ from ferplus_tvm.cli.output import print_facts, print_table, stages
 from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from ferplus_tvm.artifact.manifest import Kernel, Manifest
     from ferplus_tvm.compiler.pipeline import CompileResult
-    from ferplus_tvm.manifest import Kernel, Manifest
     from ferplus_tvm.targets import Precision
 
 

@@ -13,7 +13,7 @@ import typer
 from ferplus_tvm.cli.output import print_facts, stages
 from ferplus_tvm.cli.predict import print_bars
 from ferplus_tvm.data import SAMPLE_FACE
-from ferplus_tvm.preprocess import preprocess
+from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:

@@ -30,13 +30,12 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show versions, CPU, compiler, folders and threads: what belongs into a bug report."""
-    from ferplus_tvm import cpu
-    from ferplus_tvm.runtime import library
-    from ferplus_tvm.tuning.database import own
+    from ferplus_tvm.host import cpu, runtime_library
+    from ferplus_tvm.records.log import own
     from ferplus_tvm.zoo.registry import cache_dir
 
     quota = cpu.cgroup_quota()
-    runtime = library.installed()
+    runtime = runtime_library.installed()
     facts = {
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "system": platform.platform(),
@@ -51,7 +50,7 @@ def doctor(
         "GPU": _gpu(),
         "CUDA compiler": _cuda_compiler(),
         "libtvm_runtime": _short(runtime) if runtime else "not installed",
-        library.ENVIRONMENT: _short(os.environ.get(library.ENVIRONMENT, "not set")),
+        runtime_library.ENVIRONMENT: _short(os.environ.get(runtime_library.ENVIRONMENT, "not set")),
         "cache folder": _short(cache_dir()),
         "tuning logs": _short(own()),
     }
@@ -77,8 +76,8 @@ def _llvm_cpu() -> str:
 
 
 def _compiler() -> str:
-    from ferplus_tvm import cpu
-    from ferplus_tvm.link import find_linker
+    from ferplus_tvm.host import cpu
+    from ferplus_tvm.toolchain.link import find_linker
 
     try:
         command = find_linker(f"{cpu.architecture()}-unknown-{cpu.system()}")
@@ -90,8 +89,8 @@ def _compiler() -> str:
 
 
 def _gpu() -> str:
-    from ferplus_tvm import gpu
     from ferplus_tvm.errors import GpuError
+    from ferplus_tvm.host import gpu
 
     try:
         return ", ".join(f"{each.name} ({each.arch})" for each in gpu.devices())
@@ -100,7 +99,7 @@ def _gpu() -> str:
 
 
 def _cuda_compiler() -> str:
-    from ferplus_tvm import cuda_compiler as cuda
+    from ferplus_tvm.toolchain import cuda_compiler as cuda
 
     nvcc = cuda.find_nvcc()
     if nvcc is not None:

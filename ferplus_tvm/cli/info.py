@@ -12,7 +12,7 @@ import typer
 from ferplus_tvm.cli.output import print_facts
 
 if TYPE_CHECKING:
-    from ferplus_tvm.manifest import Manifest
+    from ferplus_tvm.artifact.manifest import Manifest
 
 
 def info(
@@ -20,7 +20,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show what a library says of itself, and whether this machine can run it."""
-    from ferplus_tvm.artifact import Artifact, refusal
+    from ferplus_tvm.artifact.library_file import Artifact, refusal
 
     artifact = Artifact(library, verify="manifest")
     artifact.close()
@@ -75,7 +75,7 @@ def _needs(manifest: Manifest) -> str:
 
 def _runtime_problem(path: Path, manifest: Manifest) -> str | None:
     from ferplus_tvm.errors import RuntimeLibraryError
-    from ferplus_tvm.runtime.library import choose_runtime
+    from ferplus_tvm.runtime.loader import choose_runtime
 
     try:
         choose_runtime(Path(os.path.abspath(path)).parent, manifest)  # where `load` looks

@@ -15,11 +15,11 @@ import typer
 
 from ferplus_tvm.cli.output import bar, percent
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.postprocess import Prediction, postprocess
-from ferplus_tvm.preprocess import preprocess
-from ferplus_tvm.runtime.cuda import device_of
+from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.faces.postprocess import Prediction, postprocess
+from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
+from ferplus_tvm.runtime.session_cuda import device_of
 
 _AT_ONCE = 32
 

@@ -12,7 +12,7 @@ from ferplus_tvm.cli.output import print_facts, print_table
 from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ferplus_tvm.gpu import Device
+    from ferplus_tvm.host.gpu import Device
 
 
 def targets(
@@ -29,8 +29,8 @@ def targets(
     if detect:
         _detect(as_json)
         return
-    from ferplus_tvm.link import find_linker, missing_linker
     from ferplus_tvm.targets import NAMED, resolve
+    from ferplus_tvm.toolchain.link import find_linker, missing_linker
 
     entries: list[dict[str, object]] = []
     for name in ("native", *NAMED):
@@ -69,10 +69,10 @@ def targets(
 
 def _gpus() -> list[dict[str, object]]:
     """Return the GPU targets, first this machine's if it has one."""
-    from ferplus_tvm.cuda_compiler import missing_compiler
     from ferplus_tvm.errors import TargetError
-    from ferplus_tvm.link import find_linker, missing_linker
     from ferplus_tvm.targets import GPUS, resolve
+    from ferplus_tvm.toolchain.cuda_compiler import missing_compiler
+    from ferplus_tvm.toolchain.link import find_linker, missing_linker
 
     names = [f"cuda/{arch}" for arch in GPUS]
     with contextlib.suppress(TargetError):
@@ -103,7 +103,7 @@ def _gpus() -> list[dict[str, object]]:
 
 
 def _detect(as_json: bool) -> None:
-    from ferplus_tvm import cpu
+    from ferplus_tvm.host import cpu
     from ferplus_tvm.targets import detect
 
     native, able = detect()
@@ -134,8 +134,8 @@ def _detect(as_json: bool) -> None:
 
 def _devices() -> tuple[tuple[Device, ...], str]:
     """Return the GPUs of this machine, or why there is none."""
-    from ferplus_tvm import gpu
     from ferplus_tvm.errors import GpuError
+    from ferplus_tvm.host import gpu
 
     try:
         return gpu.devices(), ""

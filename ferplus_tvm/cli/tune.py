@@ -20,10 +20,10 @@ from ferplus_tvm.cli.output import print_facts, print_table
 from ferplus_tvm.errors import TuningLogError
 
 if TYPE_CHECKING:
-    from ferplus_tvm.compiler.tune import Progress, TuneResult
+    from ferplus_tvm.records.log import TuningLog
     from ferplus_tvm.targets import Precision
-    from ferplus_tvm.tuning.database import TuningLog
     from ferplus_tvm.tuning.report import LayerReport
+    from ferplus_tvm.tuning.tune import Progress, TuneResult
 
 _LOG_DIR = Path("tuning_logs")
 _INTERRUPTED = 130  # as a shell calls a program that Ctrl-C ended
@@ -145,7 +145,7 @@ def _print(result: TuneResult, log_dir: Path) -> None:
 
 
 def _expect_address(rpc: str) -> None:
-    from ferplus_tvm.tuning.runner import Address
+    from ferplus_tvm.tuning.worker import Address
 
     try:
         Address.parse(rpc)
@@ -193,10 +193,10 @@ def _report(
     target: str, precision: Precision, log_dir: Path, plot: Path | None, as_json: bool
 ) -> None:
     from ferplus_tvm.compiler.options import with_precision
+    from ferplus_tvm.records import provenance
+    from ferplus_tvm.records.log import TuningLog, find, search_path
     from ferplus_tvm.targets import resolve
-    from ferplus_tvm.tuning import provenance
     from ferplus_tvm.tuning import report as reports
-    from ferplus_tvm.tuning.database import TuningLog, find, search_path
 
     resolved = with_precision(resolve(target), precision)
     if (log_dir / resolved.log / provenance.NAME).is_file():

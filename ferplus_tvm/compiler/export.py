@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import ferplus_tvm
-from ferplus_tvm import artifact, cpu
+from ferplus_tvm._version import __version__
+from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
-from ferplus_tvm.files import permit_as_new
+from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.host.files import permit_as_new
+from ferplus_tvm.host.lock import hold, remove_abandoned
 from ferplus_tvm.importer import ImportedModel
-from ferplus_tvm.labels import EMOTIONS
-from ferplus_tvm.link import export_library
-from ferplus_tvm.lock import hold, remove_abandoned
-from ferplus_tvm.manifest import Check, Function, Manifest, Piece
-from ferplus_tvm.rewrite.place import Placed
-from ferplus_tvm.runtime import library
+from ferplus_tvm.lowering.place import Placed
 from ferplus_tvm.targets import ResolvedTarget, system_of
+from ferplus_tvm.toolchain.link import export_library
 
 
 def link_image(executable: Any, target: ResolvedTarget) -> bytes:
@@ -60,18 +60,18 @@ class Weights:
     """The weights of all targets as one block, each at a multiple of 64 bytes.
 
     index
-        for each target, the number of the piece that a weight of its is.
+        for each target, the number of the tensor that a weight of its is.
     """
 
     block: bytearray
-    pieces: tuple[Piece, ...]
+    tensors: tuple[Tensor, ...]
     index: tuple[dict[str, int], ...]
 
 
 def lay_out(all_placed: Sequence[Placed]) -> Weights:
     """Lay the weights of all targets out; what several want alike is there once."""
     block = bytearray()
-    pieces: list[Piece] = []
+    tensors: list[Tensor] = []
     known: dict[tuple[str, tuple[int, ...], str, bytes], int] = {}
     index = []
     for placed in all_placed:
@@ -81,13 +81,13 @@ def lay_out(all_placed: Sequence[Placed]) -> Weights:
             digest = hashlib.sha256(content.data).digest()
             key = (name, weight.shape, str(weight.dtype), digest)
             if key not in known:
-                known[key] = len(pieces)
-                block += b"\0" * (-len(block) % artifact.ALIGNMENT)
-                pieces.append(Piece(name, len(block), weight.shape, str(weight.dtype)))
+                known[key] = len(tensors)
+                block += b"\0" * (-len(block) % library_file.ALIGNMENT)
+                tensors.append(Tensor(name, len(block), weight.shape, str(weight.dtype)))
                 block += content.tobytes()
             own[name] = known[key]
         index.append(own)
-    return Weights(block, tuple(pieces), tuple(index))
+    return Weights(block, tuple(tensors), tuple(index))
 
 
 def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> Check:
@@ -101,7 +101,7 @@ def describe(
     target: ResolvedTarget,
     imported: ImportedModel,
     placed: Placed,
-    pieces: tuple[Piece, ...],
+    tensors: tuple[Tensor, ...],
     index: dict[str, int],
     check: Check,
     log: str,
@@ -110,11 +110,11 @@ def describe(
 
     ``log`` is the target whose tuning log was looked into.
     """
-    own_runtime = library.installed() if _is_here(target) else None
+    own_runtime = runtime_library.installed() if _is_here(target) else None
     return Manifest(
         model_name=imported.name,
         model_sha256=imported.sha256,
-        created_with=f"ferplus_tvm {ferplus_tvm.__version__}",
+        created_with=f"ferplus_tvm {__version__}",
         target=target.name,
         target_config=target.config,
         triple=target.triple,
@@ -124,7 +124,7 @@ def describe(
         gpu_arch=target.gpu.arch if target.gpu is not None else "",
         tvm_version=importlib.metadata.version("apache-tvm"),
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
-        runtime_id=library.identity(own_runtime) if own_runtime else "",
+        runtime_id=runtime_library.identity(own_runtime) if own_runtime else "",
         precision=target.precision,
         input_shape=("N", 1, 64, 64),
         output_shape=("N", 8),
@@ -142,9 +142,9 @@ def describe(
         image_bytes=0,
         image_sha256="",
         weights_bytes=0,
-        chunk_bytes=artifact.CHUNK,
+        chunk_bytes=library_file.CHUNK,
         weights_sha256=(),
-        pieces=pieces,
+        tensors=tensors,
     )
 
 
@@ -187,7 +187,7 @@ def write(
 ) -> tuple[Manifest, ...]:
     """Write the library file and see it on the disk, with the permissions of any new file."""
     with path.open("wb") as file:
-        complete = artifact.write(file, images, weights, described)
+        complete = library_file.write(file, images, weights, described)
         file.flush()
         os.fsync(file.fileno())
     permit_as_new(path, 0o777)
@@ -202,18 +202,18 @@ def find_runtime(options: CompileOptions) -> list[Path]:
     CompileError
         For a foreign target whose own is not at hand.
     """
-    own = library.installed()
+    own = runtime_library.installed()
     target = options.targets[0]  # all are of one architecture and system
     if own is not None and _is_here(target):
         gpus = any(each.gpu is not None for each in options.targets)
-        beside = own.parent / library.gpu_file_name(system_of(target.triple))
+        beside = own.parent / runtime_library.gpu_file_name(system_of(target.triple))
         if gpus and not beside.is_file():
             raise CompileError(
                 f"the {beside.name} that a GPU needs is not in {own.parent}: install the "
                 "apache-tvm wheel for Linux or Windows, or compile without --with-runtime"
             )
         return [own, beside] if gpus else [own]
-    name = library.file_name(system_of(target.triple))
+    name = runtime_library.file_name(system_of(target.triple))
     raise CompileError(
         f"the {name} for {target.triple} is not on this machine: take it out of the "
         f"apache-tvm {importlib.metadata.version('apache-tvm')} wheel for that platform ('pip "

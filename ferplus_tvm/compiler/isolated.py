@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
-from ferplus_tvm import child
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import CompileError
+from ferplus_tvm.host import child
 
 _PATIENCE = 5  # seconds for a process that is to end by itself
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ferplus_tvm.cuda_compiler import kernels_as_source
-from ferplus_tvm.kernels.tensorir import pass_context
+from ferplus_tvm.kernels.cpu.tensorir import pass_context
 from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.toolchain.cuda_compiler import kernels_as_source
 
 
 def build(module: Any, target: ResolvedTarget) -> Any:

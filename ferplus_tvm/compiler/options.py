@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ferplus_tvm import cpu
 from ferplus_tvm.errors import CompileError, TargetError
-from ferplus_tvm.runtime import library
+from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.records import log
 from ferplus_tvm.targets import Precision, ResolvedTarget, resolve, system_of
-from ferplus_tvm.tuning import database
 
 LARGEST_BATCH = 4096
 
@@ -78,7 +77,7 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
-        logs = database.search_path(tuning_logs)
+        logs = log.search_path(tuning_logs)
         targets = targets_of(target, precision)
         return cls(model, targets, path, sizes, logs, require_tuned, with_runtime)
 
@@ -184,6 +183,6 @@ def _wrong_output(path: Path, model: str | os.PathLike[str]) -> str | None:
         return "is a device or a pipe"
     if path.exists() and os.path.isfile(model) and path.samefile(model):
         return "is the model"
-    if path.name == library.file_name(cpu.system()):
+    if path.name == runtime_library.file_name(cpu.system()):
         return "has the name of TVM's runtime library"
     return None

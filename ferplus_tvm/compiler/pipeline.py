@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm import check
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.compiler import export, lower, reference
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.manifest import Manifest
-from ferplus_tvm.rewrite import place_kernels
-from ferplus_tvm.rewrite.match import match
+from ferplus_tvm.lowering import place_kernels
+from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.records.log import find
 from ferplus_tvm.targets import TOLERANCE, Precision, ResolvedTarget
 from ferplus_tvm.tuning import space
-from ferplus_tvm.tuning.database import find
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
@@ -125,11 +124,11 @@ def compile(
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
     imported = load_model(resolve_model(options.model))
-    layers = match(to_relax(imported.proto))
+    layers = layers_of(imported.proto)
 
     # fixed faces and their scores in float64
     enter("reference")
-    expected = reference.scores(imported.proto, check.inputs(_SEED, _FACES))
+    expected = reference.scores(imported.proto, reference_inputs.inputs(_SEED, _FACES))
 
     # for each target: layers -> kernels, weights as they want them -> native code
     images, all_placed, logs = [], [], []
@@ -151,7 +150,7 @@ def compile(
     acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
     weights = export.lay_out(all_placed)
     manifests: Sequence[Manifest] = [
-        export.describe(options, each, imported, placed, weights.pieces, index, acceptance, name)
+        export.describe(options, each, imported, placed, weights.tensors, index, acceptance, name)
         for each, placed, index, name in zip(
             options.targets, all_placed, weights.index, logs, strict=True
         )

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from ferplus_tvm.kernels import conv2d, max_pool
+from ferplus_tvm.kernels.workloads import Conv, Pool
 
 
 def scores(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -37,7 +37,7 @@ def _conv(
     inputs, outputs = x.shape[-1] // group, len(weight) // group
     parts = []
     for index in range(group):
-        workload = conv2d.Workload(
+        workload = Conv(
             batch=len(x),
             height=x.shape[1],
             width=x.shape[2],
@@ -51,7 +51,7 @@ def _conv(
         )
         rows = slice(index * outputs, (index + 1) * outputs)
         channels = x[..., index * inputs : (index + 1) * inputs]
-        parts.append(conv2d.reference(workload, channels, weight[rows], bias[rows]))
+        parts.append(workload.reference(channels, weight[rows], bias[rows]))
     return np.concatenate(parts, axis=-1)
 
 
@@ -60,7 +60,7 @@ def _max_pool(
 ) -> NDArray[np.float64]:
     del operands
     batch, height, width, channels = x.shape
-    workload = max_pool.Workload(
+    workload = Pool(
         batch=batch,
         height=height,
         width=width,
@@ -69,7 +69,7 @@ def _max_pool(
         stride=tuple(attributes["strides"]),
         padding=tuple(attributes["pads"]),
     )
-    return max_pool.reference(workload, x)
+    return workload.reference(x)
 
 
 _OPERATORS: dict[str, Any] = {

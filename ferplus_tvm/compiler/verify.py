@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm import check, child, errors, gpu
-from ferplus_tvm.artifact import read_manifest, refusal
+from ferplus_tvm import errors
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.library_file import read_manifest, refusal
 from ferplus_tvm.errors import VerificationError
+from ferplus_tvm.host import child, gpu
 
 _TIMEOUT = 300
 
@@ -117,7 +119,7 @@ def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
         return {"refused": type(error).__name__, "message": str(error)}
     with engine:
         expected = engine.manifest.check
-        faces = check.inputs(expected.seed, expected.faces)
+        faces = reference_inputs.inputs(expected.seed, expected.faces)
         reference = np.asarray(expected.reference)
         measured = {}
         for batch in engine.manifest.batch_sizes:
@@ -125,7 +127,7 @@ def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
             scores = np.concatenate(
                 [engine.scores(faces[rows[at : at + batch]]) for at in range(0, len(rows), batch)]
             )
-            measured[batch] = check.relative_error(scores, reference[rows])
+            measured[batch] = reference_inputs.relative_error(scores, reference[rows])
     return measured
 
 

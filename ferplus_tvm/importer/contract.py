@@ -23,6 +23,7 @@ import onnx
 from onnx import TensorProto
 
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
+from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import BATCH, FACE_SHAPE
 from ferplus_tvm.importer.passes.plain_gemm import PLAIN
@@ -30,7 +31,6 @@ from ferplus_tvm.importer.shapes import value_shapes
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tensors import check_finite
 from ferplus_tvm.importer.upgrade import OPSET
-from ferplus_tvm.labels import EMOTIONS
 
 _WINDOW = {"kernel_shape", "strides", "pads", "dilations"}
 # Operator -> (number of stored inputs, attribute names).

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx
 
+from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.importer.contract import check_graph, check_tidy
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import BATCH, FACE_SHAPE, free_interface
 from ferplus_tvm.importer.passes import RULES
 from ferplus_tvm.importer.structure import check_structure
 from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
-from ferplus_tvm.labels import EMOTIONS
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ferplus_tvm.kernels import conv2d, dense
+from ferplus_tvm.kernels.workloads import Conv, Dense
 
 
-def of(w: conv2d.Workload | dense.Workload) -> Any:
+def of(w: Conv | Dense) -> Any:
     """Return the specification of a layer."""
-    return conv(w) if isinstance(w, conv2d.Workload) else dense_layer(w)
+    return conv(w) if isinstance(w, Conv) else dense_layer(w)
 
 
-def conv(w: conv2d.Workload) -> Any:
+def conv(w: Conv) -> Any:
     """Return x (N,H,W,CI), weight (CO,CI,KH,KW), bias (CO) -> y (N,OH,OW,CO), pooled if asked."""
     from tvm import te, tirx
 
@@ -59,7 +59,7 @@ def conv(w: conv2d.Workload) -> Any:
     return te.create_prim_func([x, weight, bias, pooled])
 
 
-def dense_layer(w: dense.Workload) -> Any:
+def dense_layer(w: Dense) -> Any:
     """Return x (N,K), weight (K,O), bias (O) -> y (N, outputs)."""
     from tvm import te
 
@@ -76,7 +76,7 @@ def dense_layer(w: dense.Workload) -> Any:
     return te.create_prim_func([x, weight, bias, out])
 
 
-def _finish(w: conv2d.Workload | dense.Workload, total: Any) -> Any:
+def _finish(w: Conv | Dense, total: Any) -> Any:
     from tvm import te, tirx
 
     return te.max(total, tirx.const(0.0, "float32")) if w.relu else total

@@ -16,15 +16,15 @@ from typing import Any, Literal, Self, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ferplus_tvm import cpu
-from ferplus_tvm.artifact import Artifact, refusal
+from ferplus_tvm.artifact.library_file import Artifact, refusal
+from ferplus_tvm.artifact.manifest import Manifest, VerifyLevel
 from ferplus_tvm.errors import EngineClosedError, GpuError, InputError, one_line
-from ferplus_tvm.manifest import Manifest, VerifyLevel
-from ferplus_tvm.postprocess import Prediction, postprocess
-from ferplus_tvm.preprocess import preprocess, preprocess_each
-from ferplus_tvm.runtime import library
-from ferplus_tvm.runtime.cuda import CudaMachine, device_of
-from ferplus_tvm.runtime.machine import CpuMachine, Machine, Scores
+from ferplus_tvm.faces.postprocess import Prediction, postprocess
+from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
+from ferplus_tvm.host import cpu
+from ferplus_tvm.runtime import loader
+from ferplus_tvm.runtime.session_cpu import CpuMachine, Machine, Scores
+from ferplus_tvm.runtime.session_cuda import CudaMachine, device_of
 from ferplus_tvm.runtime.threads import Call, join_ending
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Engine:
         self._lock = threading.Lock()
         self._machine: Machine | None = None
         self._gpu = find_gpu() if find_gpu is not None else None
-        self._artifact = Artifact(path, verify, library.import_tvm_ffi, target, self._gpu)
+        self._artifact = Artifact(path, verify, loader.import_tvm_ffi, target, self._gpu)
         self.path = self._artifact.path
         try:
             several = len(self._artifact.manifests) > 1
@@ -85,7 +85,7 @@ class Engine:
             problem = refusal(self.manifest, self._gpu)
             if problem:
                 raise type(problem)(f"{what} cannot run here: {problem}")
-            self._module = library.open_module(self._artifact)
+            self._module = loader.open_module(self._artifact)
             self._start()
         except BaseException:
             self._artifact.close()
@@ -132,7 +132,7 @@ class Engine:
             A picture of a face, as `ferplus_tvm.preprocess` takes it: path, bytes, file object,
             PIL image or array.
         options
-            Those of `ferplus_tvm.preprocess`, such as ``channel_order="BGR"``.
+            Those of `ferplus_tvm.faces.preprocess`, such as ``channel_order="BGR"``.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class Engine:
             ``"raise"`` raises for the first picture that cannot be used; ``"skip"`` puts None in
             its place, logs why as a warning, and answers the others.
         options
-            Those of `ferplus_tvm.preprocess`.
+            Those of `ferplus_tvm.faces.preprocess`.
 
         Raises
         ------
@@ -364,7 +364,7 @@ atexit.register(_close_all)
 
 def _renew_locks() -> None:
     """Replace the locks in a forked child: a thread that is gone there may have held them."""
-    library.renew_lock()
+    loader.renew_lock()
     for engine in list(_engines):
         engine._lock = threading.Lock()
 

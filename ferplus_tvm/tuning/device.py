@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import DeviceError, last_line
-from ferplus_tvm.tuning import runner
-from ferplus_tvm.tuning.runner import Address
+from ferplus_tvm.tuning import worker
 from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import LayerTask
+from ferplus_tvm.tuning.worker import Address
 
 _WAIT = 60  # seconds for a device to become free
 _ANSWER = 15  # seconds for a tracker to say which devices it has
@@ -51,7 +51,7 @@ class Device:
 
     def prepare(self) -> None:
         """Start the child process, which imports TVM."""
-        self._call(_TIMEOUT, runner.prepare)
+        self._call(_TIMEOUT, worker.prepare)
 
     def count(self) -> int:
         """Return how many devices there are to measure on: this machine, or those with the key.
@@ -66,7 +66,7 @@ class Device:
         place = f"{self._address.host}:{self._address.port}"
         count: int | None
         try:
-            count = self._call(_ANSWER, runner.count, self._address)
+            count = self._call(_ANSWER, worker.count, self._address)
         except DeviceError as error:
             raise DeviceError(
                 f"what listens at {place} does not answer as an RPC tracker of this TVM does: "
@@ -93,45 +93,45 @@ class Device:
         DeviceError
             If none is free within a minute, or it cannot be reached.
         """
-        self.threads = self._call(_WAIT, runner.hold, self._address, self._asked, self._on_gpu)
+        self.threads = self._call(_WAIT, worker.hold, self._address, self._asked, self._on_gpu)
 
     def release(self) -> None:
         """Give it back."""
-        self._call(_TIMEOUT, runner.release)
+        self._call(_TIMEOUT, worker.release)
 
     def begin_kernels(self, task: LayerTask) -> None:
         """Take in candidates for a layer from now on."""
-        self._call(_TIMEOUT, runner.begin_kernels, task)
+        self._call(_TIMEOUT, worker.begin_kernels, task)
 
     def admit_kernel(self, path: Path, config: Config) -> str | None:
         """Take in a candidate, or return why it is not one."""
-        answer: str | None = self._call(_TIMEOUT, runner.admit_kernel, path, config)
+        answer: str | None = self._call(_TIMEOUT, worker.admit_kernel, path, config)
         return answer
 
     def begin_networks(self, batch: int) -> None:
         """Take in networks from now on."""
-        self._call(_TIMEOUT, runner.begin_networks, batch)
+        self._call(_TIMEOUT, worker.begin_networks, batch)
 
     def admit_network(self, path: Path, function: str, weights: dict[str, Path]) -> Any:
         """Take in a network, and return its scores."""
-        return self._call(_TIMEOUT, runner.admit_network, path, function, weights)
+        return self._call(_TIMEOUT, worker.admit_network, path, function, weights)
 
     def turns(self, order: Sequence[int], threads: int, repeat: int) -> list[list[float]]:
-        """Return the seconds of ``repeat`` calls for each turn; see `runner.turns`."""
+        """Return the seconds of ``repeat`` calls for each turn; see `worker.turns`."""
         if self._interrupted.is_set():
             raise DeviceError(f"{self} is no longer wanted")
         start = time.perf_counter()
         try:
             answer: list[list[float]] = self._call(
-                _TIMEOUT, runner.turns, list(order), threads, repeat
+                _TIMEOUT, worker.turns, list(order), threads, repeat
             )
         finally:
             self.measuring += time.perf_counter() - start
         return answer
 
     def move(self) -> None:
-        """Have the candidates' arrays lie elsewhere in memory; see `runner.move`."""
-        self._call(_TIMEOUT, runner.move)
+        """Have the candidates' arrays lie elsewhere in memory; see `worker.move`."""
+        self._call(_TIMEOUT, worker.move)
 
     def close(self) -> None:
         """End the child process."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ferplus_tvm.kernels import dense as layers
-from ferplus_tvm.kernels.cuda import activation_type, conv2d, convolution, dense, winograd
+from ferplus_tvm.kernels.cuda import activation_type, convolution, dense, implicit_gemm, winograd
 from ferplus_tvm.kernels.cuda.launch import Kernel
+from ferplus_tvm.kernels.workloads import Dense
 from ferplus_tvm.targets import TOLERANCE, Gpu, Precision
 from ferplus_tvm.tuning.space import Config, Decide, Layer, Space
 from ferplus_tvm.tuning.task import Array, LayerTask
@@ -29,11 +29,11 @@ class GpuSpace(Space):
     def __init__(self, layer: Layer, gpu: Gpu, precision: Precision) -> None:
         super().__init__(layer)
         offered: list[Own]
-        if isinstance(layer, layers.Workload):
+        if isinstance(layer, Dense):
             self._presets: list[Own] = [dense.preset(layer, gpu, precision)]
             offered = [*dense.space(layer, gpu, precision)]
         else:
-            product = conv2d.Config.preset(layer, gpu, precision)
+            product = implicit_gemm.Config.preset(layer, gpu, precision)
             self._presets = [product, *winograd.presets(layer, gpu, precision)]
             offered = [*convolution.space(layer, gpu, precision)]
         self._offered = [record_of(layer, own) for own in offered]
@@ -54,9 +54,9 @@ class GpuSpace(Space):
 
 def record_of(layer: Layer, own: Own) -> Config:
     """Return a kernel's own configuration by its fields' names: what `config_of` takes."""
-    if not isinstance(own, conv2d.Config):
+    if not isinstance(own, implicit_gemm.Config):
         return {**vars(own)}
-    return {"warps" if isinstance(layer, layers.Workload) else "tile": 0, **vars(own)}
+    return {"warps" if isinstance(layer, Dense) else "tile": 0, **vars(own)}
 
 
 def config_of(config: Config) -> Own:
@@ -65,7 +65,7 @@ def config_of(config: Config) -> Own:
         return dense.Config(**config)
     if config.get("tile"):
         return winograd.Config(**config)
-    return conv2d.Config(
+    return implicit_gemm.Config(
         **{name: value for name, value in config.items() if name not in ("warps", "tile")}
     )
 
@@ -99,14 +99,14 @@ class GpuTask(LayerTask):
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
         x, weight, bias = self.values
-        if isinstance(w, layers.Workload):
+        if isinstance(w, Dense):
             assert not isinstance(own, winograd.Config)
             packed = dense.pack_weight(weight, dense.weight_kind(w, self.precision, own))
         else:
             assert not isinstance(own, dense.Config)
             packed = convolution.pack_weight(w, weight, self.precision, own)
         # A half holds no number beyond its largest; these are of order one.
-        x = conv2d.rounded(x, self.precision).astype(activation_type(self.precision))
+        x = implicit_gemm.rounded(x, self.precision).astype(activation_type(self.precision))
         calls = []
         for kernel in self.kernels(config):
             given = {"x": x, "weight": packed, "bias": bias}
@@ -118,7 +118,7 @@ class GpuTask(LayerTask):
     def kernels(self, config: Config) -> list[Kernel]:
         """Return the launches that compute the layer, one after the other."""
         w, own = self.layer, config_of(config)
-        if isinstance(w, layers.Workload):
+        if isinstance(w, Dense):
             assert not isinstance(own, winograd.Config)
             return dense.kernels(w, own, self.precision, last=False)
         assert not isinstance(own, dense.Config)

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import ferplus_tvm
+from ferplus_tvm._version import __version__
 from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.host.lock import exclusive
 from ferplus_tvm.kernels import specification
-from ferplus_tvm.lock import exclusive
+from ferplus_tvm.records import provenance
+from ferplus_tvm.records.log import RECORDS, WORKLOADS, Trial, TuningLog
+from ferplus_tvm.records.provenance import Gain, LayerResult, Part, Provenance
 from ferplus_tvm.targets import ResolvedTarget
-from ferplus_tvm.tuning import provenance
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, Trial, TuningLog
-from ferplus_tvm.tuning.provenance import Gain, LayerResult, Part, Provenance
 from ferplus_tvm.tuning.space import Config, Layer, Space
 
 
@@ -172,7 +172,7 @@ def open_journal(
         threads=tuple(threads),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=command,
-        created_with=f"ferplus_tvm {ferplus_tvm.__version__}",
+        created_with=f"ferplus_tvm {__version__}",
         tvm_version=provenance.tvm_version(),
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import MissingExtraError
-from ferplus_tvm.tuning.database import Trial, TuningLog
+from ferplus_tvm.records.log import Trial, TuningLog
 from ferplus_tvm.tuning.search import mean
 from ferplus_tvm.tuning.space import Config
 

@@ -12,11 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from ferplus_tvm.kernels import conv2d, dense, specification, winograd
+from ferplus_tvm.kernels import specification
+from ferplus_tvm.kernels.cpu import dense, direct, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.targets import VectorUnit
 
-Layer = conv2d.Workload | dense.Workload
+Layer = Conv | Dense
 Config = dict[str, int]
 """A kernel's configuration by its fields' names.
 
@@ -123,11 +125,11 @@ class CpuSpace(Space):
     def presets(self) -> list[Config]:
         """Return what is used untuned, one configuration for each algorithm."""
         w, unit = self.layer, self.unit
-        if isinstance(w, dense.Workload):
+        if isinstance(w, Dense):
             return [record_of(dense.Config.preset(w, unit))]
-        direct = conv2d.Config.preset(w, unit)
+        plain = direct.Config.preset(w, unit)
         tiles = ALGORITHMS if winograd.applies(w) else ()
-        own = [direct, *(winograd.Config.preset(w, unit, tile) for tile in tiles)]
+        own = [plain, *(winograd.Config.preset(w, unit, tile) for tile in tiles)]
         return [record_of(config) for config in own]
 
     def walk(self, decide: Decide) -> Config:
@@ -139,7 +141,7 @@ class CpuSpace(Space):
             chosen[name] = decide(name, options)
             return chosen[name]
 
-        if isinstance(w, dense.Workload):
+        if isinstance(w, Dense):
             choose("lanes", [unit.lanes])
             vectors = choose("vectors", self._vectors(w.out_features))
             choose("rows", self._rows(vectors, w.batch))
@@ -166,7 +168,7 @@ class CpuSpace(Space):
         most = (self.unit.registers - vectors - 1) // vectors
         return list(range(1, min(most, extent) + 1))
 
-    def _blocks(self, w: conv2d.Workload, tile: int) -> list[int]:
+    def _blocks(self, w: Conv, tile: int) -> list[int]:
         """Return 0, for strips, and sizes that share the tiles out evenly, up to the caches'."""
         count = winograd.tiles(w, tile)
         most = max(1, _MOST_BLOCK_BYTES // (4 * (tile + 2) ** 2 * w.in_channels))
@@ -185,13 +187,13 @@ def config_of(config: Config) -> Any:
         return dense.Config(**config)
     if config["tile"]:
         return winograd.Config(**config)
-    return conv2d.Config(**{name: value for name, value in config.items() if name != "tile"})
+    return direct.Config(**{name: value for name, value in config.items() if name != "tile"})
 
 
 def record_of(own: Any) -> Config:
     """Return a kernel's own configuration by its fields' names: what `config_of` takes."""
-    direct = {"tile": 0} if isinstance(own, conv2d.Config) else {}
-    return {**direct, **vars(own)}
+    plain = {"tile": 0} if isinstance(own, direct.Config) else {}
+    return {**plain, **vars(own)}
 
 
 def _nearest(options: list[int], value: int) -> int:

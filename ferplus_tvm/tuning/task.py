@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import conv2d, dense, max_pool, winograd
-from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
+from ferplus_tvm.kernels.cpu import dense, direct, max_pool, winograd
+from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
+from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
 from ferplus_tvm.targets import TOLERANCE, VectorUnit
 from ferplus_tvm.tuning.space import Config, CpuSpace, Layer, Space, config_of
 
@@ -49,18 +50,13 @@ class LayerTask(ABC):
 
     def expected(self) -> Array:
         """Return the layer's output for the operands, in float64."""
-        w = self.layer
-        x, weight, bias = self.values
-        if isinstance(w, dense.Workload):
-            return dense.reference(w, x, weight, bias)
-        y = conv2d.reference(w, x, weight, bias)
-        return max_pool.reference(_pool(w), y) if w.pool else y
+        return self.layer.reference(*self.values)
 
     @functools.cached_property
     def values(self) -> tuple[Array, Array, Array]:
         """An input, as a ReLU leaves it, weights that keep its size, and a bias."""
         w = self.layer
-        if isinstance(w, dense.Workload):
+        if isinstance(w, Dense):
             fan = w.in_features
             shapes: Sequence[tuple[int, ...]] = [(w.batch, fan), (fan, w.out_features)]
             outputs = w.out_features
@@ -74,7 +70,7 @@ class LayerTask(ABC):
         random = np.random.default_rng(0)
         x, weight = (random.standard_normal(shape, np.float32) for shape in shapes)
         weight *= np.sqrt(2 / fan, dtype=np.float32)
-        if isinstance(w, dense.Workload) and w.half:
+        if isinstance(w, Dense) and w.fp16_weights:
             weight = weight.astype(np.float16).astype(np.float32)
         return np.maximum(x, 0), weight, random.standard_normal(outputs, np.float32)
 
@@ -84,7 +80,7 @@ class Task(LayerTask):
     """One layer at one batch size, for a CPU.
 
     first
-        whether it reads the faces, which come without a border.
+        whether it reads the faces, which come without a halo.
     """
 
     unit: VectorUnit
@@ -106,16 +102,16 @@ class Task(LayerTask):
         A pooling that a convolution does not take in is one of its own.
         """
         w, own = self.layer, config_of(config)
-        if isinstance(w, dense.Workload):
+        if isinstance(w, Dense):
             return [dense.define(w, own)]
         if config["tile"]:
-            return [winograd.define(w, own, NO_BORDER)]
+            return [winograd.define(w, own, NO_HALO)]
         plain = replace(w, pool=False)
-        kernels = [conv2d.define(plain, own, self._border(config), NO_BORDER)]
+        kernels = [direct.define(plain, own, self._border(config), NO_HALO)]
         if w.pool:
             pool = _pool(w)
             preset = max_pool.Config.preset(pool, self.unit)
-            kernels.append(max_pool.define(pool, preset, NO_BORDER))
+            kernels.append(max_pool.define(pool, preset, NO_HALO))
         return kernels
 
     def layout(self, config: Config) -> tuple[Any, ...]:
@@ -127,15 +123,15 @@ class Task(LayerTask):
         """Return the arguments of each kernel, the output last; the next one reads it."""
         w, own = self.layer, config_of(config)
         x, weight, bias = self.values
-        if isinstance(w, dense.Workload):
+        if isinstance(w, Dense):
             packed = dense.pack_weight(w, weight)
             return [[x, packed, bias, np.zeros((w.batch, w.outputs), np.float32)]]
-        border = self._border(config)
-        ends = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
+        halo = self._border(config)
+        ends = ((0, 0), (halo.top, halo.bottom), (halo.left, halo.right), (0, 0))
         packed = (
             winograd.pack_weight(weight, own.tile)
             if config["tile"]
-            else conv2d.pack_weight(weight, own)
+            else direct.pack_weight(weight, own)
         )
         shape = (w.batch, w.out_height, w.out_width, w.out_channels)
         halves = (w.batch, w.out_height // 2, w.out_width // 2, w.out_channels)
@@ -146,13 +142,13 @@ class Task(LayerTask):
             calls.append([y, np.zeros(halves, np.float32)])
         return calls
 
-    def _border(self, config: Config) -> Border:
+    def _border(self, config: Config) -> Halo:
         w = self.layer
-        if isinstance(w, dense.Workload) or self.first:
-            return NO_BORDER
-        return winograd.border(w, config_of(config)) if config["tile"] else conv2d.border(w)
+        if isinstance(w, Dense) or self.first:
+            return NO_HALO
+        return winograd.halo(w, config_of(config)) if config["tile"] else direct.halo(w)
 
 
-def _pool(w: conv2d.Workload) -> max_pool.Workload:
+def _pool(w: Conv) -> Pool:
     window = ((2, 2), (2, 2), (0, 0, 0, 0))
-    return max_pool.Workload(w.batch, w.out_height, w.out_width, w.out_channels, *window)
+    return Pool(w.batch, w.out_height, w.out_width, w.out_channels, *window)

@@ -1,7 +1,7 @@
 """Searches all layers within a time, a generation of one layer after the other.
 
 A generation is built, and then measured for at least as long as building it took: all in turns,
-then the best three, then the best beside the incumbent alone.  Only what wins that last contest,
+then the best three, then the best beside the incumbent alone.  Only what wins that last comparison,
 which chose nothing, becomes the layer's leader.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ferplus_tvm.errors import CompileError, DeviceError, last_line
-from ferplus_tvm.tuning.contest import Standing, Turns, contest
 from ferplus_tvm.tuning.journal import Journal
+from ferplus_tvm.tuning.paired_timing import PairedResult, Turns, time_pairs
 from ferplus_tvm.tuning.search import Search, key_of, mean
 from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import LayerTask
@@ -26,7 +26,7 @@ from ferplus_tvm.tuning.task import LayerTask
 _FINALISTS = 3
 _LEAST_SECONDS = 0.8  # of measuring
 _MEASURING = 1.2  # times the time of building
-_MOVES = 4  # of the arrays, in the last contest
+_MOVES = 4  # of the arrays, in the last comparison
 _GRACE = 0.3  # seconds within which an interrupted process and its children hear of it
 
 
@@ -49,7 +49,7 @@ class Place(Turns, Protocol):
 
 
 class Builds(Protocol):
-    """What builds candidates: see `ferplus_tvm.tuning.build.Builder`."""
+    """What builds candidates: see `ferplus_tvm.tuning.builder.Builder`."""
 
     def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
         """Return the library of each configuration, or why there is none."""
@@ -288,24 +288,24 @@ class Tuner:
 class Result:
     """How the contestants of a generation stand beside the first, and which won, if one did."""
 
-    standings: list[Standing]
+    standings: list[PairedResult]
     winner: int | None
 
 
 def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: float) -> Result:
     """Measure all contestants, then the best of them, then the best one beside the first."""
-    standings = contest(place, range(contestants), threads, seconds)
+    standings = time_pairs(place, range(contestants), threads, seconds)
     faster = [at for at in range(1, contestants) if standings[at].ratio < 0]
     if not faster:
         return Result(standings, None)
     best = sorted(faster, key=lambda at: standings[at].ratio)[:_FINALISTS]
     if len(best) > 1:
-        again = contest(place, [0, *best], threads, seconds / 2)
+        again = time_pairs(place, [0, *best], threads, seconds / 2)
         for at, standing in zip(best, again[1:], strict=True):
             standings[at] = standing
         best.sort(key=lambda at: standings[at].ratio)
     first = best[0]
-    standings[first] = contest(place, [0, first], threads, seconds / 2, _MOVES)[1]
+    standings[first] = time_pairs(place, [0, first], threads, seconds / 2, _MOVES)[1]
     return Result(standings, first if standings[first].wins else None)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferplus_tvm.errors import DownloadError, MissingExtraError
-from ferplus_tvm.lock import exclusive
+from ferplus_tvm.host.lock import exclusive
 from ferplus_tvm.zoo.registry import CACHE_VARIABLE, ZooModel, is_intact, local_path, verify
 
 if TYPE_CHECKING:

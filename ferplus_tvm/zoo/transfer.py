@@ -131,8 +131,8 @@ class Transfer:
             # RFC 9110, section 13.1.5: a weak validator must not be sent in If-Range.
             etag = response.headers.get("ETag", "")
             self._etag = "" if etag.startswith("W/") else etag
-            pieces = response.iter_raw(_PIECE)
-            first = next(pieces, b"")
+            tensors = response.iter_raw(_PIECE)
+            first = next(tensors, b"")
             # Nothing that is here is overwritten before this looks like the right file.
             if start == 0:
                 _refuse_other_content(first)
@@ -141,22 +141,22 @@ class Transfer:
                 raise AddressError(
                     f"offers {start + int(length)} bytes instead of {self._model.size}"
                 )
-            self._write(itertools.chain([first], pieces), start)
+            self._write(itertools.chain([first], tensors), start)
 
-    def _write(self, pieces: Iterable[bytes], start: int) -> None:
-        """Write the pieces at offset ``start``, never beyond the promised size."""
+    def _write(self, tensors: Iterable[bytes], start: int) -> None:
+        """Write the tensors at offset ``start``, never beyond the promised size."""
         size = self._model.size
         self._resume = True
         self._progress(start, size)
         with self._partial.open("r+b" if start else "wb") as file:
             file.seek(start)
-            for piece in pieces:
-                if start + self._received + len(piece) > size:
+            for tensor in tensors:
+                if start + self._received + len(tensor) > size:
                     file.truncate(start)
                     raise AddressError(f"sends more than the {size} bytes of the file")
-                file.write(piece)
+                file.write(tensor)
                 file.flush()  # so that what was received survives a kill
-                self._received += len(piece)
+                self._received += len(tensor)
                 self._progress(start + self._received, size)
 
     def _size(self) -> int:

@@ -8,12 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ferplus_tvm.bench.samples import (
-    calls_for,
-    early_stopping_estimate,
-    paired_ratio,
-    percentile,
-)
+from ferplus_tvm.bench.samples import calls_for, early_stopping_estimate, paired_ratio, percentile
 
 
 def test_a_percentile_is_stated_only_with_enough_calls() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ferplus_tvm.data import SAMPLE_FACE
-from ferplus_tvm.labels import EMOTIONS
+from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.targets import GPUS, NAMED
 from tests import artifacts
 

@@ -18,7 +18,7 @@ BATCHES = (1, 2, 3, 8, 37)
 
 
 def original_scores(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the original file with onnxruntime, in pieces of the batch that it fixes, if any."""
+    """Run the original file with onnxruntime, in tensors of the batch that it fixes, if any."""
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     if not fixed:
         return run(model, x)

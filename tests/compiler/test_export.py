@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import artifact
+from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact.manifest import Tensor
 from ferplus_tvm.compiler import export
 from ferplus_tvm.errors import CompileError
-from ferplus_tvm.manifest import Piece
-from ferplus_tvm.runtime import library as runtime_library
+from ferplus_tvm.host import runtime_library
 from tests.artifacts import assert_sentence
 
 
@@ -25,20 +25,20 @@ def test_weights_lie_one_after_the_other_at_multiples_of_64_bytes() -> None:
     model = placed((3,), (16,), (2, 9), (1,))
 
     laid_out = export.lay_out([model])
-    pieces, block = laid_out.pieces, laid_out.block
+    tensors, block = laid_out.tensors, laid_out.block
 
     assert laid_out.index == ({"w0": 0, "w1": 1, "w2": 2, "w3": 3},)
-    assert pieces == (
-        Piece("w0", 0, (3,), "float32"),
-        Piece("w1", 64, (16,), "float32"),
-        Piece("w2", 128, (2, 9), "float32"),
-        Piece("w3", 256, (1,), "float32"),
+    assert tensors == (
+        Tensor("w0", 0, (3,), "float32"),
+        Tensor("w1", 64, (16,), "float32"),
+        Tensor("w2", 128, (2, 9), "float32"),
+        Tensor("w3", 256, (1,), "float32"),
     )
     assert len(block) == 260
-    for piece in pieces:
-        size = 4 * int(np.prod(piece.shape))
-        stored = np.frombuffer(bytes(block[piece.offset :][:size]), np.float32)
-        np.testing.assert_array_equal(stored.reshape(piece.shape), model.weights[piece.name])
+    for tensor in tensors:
+        size = 4 * int(np.prod(tensor.shape))
+        stored = np.frombuffer(bytes(block[tensor.offset :][:size]), np.float32)
+        np.testing.assert_array_equal(stored.reshape(tensor.shape), model.weights[tensor.name])
 
 
 def test_a_weight_in_another_memory_order_is_stored_in_c_order() -> None:
@@ -54,7 +54,7 @@ def test_what_two_targets_want_alike_is_there_once() -> None:
 
     laid_out = export.lay_out([first, second])
 
-    assert [piece.name for piece in laid_out.pieces] == ["w0", "w1", "w1"]
+    assert [tensor.name for tensor in laid_out.tensors] == ["w0", "w1", "w1"]
     assert laid_out.index == ({"w0": 0, "w1": 1}, {"w0": 0, "w1": 2})
     assert len(laid_out.block) == 128 + 64
 
@@ -133,11 +133,11 @@ def test_a_runtime_that_is_not_installed_is_not_promised(
 
 
 def test_the_image_is_a_shared_library_that_holds_no_weights(narrow_library: Path) -> None:
-    opened = artifact.Artifact(narrow_library)
+    opened = library_file.Artifact(narrow_library)
     length = narrow_library.stat().st_size - len(opened.weights)
     data = narrow_library.read_bytes()
 
-    largest = max(opened.manifest.pieces, key=lambda piece: int(np.prod(piece.shape)))
+    largest = max(opened.manifest.tensors, key=lambda tensor: int(np.prod(tensor.shape)))
     weight = bytes(opened.weights[largest.offset : largest.offset + 4096])
     assert data.count(weight) == 1
     assert length < 1e6

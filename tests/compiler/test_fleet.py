@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import check, cpu, targets
-from ferplus_tvm.artifact import Artifact, read_manifest
+from ferplus_tvm import targets
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.library_file import Artifact, read_manifest
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import ArtifactError, CpuFeatureError, TargetError
+from ferplus_tvm.host import cpu
 from tests.artifacts import assert_sentence, read_manifests
 
 LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
@@ -57,11 +59,11 @@ def test_the_best_part_that_the_cpu_can_run_is_used(
     if not targets.resolve(level).runs_here:
         pytest.skip(f"this CPU does not run {level}")
     expected = read_manifest(fleet.path).check
-    faces = check.inputs(expected.seed, expected.faces)
+    faces = reference_inputs.inputs(expected.seed, expected.faces)
     mask(monkeypatch, level)
     with fer.load(fleet.path, threads=2) as engine:
         assert engine.manifest.target == level
-        off = check.relative_error(engine.scores(faces), np.asarray(expected.reference))
+        off = reference_inputs.relative_error(engine.scores(faces), np.asarray(expected.reference))
         assert off < expected.tolerance
         same = pickle.loads(pickle.dumps(engine))
         assert same.manifest.target == level
@@ -73,7 +75,7 @@ def test_the_answers_are_those_of_a_library_for_that_target_alone(
     fleet: CompileResult, narrow_model: Path, tmp_path: Path
 ) -> None:
     alone = fer.compile(narrow_model, "x86-64-v3", tmp_path / "alone.so", [1, 2])
-    faces = check.inputs(3, 5)
+    faces = reference_inputs.inputs(3, 5)
     with fer.load(alone.path) as one, fer.load(fleet.path, target="x86-64-v3") as of_three:
         assert of_three.manifest.target == "x86-64-v3"
         np.testing.assert_array_equal(one.scores(faces), of_three.scores(faces))
@@ -82,19 +84,19 @@ def test_the_answers_are_those_of_a_library_for_that_target_alone(
 def test_targets_share_weights_of_the_same_layout(fleet: CompileResult) -> None:
     manifests = read_manifests(fleet.path)
     used = [{at for f in each.functions.values() for at in f.weights} for each in manifests]
-    pieces = manifests[0].pieces
-    assert all(each.pieces == pieces for each in manifests)
-    assert set.union(*used) == set(range(len(pieces)))
-    alone = sum(pieces[at].nbytes for own in used for at in own)
+    tensors = manifests[0].tensors
+    assert all(each.tensors == tensors for each in manifests)
+    assert set.union(*used) == set(range(len(tensors)))
+    alone = sum(tensors[at].nbytes for own in used for at in own)
     assert manifests[0].weights_bytes < alone
     # Whatever the vectors of a target, the weights of an algorithm and type are the same.
     grouped = [
-        (piece.name, piece.dtype, piece.shape)
-        for piece in pieces
-        if ".weight.dense" in piece.name or ".weight.winograd" in piece.name
+        (tensor.name, tensor.dtype, tensor.shape)
+        for tensor in tensors
+        if ".weight.dense" in tensor.name or ".weight.winograd" in tensor.name
     ]
     assert len(grouped) == len(set(grouped)) > 0
-    spans = sorted((piece.offset, piece.offset + piece.nbytes) for piece in pieces)
+    spans = sorted((tensor.offset, tensor.offset + tensor.nbytes) for tensor in tensors)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
@@ -148,9 +150,9 @@ print("done")
 def test_without_room_for_a_copy_it_says_what_to_do(
     fleet: CompileResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from ferplus_tvm.runtime import library
+    from ferplus_tvm.runtime import loader
 
-    monkeypatch.setattr(library, "_modules", {})
+    monkeypatch.setattr(loader, "_modules", {})
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(ArtifactError) as caught:
         fer.load(fleet.path, target="x86-64-v3")
@@ -176,14 +178,14 @@ def test_engines_over_another_part_share_its_code_and_live_on_in_a_forked_child(
 ) -> None:
     code = """
 import os, sys, numpy as np, ferplus_tvm as fer
-from ferplus_tvm.runtime import library
+from ferplus_tvm.runtime import loader
 x = np.zeros((1, 1, 64, 64), np.float32)
 with fer.load(sys.argv[1], target="x86-64-v3") as one:
     with fer.load(sys.argv[1], target="x86-64-v3") as two:
         assert (one.scores(x) == two.scores(x)).all()
         with fer.load(sys.argv[1], target="x86-64-v2") as three:
             three.scores(x)
-    print(len(library._modules), len(library._pins))
+    print(len(loader._modules), len(loader._pins))
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -196,9 +198,9 @@ with fer.load(sys.argv[1], target="x86-64-v3") as one:
 def test_a_library_overwritten_in_place_is_refused_for_every_part(
     fleet: CompileResult, narrow_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ferplus_tvm.runtime import library
+    from ferplus_tvm.runtime import loader
 
-    monkeypatch.setattr(library, "_modules", {})
+    monkeypatch.setattr(loader, "_modules", {})
     path = tmp_path / "m.so"
     path.write_bytes(fleet.path.read_bytes())
     with fer.load(path, target="x86-64-v3"):

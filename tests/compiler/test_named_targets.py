@@ -10,7 +10,7 @@ import pytest
 
 import ferplus_tvm as fer
 from ferplus_tvm import targets
-from ferplus_tvm.link import find_linker, missing_linker
+from ferplus_tvm.toolchain.link import find_linker, missing_linker
 from tests.artifacts import read_manifests
 
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import artifact, cpu, link
-from ferplus_tvm.artifact import read_manifest
+from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact.library_file import read_manifest
+from ferplus_tvm.artifact.manifest import Tensor
 from ferplus_tvm.compiler import export, pipeline
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.compiler.verify import Verification
@@ -27,9 +28,9 @@ from ferplus_tvm.errors import (
     LinkerError,
     VerificationError,
 )
-from ferplus_tvm.manifest import Piece
-from ferplus_tvm.runtime import library
+from ferplus_tvm.host import cpu, runtime_library
 from ferplus_tvm.targets import resolve
+from ferplus_tvm.toolchain import link
 from ferplus_tvm.zoo import resolve as resolve_model
 from tests.artifacts import assert_sentence
 
@@ -62,7 +63,7 @@ def test_the_result_and_the_file_agree(compiled: CompileResult) -> None:
     assert compiled.verified and compiled.seconds > 0 and compiled.runtime is None
     assert in_file.check == compiled.manifest.check
     assert in_file.kernels == compiled.manifest.kernels
-    assert in_file.pieces == compiled.manifest.pieces
+    assert in_file.tensors == compiled.manifest.tensors
 
 
 def test_the_measured_error_is_recorded_and_within_the_tolerance(compiled: CompileResult) -> None:
@@ -109,9 +110,9 @@ def test_the_same_model_compiles_to_the_same_bytes(narrow_model: Path, tmp_path:
     assert first.read_bytes() == second.read_bytes()
 
 
-def length(piece: Piece) -> int:
+def length(tensor: Tensor) -> int:
     """Return a weight's bytes."""
-    return {"float32": 4, "float16": 2}[piece.dtype] * math.prod(piece.shape)
+    return {"float32": 4, "float16": 2}[tensor.dtype] * math.prod(tensor.shape)
 
 
 # --- the file --------------------------------------------------------------------------------
@@ -123,20 +124,20 @@ def test_batch_sizes_share_one_copy_of_the_weights(compiled: CompileResult) -> N
 
     assert manifest.weights_bytes <= 2.7 * parameters
     assert compiled.path.stat().st_size <= 2.7 * parameters
-    assert len({piece.name for piece in manifest.pieces}) == len(manifest.pieces)
-    weights = bytes(artifact.Artifact(compiled.path).weights)
+    assert len({tensor.name for tensor in manifest.tensors}) == len(manifest.tensors)
+    weights = bytes(library_file.Artifact(compiled.path).weights)
     digests = [
-        hashlib.sha256(weights[piece.offset :][: length(piece)]).digest()
-        for piece in manifest.pieces
+        hashlib.sha256(weights[tensor.offset :][: length(tensor)]).digest()
+        for tensor in manifest.tensors
     ]
     assert len(set(digests)) == len(digests)  # no two hold the same bytes
 
 
 def test_pieces_of_the_weights_do_not_overlap(compiled: CompileResult) -> None:
     end = 0
-    for piece in sorted(read_manifest(compiled.path).pieces, key=lambda piece: piece.offset):
-        assert piece.offset >= end and piece.offset % 64 == 0
-        end = piece.offset + length(piece)
+    for tensor in sorted(read_manifest(compiled.path).tensors, key=lambda tensor: tensor.offset):
+        assert tensor.offset >= end and tensor.offset % 64 == 0
+        end = tensor.offset + length(tensor)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are those of POSIX")
@@ -172,7 +173,7 @@ def full(*_: Any) -> None:
         (pipeline, "verify_as", off, VerificationError),
         (pipeline, "verify_as", crash, RuntimeError),
         (export, "write", full, CompileError),
-        (artifact, "write", full, CompileError),
+        (library_file, "write", full, CompileError),
         (os, "replace", full, CompileError),
     ],
     ids=["scores are off", "crash", "disk full", "disk full while writing", "renaming"],
@@ -249,7 +250,7 @@ def test_what_must_not_be_replaced_is_not(
     model.write_bytes(narrow_model.read_bytes())
     linked = tmp_path / "also.onnx"
     linked.hardlink_to(model)
-    runtime = tmp_path / library.file_name(cpu.system())
+    runtime = tmp_path / runtime_library.file_name(cpu.system())
     outputs = [model, linked, runtime]
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")

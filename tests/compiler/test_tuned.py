@@ -12,9 +12,9 @@ from ferplus_tvm import targets
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels import conv2d
-from ferplus_tvm.rewrite.match import match
-from ferplus_tvm.rewrite.plan import plan
+from ferplus_tvm.kernels.workloads import Conv
+from ferplus_tvm.lowering.layers import match
+from ferplus_tvm.lowering.plan import plan
 from ferplus_tvm.tuning.space import Config, Layer
 from tests.artifacts import assert_sentence
 from tests.tuning.support import write_log
@@ -32,7 +32,7 @@ def records(narrow_model: Path) -> dict[str, tuple[Layer, Config]]:
         layer = step.recorded_as
         if layer is not None:
             config = {**vars(step.config), "vectors": 1}
-            if isinstance(layer, conv2d.Workload):
+            if isinstance(layer, Conv):
                 config.setdefault("tile", 0)
             found[step.workload.name] = (layer, config)
     return found

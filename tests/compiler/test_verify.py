@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import check, cpu
-from ferplus_tvm.artifact import Artifact, read_manifest
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.library_file import Artifact, read_manifest
 from ferplus_tvm.compiler import verify as module
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import (
@@ -19,6 +19,7 @@ from ferplus_tvm.errors import (
     RuntimeLibraryError,
     VerificationError,
 )
+from ferplus_tvm.host import cpu
 from tests import artifacts
 from tests.artifacts import assert_sentence
 
@@ -33,7 +34,7 @@ def test_a_good_library_passes_at_every_batch_size(compiled: CompileResult) -> N
 
 def test_the_reference_is_that_of_onnxruntime(compiled: CompileResult, onnx_scores: Any) -> None:
     manifest = read_manifest(compiled.path)
-    expected = onnx_scores(check.inputs(manifest.check.seed, manifest.check.faces))
+    expected = onnx_scores(reference_inputs.inputs(manifest.check.seed, manifest.check.faces))
 
     reference = np.asarray(manifest.check.reference)
 
@@ -41,7 +42,7 @@ def test_the_reference_is_that_of_onnxruntime(compiled: CompileResult, onnx_scor
 
 
 def test_the_inputs_are_the_same_for_ever() -> None:
-    x = check.inputs(seed=3, faces=5)
+    x = reference_inputs.inputs(seed=3, faces=5)
 
     assert x.shape == (5, 1, 64, 64) and x.dtype == np.float32
     assert x.min() >= 0 and x.max() <= 255 and np.array_equal(x, np.round(x))
@@ -56,8 +57,8 @@ def test_the_inputs_are_the_same_for_ever() -> None:
 def test_altered_weights_are_noticed(narrow_library: Path, tmp_path: Path, layer: int) -> None:
     original = Artifact(narrow_library)
     weights = bytearray(original.weights)
-    piece = original.manifest.pieces[layer]
-    values = np.frombuffer(weights, np.float32)[piece.offset // 4 :][: int(np.prod(piece.shape))]
+    tensor = original.manifest.tensors[layer]
+    values = np.frombuffer(weights, np.float32)[tensor.offset // 4 :][: int(np.prod(tensor.shape))]
     values[...] *= np.float32(1.02)
     path = artifacts.rewrite(narrow_library, tmp_path / "x.so", bytes(weights))
 
@@ -79,11 +80,11 @@ def test_scores_that_are_not_numbers_are_noticed(narrow_library: Path, tmp_path:
 def test_one_wrong_score_of_one_face_is_noticed() -> None:
     reference = np.linspace(-4, 8, 32).reshape(4, 8)
     scores = reference.astype(np.float32)
-    assert check.relative_error(scores, reference) < 1e-6
+    assert reference_inputs.relative_error(scores, reference) < 1e-6
 
     scores[2, 5] += np.float32(0.08)
 
-    assert check.relative_error(scores, reference) == pytest.approx(0.01, rel=1e-3)
+    assert reference_inputs.relative_error(scores, reference) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_a_library_for_another_machine_is_not_run(

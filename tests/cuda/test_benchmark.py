@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ferplus_tvm import gpu
 from ferplus_tvm.errors import GpuError
+from ferplus_tvm.host import gpu
 from tests.artifacts import assert_sentence
 from tests.cuda.conftest import Run, needs_emulation
 from tests.cuda.emulator import HERE

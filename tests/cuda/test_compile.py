@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import cuda_compiler, gpu, targets
-from ferplus_tvm.artifact import Artifact
+from ferplus_tvm import targets
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import CudaCompilerError, GpuError, TargetError
+from ferplus_tvm.host import gpu
+from ferplus_tvm.toolchain import cuda_compiler
 from tests.artifacts import assert_sentence
 from tests.cuda.conftest import ARCHS, SIZES
 
@@ -73,7 +75,7 @@ def test_it_is_not_checked_here_and_carries_what_to_check_it_with(compiled: Comp
 def test_architectures_share_the_weights(compiled: CompileResult) -> None:
     first, second = compiled.manifests
     assert set(first.functions[1].weights) == set(second.functions[1].weights)
-    assert len(first.pieces) == len(first.functions[1].weights)
+    assert len(first.tensors) == len(first.functions[1].weights)
 
 
 @needs_cuda_compiler
@@ -96,8 +98,8 @@ def test_a_library_for_gpus_is_not_loaded_on_a_cpu(compiled: CompileResult) -> N
 def test_without_a_cuda_compiler_it_says_what_to_install(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ferplus_tvm.cuda_compiler.find_nvcc", lambda: None)
-    monkeypatch.setattr("ferplus_tvm.cuda_compiler.has_nvrtc", lambda: False)
+    monkeypatch.setattr("ferplus_tvm.toolchain.cuda_compiler.find_nvcc", lambda: None)
+    monkeypatch.setattr("ferplus_tvm.toolchain.cuda_compiler.has_nvrtc", lambda: False)
     with pytest.raises(CudaCompilerError) as caught:
         fer.compile(model, "cuda/sm_90", tmp_path / "m.so", SIZES)
     assert_sentence(str(caught.value), "nvcc", "pip install 'ferplus_tvm[cuda]'")

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import conv2d as maps
-from ferplus_tvm.kernels import dense as layers
-from ferplus_tvm.kernels import max_pool as pools
-from ferplus_tvm.kernels.cuda import activation_type, conv2d, dense, max_pool
+from ferplus_tvm.kernels.cuda import activation_type, dense, implicit_gemm, max_pool
+from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
 from ferplus_tvm.targets import GPUS, Precision
 from tests.cuda.emulator import COMPILER, run
 
@@ -26,7 +24,7 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "float16")
 TOLERANCE = {"float32": 1e-6, "tf32": 2e-3, "float16": 2e-3}
 
 
-def conv(**options: Any) -> maps.Workload:
+def conv(**options: Any) -> Conv:
     fields: dict[str, Any] = {
         "batch": 2,
         "height": 8,
@@ -39,39 +37,28 @@ def conv(**options: Any) -> maps.Workload:
         "dilation": (1, 1),
         "relu": True,
     }
-    return maps.Workload(**(fields | options))
+    return Conv(**(fields | options))
 
 
 def numbers(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def expected(w: maps.Workload, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]) -> Any:
-    y = maps.reference(replace(w, pool=False), x, weight, bias)
-    if not w.pool:
-        return y
-    n, height, width, channels = y.shape
-    even = y[:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
-
-
-def check(
-    w: maps.Workload, config: conv2d.Config | None, precision: Precision, folder: Path
-) -> None:
+def check(w: Conv, config: implicit_gemm.Config | None, precision: Precision, folder: Path) -> None:
     x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
     weight = numbers((w.out_channels, w.in_channels, *w.kernel), 2)
     bias = numbers((w.out_channels,), 3)
     if config is not None:  # what the kernel before has stored
-        x = conv2d.rounded(x, precision).astype(np.float32)
-        weight = conv2d.rounded(weight, precision).astype(np.float32)
+        x = implicit_gemm.rounded(x, precision).astype(np.float32)
+        weight = implicit_gemm.rounded(weight, precision).astype(np.float32)
     y = run(
-        conv2d.kernels(w, config, precision, last=False),
+        implicit_gemm.kernels(w, config, precision, last=False),
         folder,
         x=x.astype("float32" if config is None else activation_type(precision)),
-        weight=conv2d.pack_weight(w, weight, precision),
+        weight=implicit_gemm.pack_weight(w, weight, precision),
         bias=bias,
     )
-    reference = expected(w, x, weight, bias)
+    reference = w.reference(x, weight, bias)
     assert y.shape == reference.shape and str(y.dtype) == activation_type(precision)
     assert np.abs(y - reference).max() <= TOLERANCE[precision] * np.abs(reference).max()
     if precision == "tf32":
@@ -85,33 +72,33 @@ WORKLOADS = {
     "no ReLU": conv(relu=False),
     "strides": conv(stride=(2, 1), height=9, width=10),
     "dilation": conv(dilation=(2, 1), padding=(2, 1, 2, 1)),
-    "one-sided border": conv(padding=(2, 0, 0, 1)),
+    "one-sided halo": conv(padding=(2, 0, 0, 1)),
     "1x1": conv(kernel=(1, 1), padding=(0, 0, 0, 0), in_channels=40),
     "5x5, more channels than a tile": conv(kernel=(5, 5), padding=(2, 2, 2, 2), out_channels=72),
 }
-SMALL = conv2d.Config(rows=32, columns=32, warp_rows=32, warp_columns=16, stages=2)
+SMALL = implicit_gemm.Config(rows=32, columns=32, warp_rows=32, warp_columns=16, stages=2)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS.keys())
-def test_convolutions(workload: maps.Workload, precision: Precision, tmp_path: Path) -> None:
+def test_convolutions(workload: Conv, precision: Precision, tmp_path: Path) -> None:
     check(workload, SMALL, precision, tmp_path)
 
 
 TILINGS = [
-    (conv2d.Config(64, 32, 64, 32, 4), "float32"),
-    (conv2d.Config(64, 64, 32, 32, 3), "float32"),
-    (conv2d.Config(128, 32, 32, 16, 2), "float32"),
-    (conv2d.Config(64, 64, 64, 64, 4), "tf32"),
-    (conv2d.Config(64, 64, 32, 32, 3), "tf32"),
-    (conv2d.Config(128, 128, 64, 32, 2), "float16"),
+    (implicit_gemm.Config(64, 32, 64, 32, 4), "float32"),
+    (implicit_gemm.Config(64, 64, 32, 32, 3), "float32"),
+    (implicit_gemm.Config(128, 32, 32, 16, 2), "float32"),
+    (implicit_gemm.Config(64, 64, 64, 64, 4), "tf32"),
+    (implicit_gemm.Config(64, 64, 32, 32, 3), "tf32"),
+    (implicit_gemm.Config(128, 128, 64, 32, 2), "float16"),
 ]
 
 
 @pytest.mark.parametrize(("pool", "split"), [(False, 1), (True, 1), (False, 3), (True, 4)])
 @pytest.mark.parametrize(("config", "precision"), TILINGS)
 def test_tilings(
-    config: conv2d.Config, precision: Precision, pool: bool, split: int, tmp_path: Path
+    config: implicit_gemm.Config, precision: Precision, pool: bool, split: int, tmp_path: Path
 ) -> None:
     w = conv(pool=pool, height=10, width=10, out_channels=40)
     check(w, replace(config, split=split), precision, tmp_path)
@@ -124,7 +111,7 @@ def test_the_first_layer(
     affine: tuple[float, float] | None, pool: bool, precision: Precision, tmp_path: Path
 ) -> None:
     w = conv(in_channels=1, batch=3, height=10, width=14, affine=affine, pool=pool)
-    assert conv2d.is_direct(w)
+    assert implicit_gemm.is_direct(w)
     check(w, None, precision, tmp_path)
 
 
@@ -142,14 +129,14 @@ def test_the_first_layer(
 )
 def test_dense_layers(
     batch: int,
-    config: dense.Config | conv2d.Config,
+    config: dense.Config | implicit_gemm.Config,
     half: bool,
     last: bool,
     precision: Precision,
     tmp_path: Path,
 ) -> None:
-    w = layers.Workload(batch, 264, 8 if last else 24, 8 if last else 24, relu=not last, half=half)
-    x = conv2d.rounded(numbers((batch, w.in_features), 1), precision)
+    w = Dense(batch, 264, 8 if last else 24, 8 if last else 24, relu=not last, fp16_weights=half)
+    x = implicit_gemm.rounded(numbers((batch, w.in_features), 1), precision)
     weight = numbers((w.in_features, w.out_features), 2)
     if half:
         weight = weight.astype(np.float16).astype(np.float32)
@@ -158,7 +145,7 @@ def test_dense_layers(
     stored = dense.pack_weight(weight, kind)
     y = run(dense.kernels(w, config, precision, last), tmp_path, x=x, weight=stored, bias=bias)
     y = y.reshape(batch, -1)
-    reference = layers.reference(w, x, stored.T, bias)
+    reference = w.reference(x, stored.T, bias)
     assert str(y.dtype) == ("float32" if last else activation_type(precision))
     tolerance = TOLERANCE["float32" if last else precision]
     assert np.abs(y - reference).max() <= tolerance * np.abs(reference).max()
@@ -176,18 +163,18 @@ def test_dense_layers(
 def test_max_pooling(
     kernel: Any, stride: Any, padding: Any, precision: Precision, tmp_path: Path
 ) -> None:
-    w = pools.Workload(2, 9, 11, 16, kernel, stride, padding)
+    w = Pool(2, 9, 11, 16, kernel, stride, padding)
     x = numbers((2, 9, 11, 16), 1).astype(activation_type(precision))
     y = run([max_pool.kernel(w, precision)], tmp_path, x=x)
-    np.testing.assert_array_equal(y, pools.reference(w, x))
+    np.testing.assert_array_equal(y, w.reference(x))
 
 
 def test_halves_that_overflow_become_the_largest_half(tmp_path: Path) -> None:
     w = conv(batch=1)
     x = np.full((1, 8, 8, 16), 100, np.float16)
     weight = np.full((24, 16, 3, 3), 100, np.float32)
-    kernels = conv2d.kernels(w, SMALL, "float16", last=False)
-    packed = conv2d.pack_weight(w, weight, "float16")
+    kernels = implicit_gemm.kernels(w, SMALL, "float16", last=False)
+    packed = implicit_gemm.pack_weight(w, weight, "float16")
     y = run(kernels, tmp_path, x=x, weight=packed, bias=np.zeros(24, np.float32))
     assert (y == np.finfo(np.float16).max).all()
 
@@ -196,7 +183,7 @@ def test_halves_that_overflow_become_the_largest_half(tmp_path: Path) -> None:
 def test_rounding_keeps_the_nearest(precision: Precision) -> None:
     weight = numbers((1000,), 5)
     bits = {"float32": 23, "tf32": 10, "float16": 10}[precision]
-    error = np.abs(conv2d.rounded(weight, precision).astype(np.float64) - weight)
+    error = np.abs(implicit_gemm.rounded(weight, precision).astype(np.float64) - weight)
     assert (error <= 2.0 ** (np.floor(np.log2(np.abs(weight))) - bits - 1) + 2.0**-25).all()
 
 
@@ -208,9 +195,9 @@ def test_every_tiling_on_offer_fits_a_block(arch: str, precision: Precision) -> 
         w = conv(
             batch=batch, height=size, width=size, in_channels=64, out_channels=channels, pool=pool
         )
-        configs = list(conv2d.space(w, GPUS[arch], precision))
+        configs = list(implicit_gemm.space(w, GPUS[arch], precision))
         assert len(configs) == len(set(configs)) > 3
-        assert conv2d.Config.preset(w, GPUS[arch], precision) in configs
+        assert implicit_gemm.Config.preset(w, GPUS[arch], precision) in configs
         for config in configs:
             assert config.threads <= 1024 and config.shared <= 99 << 10 and config.stages >= 2
             sums = config.warp_rows * config.warp_columns // 32

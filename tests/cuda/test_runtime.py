@@ -15,13 +15,13 @@ import onnxruntime
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import check
-from ferplus_tvm.artifact import read_manifest
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.kernels.cuda import winograd
-from ferplus_tvm.rewrite import cuda
-from ferplus_tvm.rewrite.match import match
+from ferplus_tvm.lowering import cuda
+from ferplus_tvm.lowering.layers import match
 from ferplus_tvm.targets import GPUS
 from ferplus_tvm.tuning.gpu import record_of
 from tests.artifacts import assert_sentence, read_manifests
@@ -35,9 +35,9 @@ SCORES = """
     import json, sys
     import numpy as np
     import ferplus_tvm as fer
-    from ferplus_tvm import check
+    from ferplus_tvm.artifact import reference_inputs
     with fer.load({path!r}, device="cuda:0") as engine:
-        faces = check.inputs(7, 11)
+        faces = reference_inputs.inputs(7, 11)
         answers = [engine.scores(faces[:n]).tolist() for n in (1, 3, 4, 5, 11)]
         print(json.dumps({{"answers": answers, "target": engine.manifest.target}}))
 """
@@ -59,7 +59,7 @@ def refuses(done: subprocess.CompletedProcess[str], kind: str, *parts: str) -> N
 def reference(model: Path, count: int) -> np.ndarray:
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    faces = check.inputs(7, 11)[:count]
+    faces = reference_inputs.inputs(7, 11)[:count]
     return np.concatenate([session.run(None, {name: face[None]})[0] for face in faces])
 
 
@@ -71,7 +71,7 @@ def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
     expected = reference(model, 11)
     assert isinstance(found["answers"], list)
     for scores, count in zip(found["answers"], (1, 3, 4, 5, 11), strict=True):
-        assert check.relative_error(np.asarray(scores), expected[:count]) < 1e-5
+        assert reference_inputs.relative_error(np.asarray(scores), expected[:count]) < 1e-5
 
 
 def test_a_log_may_choose_winograds_algorithm_for_a_batch(
@@ -95,7 +95,7 @@ def test_a_log_may_choose_winograds_algorithm_for_a_batch(
     assert chosen == {("third", 4): "Winograd F(4,3)", ("fourth", 4): "Winograd F(2,3)"}
     found = answer(run_on(SCORES.format(path=str(output))))["answers"]
     assert isinstance(found, list)
-    assert check.relative_error(np.asarray(found[-1]), reference(model, 11)) < 1e-5
+    assert reference_inputs.relative_error(np.asarray(found[-1]), reference(model, 11)) < 1e-5
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])
@@ -120,10 +120,10 @@ def test_later_calls_launch_one_graph_between_the_first_and_the_last_kernel(
     log = tmp_path / "log"
     code = """
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
         with fer.load({path!r}, device="cuda:0") as engine:
             for _ in range(3):
-                engine.scores(check.inputs(1, 1))
+                engine.scores(reference_inputs.inputs(1, 1))
     """
     assert run_on(code.format(path=str(library)), LOG=log).returncode == 0
     lines = log.read_text().splitlines()
@@ -170,10 +170,10 @@ def test_memory_that_is_full_in_a_call_is_one_sentence(library: Path, run_on: Ru
     code = """
         import os
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
         engine = fer.load({path!r}, device="cuda:0")
         os.environ["FERPLUS_EMULATED_BYTES"] = "1"
-        engine.scores(check.inputs(1, 4))
+        engine.scores(reference_inputs.inputs(1, 4))
     """
     done = run_on(code.format(path=str(library)), BYTES=1 << 30)
     refuses(done, "GpuError", "is full", "nvidia-smi")
@@ -192,7 +192,7 @@ def test_tensors_on_the_gpu_are_read_and_left_there(
         import numpy as np
         import tvm_ffi
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
 
         class Tensor:  # as PyTorch's: DLPack, and which stream it is for
             def __init__(self, array):
@@ -215,7 +215,7 @@ def test_tensors_on_the_gpu_are_read_and_left_there(
             return open({log!r}).read().count("copy")
         with fer.load({path!r}, device="cuda") as engine:
             for count in (1, 4, 7, 2):
-                given = Tensor(check.inputs(7, 11)[:count])
+                given = Tensor(reference_inputs.inputs(7, 11)[:count])
                 before = copied()
                 scores = engine.scores_on_gpu(given)
                 copies.append(copied() - before)
@@ -230,7 +230,7 @@ def test_tensors_on_the_gpu_are_read_and_left_there(
     answers, copies = found["answers"], found["copies"]
     assert isinstance(answers, list) and isinstance(copies, list)
     for scores, count in zip(answers, (1, 4, 7, 2), strict=True):
-        assert check.relative_error(np.asarray(scores), expected[:count]) < 1e-5
+        assert reference_inputs.relative_error(np.asarray(scores), expected[:count]) < 1e-5
     assert copies[:2] == [0, 0]  # sizes that are compiled
     assert found["streams"] == [1, 1, 1, 1]  # ready for CUDA's default stream
 
@@ -272,8 +272,8 @@ def test_many_threads_get_the_answers_of_one(library: Path, run_on: Run) -> None
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
         import ferplus_tvm as fer
-        from ferplus_tvm import check
-        faces = check.inputs(3, 16)
+        from ferplus_tvm.artifact import reference_inputs
+        faces = reference_inputs.inputs(3, 16)
         with fer.load({path!r}, device="cuda:0") as engine:
             alone = [engine.scores(face[None]) for face in faces]
             with ThreadPoolExecutor(8) as pool:
@@ -291,20 +291,20 @@ def test_a_forked_process_is_told_to_load_the_library_itself(
     code = """
         import os, sys
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
         engine = fer.load({path!r}, device="cuda:0")
-        engine.scores(check.inputs(1, 1))
+        engine.scores(reference_inputs.inputs(1, 1))
         child = os.fork()
         if child == 0:
             try:
-                engine.scores(check.inputs(1, 1))
+                engine.scores(reference_inputs.inputs(1, 1))
             except fer.errors.GpuError as error:
                 print(error, flush=True)
             if {closes}:
                 engine.close()
             sys.exit(7)  # as a worker of a web server ends
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        engine.scores(check.inputs(1, 1))
+        engine.scores(reference_inputs.inputs(1, 1))
     """
     done = run_on(code.format(path=str(library), closes=closes))
     assert done.returncode == 0, done.stderr
@@ -316,8 +316,8 @@ def test_engines_that_start_together_do_not_disturb_each_other(library: Path, ru
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
         import ferplus_tvm as fer
-        from ferplus_tvm import check
-        faces = check.inputs(3, 7)
+        from ferplus_tvm.artifact import reference_inputs
+        faces = reference_inputs.inputs(3, 7)
         def work(_):
             with fer.load({path!r}, device="cuda:0") as engine:
                 return engine.scores(faces).tobytes()
@@ -332,11 +332,11 @@ def test_an_app_outlives_a_gpu_that_has_failed(library: Path, run_on: Run) -> No
     code = """
         import os
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
         with fer.load({path!r}, device="cuda:0") as engine:
             os.environ["FERPLUS_EMULATED_BROKEN"] = "1"
             try:
-                engine.scores(check.inputs(1, 1))
+                engine.scores(reference_inputs.inputs(1, 1))
             except fer.errors.GpuError as error:
                 print(error)
         print("still here")
@@ -371,11 +371,11 @@ def test_engines_are_opened_and_closed_without_a_trace(
     code = """
         import tvm_ffi
         import ferplus_tvm as fer
-        from ferplus_tvm import check
+        from ferplus_tvm.artifact import reference_inputs
         left = []
         for _ in range(5):
             with fer.load({path!r}, device="cuda:0") as engine:
-                engine.scores(check.inputs(1, 5))
+                engine.scores(reference_inputs.inputs(1, 5))
             left.append(tvm_ffi.get_global_func("runtime.GetCudaFreeMemory")())
         print(left)
         assert len(set(left[1:])) == 1
@@ -417,10 +417,12 @@ def test_a_cpu_and_gpus_share_a_library(model: Path, run_on: Run, tmp_path: Path
     done = run_on([*command, "-o", str(output)])
     assert done.returncode == 0, done.stderr
     assert [bool(each.gpu_arch) for each in read_manifests(output)] == [False, True]
-    faces = check.inputs(7, 11)
+    faces = reference_inputs.inputs(7, 11)
     with fer.load(output) as engine:
         assert not engine.manifest.gpu_arch
         here = engine.scores(faces)
     found = answer(run_on(SCORES.format(path=str(output))))
     assert found["target"] == "cuda/sm_90" and isinstance(found["answers"], list)
-    assert check.relative_error(np.asarray(found["answers"][-1]), here.astype(float)) < 1e-5
+    assert (
+        reference_inputs.relative_error(np.asarray(found["answers"][-1]), here.astype(float)) < 1e-5
+    )

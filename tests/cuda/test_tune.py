@@ -16,13 +16,12 @@ from ferplus_tvm.compiler.options import with_precision
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels import conv2d as maps
-from ferplus_tvm.kernels import dense as layers
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
-from ferplus_tvm.rewrite import cuda
-from ferplus_tvm.rewrite.match import ConvLayer, DenseLayer, match
+from ferplus_tvm.kernels.workloads import Conv, Dense
+from ferplus_tvm.lowering import cuda
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, match
+from ferplus_tvm.records.log import TuningLog, find
 from ferplus_tvm.targets import Precision
-from ferplus_tvm.tuning.database import TuningLog, find
 from ferplus_tvm.tuning.gpu import GpuSpace, GpuTask, config_of, record_of
 from ferplus_tvm.tuning.report import tiling
 from ferplus_tvm.tuning.space import CpuSpace, Layer
@@ -32,8 +31,8 @@ from tests.cuda.emulator import run
 from tests.tuning.support import write_log
 
 GPU = targets.GPUS["sm_90"]
-CONV = maps.Workload(2, 16, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu=True, pool=True)
-DENSE = layers.Workload(3, 64, 32, 32, relu=True, half=True)
+CONV = Conv(2, 16, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu=True, pool=True)
+DENSE = Dense(3, 64, 32, 32, relu=True, fp16_weights=True)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +182,7 @@ def test_a_record_that_does_not_fit_its_layer_is_refused(
     layers = match(to_relax(load_model(short).proto))
 
     def record(workload: Layer) -> dict[str, int] | None:
-        if isinstance(workload, maps.Workload) != (layer is ConvLayer):
+        if isinstance(workload, Conv) != (layer is ConvLayer):
             return None
         return GpuSpace(workload, GPU, "float32").presets()[preset] | changes
 

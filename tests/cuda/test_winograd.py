@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferplus_tvm.kernels import conv2d as maps
-from ferplus_tvm.kernels.cuda import conv2d, winograd
+from ferplus_tvm.kernels.cuda import implicit_gemm, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import GPUS
 from tests.cuda.emulator import COMPILER, run
-from tests.cuda.test_kernels import conv, expected, numbers
+from tests.cuda.test_kernels import conv, numbers
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 
@@ -33,7 +33,7 @@ WORKLOADS = {
 
 @needs_compiler
 @pytest.mark.parametrize("w", WORKLOADS.values(), ids=WORKLOADS.keys())
-def test_convolutions(w: maps.Workload, tmp_path: Path) -> None:
+def test_convolutions(w: Conv, tmp_path: Path) -> None:
     check(w, winograd.Config(4, 32, 32, 32, 16, 2), tmp_path)
 
 
@@ -51,15 +51,15 @@ def test_tilings(tiling: Any, tmp_path: Path) -> None:
     check(conv(height=20, width=12, out_channels=40), winograd.Config(4, *tiling), tmp_path)
 
 
-def check(w: maps.Workload, config: winograd.Config, folder: Path) -> None:
+def check(w: Conv, config: winograd.Config, folder: Path) -> None:
     """Compare with the reference; the error allowed is the one that the matrices promise."""
     x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
     weight = numbers((w.out_channels, w.in_channels, 3, 3), 2)
     bias = numbers((w.out_channels,), 3)
     packed = winograd.pack_weight(weight, config.tile)
     y = run(winograd.kernels(w, config), folder, x=x, weight=packed, bias=bias)
-    reference = expected(w, x, weight, bias)
-    largest = np.abs(maps.reference(replace(w, relu=False), x, weight, bias)).max()
+    reference = w.reference(x, weight, bias)
+    largest = np.abs(replace(w, relu=False).reference(x, weight, bias)).max()
     assert y.shape == reference.shape
     assert np.abs(y - reference).max() <= ALGORITHMS[config.tile].error * largest
 
@@ -92,9 +92,9 @@ def test_a_batch_whose_tiles_would_fill_the_memory_has_no_such_kernels() -> None
 @pytest.mark.parametrize(
     "w", [conv(kernel=(5, 5)), conv(stride=(2, 1)), conv(dilation=(2, 1)), conv(affine=(127.5, 1))]
 )
-def test_other_convolutions_are_left_to_the_product(w: maps.Workload) -> None:
+def test_other_convolutions_are_left_to_the_product(w: Conv) -> None:
     assert not list(winograd.space(w, GPUS["sm_90"], "float32"))
-    assert list(conv2d.space(w, GPUS["sm_90"], "float32"))
+    assert list(implicit_gemm.space(w, GPUS["sm_90"], "float32"))
 
 
 @pytest.mark.parametrize("precision", ["tf32", "float16"])

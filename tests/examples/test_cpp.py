@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import check, cpu
+from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.errors import last_line
-from ferplus_tvm.runtime import library as runtime_library
+from ferplus_tvm.host import cpu, runtime_library
 from tests.kernels import emulated
 
 SOURCE = Path(__file__).parents[2] / "examples" / "cpp" / "ferplus.cpp"
@@ -34,7 +34,7 @@ def build(compiler: str, output: Path, include: Path, libraries: Sequence[Path])
 
 
 def run(command: Sequence[object], faces: Path) -> subprocess.CompletedProcess[str]:
-    written = check.inputs(7, FACES)
+    written = reference_inputs.inputs(7, FACES)
     written.tofile(faces)
     return subprocess.run(
         [*map(str, command), str(faces)], capture_output=True, text=True, timeout=600, check=False
@@ -67,7 +67,7 @@ def test_the_app_gives_the_scores_that_python_gives(
 ) -> None:
     found = scores_of(run([*app, narrow_library], tmp_path / "faces"))
     with fer.load(narrow_library) as engine:
-        expected = engine.scores(check.inputs(7, FACES))
+        expected = engine.scores(reference_inputs.inputs(7, FACES))
     np.testing.assert_array_equal(found.astype(np.float32), expected)
 
 
@@ -133,5 +133,5 @@ def test_an_aarch64_library_gives_the_reference_scores_under_qemu(
     found = scores_of(run([*emulator, program, library], tmp_path / "faces"))
     native = fer.compile(narrow_model, output=tmp_path / "here.so", batch_sizes=[1, 2]).path
     with fer.load(native) as engine:
-        reference = engine.scores(check.inputs(7, FACES))
-    assert check.relative_error(found.astype(np.float32), reference.astype(float)) < 1e-4
+        reference = engine.scores(reference_inputs.inputs(7, FACES))
+    assert reference_inputs.relative_error(found.astype(np.float32), reference.astype(float)) < 1e-4

@@ -6,10 +6,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from ferplus_tvm import manifest
+from ferplus_tvm.artifact import manifest
 from ferplus_tvm.errors import ArtifactDamagedError, InputError, ModelError
+from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.preprocess import preprocess
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -24,9 +24,9 @@ def read_manifest(data: bytes) -> None:
     for each in found:
         assert all(isinstance(name, str) for name in (each.target, each.triple, each.gpu_arch))
         assert min(each.batch_sizes) >= 1
-        assert all(piece.nbytes >= 0 and piece.offset >= 0 for piece in each.pieces)
+        assert all(tensor.nbytes >= 0 and tensor.offset >= 0 for tensor in each.tensors)
         for function in each.functions.values():
-            assert all(isinstance(each.pieces[index].name, str) for index in function.weights)
+            assert all(isinstance(each.tensors[index].name, str) for index in function.weights)
 
 
 def import_model(data: bytes) -> None:

@@ -13,8 +13,8 @@ from onnx import TensorProto, numpy_helper
 from ferplus_tvm.errors import ModelError
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.rewrite.match import match
-from ferplus_tvm.rewrite.plan import plan
+from ferplus_tvm.lowering.layers import match
+from ferplus_tvm.lowering.plan import plan
 from ferplus_tvm.targets import VectorUnit
 from tests.fuzz.targets import CORPUS
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ferplus_tvm import cpu, targets
+from ferplus_tvm import targets
+from ferplus_tvm.host import cpu
 from ferplus_tvm.targets import ResolvedTarget
 from tests.kernels import emulated
 

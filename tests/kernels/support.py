@@ -9,8 +9,8 @@ import tvm
 import tvm_ffi
 from numpy.typing import NDArray
 
-from ferplus_tvm import cpu
-from ferplus_tvm.kernels.tensorir import Border, pass_context
+from ferplus_tvm.host import cpu
+from ferplus_tvm.kernels.cpu.tensorir import Halo, pass_context
 from ferplus_tvm.targets import ResolvedTarget
 from tests.kernels import emulated
 
@@ -46,19 +46,19 @@ def run_kernel(
     return out
 
 
-def bordered(maps: NDArray[np.float32], border: Border) -> NDArray[np.float32]:
-    """Return maps (N, H, W, C) in a border of zeros."""
-    ends = ((0, 0), (border.top, border.bottom), (border.left, border.right), (0, 0))
+def with_halos(maps: NDArray[np.float32], halo: Halo) -> NDArray[np.float32]:
+    """Return maps (N, H, W, C) in a halo of zeros."""
+    ends = ((0, 0), (halo.top, halo.bottom), (halo.left, halo.right), (0, 0))
     return np.pad(maps, ends)
 
 
-def inside(maps: NDArray[np.float32], border: Border) -> NDArray[np.float32]:
-    """Return maps without their border, which has to be zeros."""
-    rows = slice(border.top, maps.shape[1] - border.bottom)
-    columns = slice(border.left, maps.shape[2] - border.right)
+def inside(maps: NDArray[np.float32], halo: Halo) -> NDArray[np.float32]:
+    """Return maps without their halo, which has to be zeros."""
+    rows = slice(halo.top, maps.shape[1] - halo.bottom)
+    columns = slice(halo.left, maps.shape[2] - halo.right)
     around = np.ones(maps.shape[1:3], bool)
     around[rows, columns] = False
-    assert (maps[:, around] == 0).all(), "the border is not all zeros"
+    assert (maps[:, around] == 0).all(), "the halo is not all zeros"
     return maps[:, rows, columns]
 
 

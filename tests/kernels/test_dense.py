@@ -12,47 +12,48 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ferplus_tvm import targets
-from ferplus_tvm.kernels import dense
-from ferplus_tvm.kernels.dense import Config, Workload
+from ferplus_tvm.kernels.cpu import dense
+from ferplus_tvm.kernels.cpu.dense import Config
+from ferplus_tvm.kernels.workloads import Dense, exact_in_fp16
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
 from tests.kernels.support import compile_kernel, run_kernel
 
 
-def draw(w: Workload, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
+def draw(w: Dense, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
     """Draw x (N,K), weight (K,O) and bias (O)."""
     random = np.random.default_rng(seed)
     shapes = (w.batch, w.in_features), (w.in_features, w.out_features), (w.out_features,)
     return tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
 
 
-def check(w: Workload, target: ResolvedTarget, config: Config | None = None) -> None:
+def check(w: Dense, target: ResolvedTarget, config: Config | None = None) -> None:
     """Compare one layer, element by element.
 
     A float32 sum of n products in any order is off by at most n * eps of the sum of the products'
     magnitudes; one more rounding is the bias's.
     """
     x, weight, bias = draw(w)
-    if w.half:
+    if w.fp16_weights:
         weight = weight.astype(np.float16).astype(np.float32)
     config = config or Config.preset(w, target.vector_unit)
     packed = dense.pack_weight(w, weight)
     found = run_kernel(dense.define(w, config), target, (w.batch, w.outputs), x, packed, bias)
-    magnitude = dense.reference(replace(w, relu=False), abs(x), abs(weight), abs(bias))
-    error = abs(found - dense.reference(w, x, weight, bias))
+    magnitude = replace(w, relu=False).reference(abs(x), abs(weight), abs(bias))
+    error = abs(found - w.reference(x, weight, bias))
     assert (error <= (w.in_features + 1) * np.finfo(np.float32).eps * magnitude).all()
 
 
 @pytest.mark.parametrize(("vectors", "batch"), [(1, 1), (3, 3), (4, 7), (5, 8)])
 def test_any_number_of_vectors_and_rows(target: ResolvedTarget, vectors: int, batch: int) -> None:
     outputs = vectors * target.vector_unit.lanes
-    check(Workload(batch, 5, outputs, outputs, relu=True), target)
+    check(Dense(batch, 5, outputs, outputs, relu=True), target)
 
 
 @pytest.mark.parametrize("outputs", [1, 7, 8, 15, 17, 33])
 def test_only_the_wanted_scores_are_written(target: ResolvedTarget, outputs: int) -> None:
     lanes = target.vector_unit.lanes
     stored = -(-outputs // lanes) * lanes
-    check(Workload(3, 17, stored, outputs, relu=False), target)
+    check(Dense(3, 17, stored, outputs, relu=False), target)
 
 
 @pytest.mark.parametrize(("vectors", "rows"), [(1, 1), (2, 3), (4, 2)])
@@ -61,14 +62,14 @@ def test_any_tiling_gives_the_same_answer(
     target: ResolvedTarget, vectors: int, rows: int, prefetch: int
 ) -> None:
     lanes = target.vector_unit.lanes
-    w = Workload(5, 9, 4 * lanes, 4 * lanes, relu=False)
+    w = Dense(5, 9, 4 * lanes, 4 * lanes, relu=False)
     check(w, target, Config(lanes, vectors, rows, prefetch))
 
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_tile_may_begin_within_a_cache_line(target: ResolvedTarget, half: bool) -> None:
     lanes = target.vector_unit.lanes
-    w = Workload(3, 70, 12 * lanes, 12 * lanes, relu=True, half=half)
+    w = Dense(3, 70, 12 * lanes, 12 * lanes, relu=True, fp16_weights=half)
     check(w, target, Config(lanes, vectors=3, rows=2, prefetch=256))
 
 
@@ -77,7 +78,7 @@ def test_a_tile_may_begin_within_a_cache_line(target: ResolvedTarget, half: bool
 def test_weights_stored_in_half_precision_lose_nothing(
     target: ResolvedTarget, batch: int, outputs: int
 ) -> None:
-    check(Workload(batch, 33, 48, outputs, relu=True, half=True), target)
+    check(Dense(batch, 33, 48, outputs, relu=True, fp16_weights=True), target)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_weights_stored_in_half_precision_lose_nothing(
 def test_only_numbers_that_half_precision_has_are_exact_in_it(
     weights: list[float], exact: bool
 ) -> None:
-    assert dense.exact_in_half(np.array(weights, np.float32)) is exact
+    assert exact_in_fp16(np.array(weights, np.float32)) is exact
 
 
 @settings(
@@ -105,7 +106,7 @@ def test_only_numbers_that_half_precision_has_are_exact_in_it(
 @given(data=st.data())
 def test_any_layer(target: ResolvedTarget, data: st.DataObject) -> None:
     stored = data.draw(st.integers(1, 6)) * target.vector_unit.lanes
-    w = Workload(
+    w = Dense(
         batch=data.draw(st.integers(1, 9)),
         in_features=data.draw(st.integers(1, 300)),
         out_features=stored,
@@ -116,10 +117,10 @@ def test_any_layer(target: ResolvedTarget, data: st.DataObject) -> None:
 
 
 def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
-    w = Workload(1, 2, 3, 2, relu=True)
+    w = Dense(1, 2, 3, 2, relu=True)
     x, weight, bias = np.array([[1, 2]]), np.array([[1, 2, 3], [4, -5, 6]]), np.array([1, 1, 1])
-    np.testing.assert_array_equal(dense.reference(w, x, weight, bias), [[10, 0]])
-    unclipped = dense.reference(replace(w, relu=False, outputs=3), x, weight, bias)
+    np.testing.assert_array_equal(w.reference(x, weight, bias), [[10, 0]])
+    unclipped = replace(w, relu=False, outputs=3).reference(x, weight, bias)
     np.testing.assert_array_equal(unclipped, [[10, -7, 16]])
 
 
@@ -133,7 +134,7 @@ def test_the_preset_fits_the_registers(
     unit: VectorUnit, vectors: int, batch: int, half: bool
 ) -> None:
     stored = vectors * unit.lanes
-    config = Config.preset(Workload(batch, 7, stored, stored, relu=True, half=half), unit)
+    config = Config.preset(Dense(batch, 7, stored, stored, relu=True, fp16_weights=half), unit)
     assert stored % config.panel == 0
     assert 1 <= config.rows <= batch
     # accumulators, weights, and one broadcast input value
@@ -141,8 +142,8 @@ def test_the_preset_fits_the_registers(
 
 
 def test_for_one_face_no_line_of_half_precision_weights_is_read_by_two_tasks() -> None:
-    unit = VectorUnit(4, 32, half=True)
-    preset = Config.preset(Workload(1, 4096, 1024, 1024, relu=True, half=True), unit)
+    unit = VectorUnit(4, 32, fp16=True)
+    preset = Config.preset(Dense(1, 4096, 1024, 1024, relu=True, fp16_weights=True), unit)
     assert preset.panel % 32 == 0
 
 
@@ -151,7 +152,7 @@ def test_for_one_face_no_line_of_half_precision_weights_is_read_by_two_tasks() -
 def test_an_arm_object_comes_out_of_any_machine(tmp_path: Any, name: str, half: bool) -> None:
     target = targets.resolve(name)
     path = tmp_path / "dense.o"
-    w = Workload(1, 64, 8, 8, relu=False, half=half)
+    w = Dense(1, 64, 8, 8, relu=False, fp16_weights=half)
     kernel = dense.define(w, Config.preset(w, target.vector_unit))
     compile_kernel(kernel, target).mod.write_to_file(str(path), "o")
     header = path.read_bytes()[:20]

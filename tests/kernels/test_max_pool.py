@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from ferplus_tvm.kernels import max_pool
-from ferplus_tvm.kernels.max_pool import Config, Workload
-from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
+from ferplus_tvm.kernels.cpu import max_pool
+from ferplus_tvm.kernels.cpu.max_pool import Config
+from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
+from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import ResolvedTarget
 from tests.kernels.support import inside, run_kernel
 
-PLAIN = Workload(1, 8, 8, 16, (2, 2), (2, 2), (0, 0, 0, 0))
+PLAIN = Pool(1, 8, 8, 16, (2, 2), (2, 2), (0, 0, 0, 0))
 WINDOWS = [
     ((2, 2), (2, 2), (0, 0, 0, 0)),
     ((3, 3), (2, 2), (1, 1, 1, 1)),
@@ -30,25 +31,25 @@ WINDOWS = [
 ]
 
 
-def check(w: Workload, target: ResolvedTarget, out_border: Border = NO_BORDER) -> None:
+def check(w: Pool, target: ResolvedTarget, out_halo: Halo = NO_HALO) -> None:
     """Compare one pooling, exactly: a maximum rounds nothing.
 
-    All values are below zero, so that a border of zeros in place of none would be seen.
+    All values are below zero, so that a halo of zeros in place of none would be seen.
     """
     random = np.random.default_rng(0)
     x = -1 - random.random((w.batch, w.height, w.width, w.channels)).astype(np.float32)
-    shape = out_border.around(w.batch, w.out_height, w.out_width, w.channels)
-    kernel = max_pool.define(w, Config.preset(w, target.vector_unit), out_border)
+    shape = out_halo.around(w.batch, w.out_height, w.out_width, w.channels)
+    kernel = max_pool.define(w, Config.preset(w, target.vector_unit), out_halo)
     found = run_kernel(kernel, target, shape, x)
-    np.testing.assert_array_equal(inside(found, out_border), max_pool.reference(w, x))
+    np.testing.assert_array_equal(inside(found, out_halo), w.reference(x))
 
 
-@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 2, 3, 0)])
+@pytest.mark.parametrize("halo", [(1, 1, 1, 1), (0, 2, 3, 0)])
 @pytest.mark.parametrize("channels", [1, 3, 32])
 def test_the_map_is_written_into_the_border_that_its_reader_wants(
-    target: ResolvedTarget, border: Any, channels: int
+    target: ResolvedTarget, halo: Any, channels: int
 ) -> None:
-    check(replace(PLAIN, batch=2, channels=channels), target, Border(*border))
+    check(replace(PLAIN, batch=2, channels=channels), target, Halo(*halo))
 
 
 @pytest.mark.parametrize(("vectors", "batch"), [(1, 1), (2, 3), (3, 1), (5, 3)])
@@ -68,7 +69,7 @@ def test_what_does_not_fill_a_window_is_left_out(target: ResolvedTarget, size: i
 def test_windows_strides_and_borders(
     target: ResolvedTarget, kernel: Any, stride: Any, padding: Any
 ) -> None:
-    check(Workload(1, 9, 13, target.vector_unit.lanes, kernel, stride, padding), target)
+    check(Pool(1, 9, 13, target.vector_unit.lanes, kernel, stride, padding), target)
 
 
 @settings(
@@ -82,7 +83,7 @@ def test_any_pooling(target: ResolvedTarget, data: st.DataObject) -> None:
     kernel = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     # Each window touches the map, as the importer sees to.
     padding = data.draw(st.tuples(*[st.integers(0, k - 1) for k in kernel * 2]))
-    w = Workload(
+    w = Pool(
         batch=data.draw(st.sampled_from([1, 3])),
         height=data.draw(st.integers(1, 9)),
         width=data.draw(st.integers(1, 17)),
@@ -98,7 +99,7 @@ def test_any_pooling(target: ResolvedTarget, data: st.DataObject) -> None:
 @pytest.mark.parametrize(("kernel", "stride", "padding"), WINDOWS)
 def test_the_reference_follows_onnxruntime(kernel: Any, stride: Any, padding: Any) -> None:
     # Not onnx's own reference: 1.23 swaps the ends of asymmetric paddings.
-    w = Workload(2, 9, 13, 3, kernel, stride, padding)
+    w = Pool(2, 9, 13, 3, kernel, stride, padding)
     x = np.random.default_rng(0).standard_normal((2, 9, 13, 3), np.float32) - 3
     node = helper.make_node(
         "MaxPool", ["x"], ["y"], kernel_shape=kernel, strides=stride, pads=padding
@@ -115,4 +116,4 @@ def test_the_reference_follows_onnxruntime(kernel: Any, stride: Any, padding: An
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (expected,) = session.run(None, {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
-    np.testing.assert_array_equal(max_pool.reference(w, x), expected.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(w.reference(x), expected.transpose(0, 2, 3, 1))

@@ -9,37 +9,26 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import conv2d, max_pool, winograd
-from ferplus_tvm.kernels.conv2d import Workload
-from ferplus_tvm.kernels.tensorir import NO_BORDER, Border
-from ferplus_tvm.kernels.winograd import Config
+from ferplus_tvm.kernels.cpu import winograd
+from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
+from ferplus_tvm.kernels.cpu.winograd import Config
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
-from tests.kernels.support import bordered, inside, run_kernel
+from tests.kernels.support import inside, run_kernel, with_halos
 
-PLAIN = Workload(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
+PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
 tiles = pytest.mark.parametrize("tile", ALGORITHMS)
 
 
-def expected(w: Workload, *arrays: NDArray[np.float32]) -> NDArray[np.float64]:
-    y = conv2d.reference(w, *arrays)
-    if not w.pool:
-        return y
-    return max_pool.reference(
-        max_pool.Workload(*y.shape, (2, 2), (2, 2), (0, 0, 0, 0)),
-        y,
-    )
-
-
 def check(
-    w: Workload,
+    w: Conv,
     target: ResolvedTarget,
     config: Config,
     scale: float = 1,
-    out_border: Border = NO_BORDER,
+    out_halo: Halo = NO_HALO,
 ) -> None:
     """Compare with the reference; the error allowed is the one that the matrices promise."""
     random = np.random.default_rng(0)
@@ -48,17 +37,17 @@ def check(
     bias = random.standard_normal(w.out_channels).astype(np.float32)
     # Awkward weights: of very different size by channel.
     weight *= scale ** random.uniform(-1, 1, (w.out_channels, w.in_channels, 1, 1))
-    y = expected(w, x, weight, bias)
+    y = w.reference(x, weight, bias)
     found = run_kernel(
-        winograd.define(w, config, out_border),
+        winograd.define(w, config, out_halo),
         target,
-        out_border.around(*y.shape),
-        bordered(x, winograd.border(w, config)),
+        out_halo.around(*y.shape),
+        with_halos(x, winograd.halo(w, config)),
         winograd.pack_weight(weight, config.tile),
         bias,
     )
-    largest = abs(conv2d.reference(replace(w, relu=False), x, weight, bias)).max()
-    assert abs(inside(found, out_border) - y).max() <= ALGORITHMS[config.tile].error * largest
+    largest = abs(replace(w, relu=False).reference(x, weight, bias)).max()
+    assert abs(inside(found, out_halo) - y).max() <= ALGORITHMS[config.tile].error * largest
 
 
 @tiles
@@ -87,9 +76,7 @@ def test_the_pooling_is_taken_in(
     target: ResolvedTarget, tile: int, height: int, width: int, relu: bool
 ) -> None:
     lanes = target.vector_unit.lanes
-    w = Workload(
-        2, height, width, lanes, lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu, pool=True
-    )
+    w = Conv(2, height, width, lanes, lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu, pool=True)
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
@@ -128,15 +115,15 @@ def test_a_tile_may_begin_within_a_cache_line(
 @tiles
 @pytest.mark.parametrize("block", [0, 3])
 @pytest.mark.parametrize(
-    ("border", "size"), [((1, 1, 1, 1), (9, 5)), ((0, 2, 3, 0), (2, 7)), ((2, 0, 0, 1), (9, 5))]
+    ("halo", "size"), [((1, 1, 1, 1), (9, 5)), ((0, 2, 3, 0), (2, 7)), ((2, 0, 0, 1), (9, 5))]
 )
 def test_the_map_is_written_into_the_border_that_its_reader_wants(
-    target: ResolvedTarget, tile: int, block: int, border: Any, size: tuple[int, int]
+    target: ResolvedTarget, tile: int, block: int, halo: Any, size: tuple[int, int]
 ) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, batch=3, height=size[0], width=size[1], in_channels=lanes)
     w = replace(w, out_channels=2 * lanes, pool=tile == 4)
-    check(w, target, Config(lanes, tile, 1, 2, block), out_border=Border(*border))
+    check(w, target, Config(lanes, tile, 1, 2, block), out_halo=Halo(*halo))
 
 
 @tiles
@@ -155,7 +142,7 @@ def test_weights_of_very_different_size(target: ResolvedTarget, tile: int) -> No
 @given(data=st.data())
 def test_any_convolution(target: ResolvedTarget, data: st.DataObject) -> None:
     lanes = target.vector_unit.lanes
-    w = Workload(
+    w = Conv(
         batch=data.draw(st.sampled_from([1, 3, 8])),
         height=data.draw(st.integers(1, 18)),
         width=data.draw(st.integers(1, 18)),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm.artifact import Artifact
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.errors import ArtifactError
 
 OLD = b"the library of yesterday"
@@ -31,9 +31,9 @@ def is_whole(path: Path) -> bool:
 # The compiler, whose writing takes a quarter of a second in place of a thousandth.
 SLOW = """
 import sys, time
-from ferplus_tvm import artifact
+from ferplus_tvm.artifact import library_file
 from ferplus_tvm.compiler import export
-write = artifact.write
+write = library_file.write
 class Slow:
     def __init__(self, file):
         self.file = file

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import cpu
 from ferplus_tvm.data import SAMPLE_FACE
+from ferplus_tvm.host import cpu
 
 
 def test_an_app_that_asks_for_nothing_hears_nothing(narrow_library: Path) -> None:

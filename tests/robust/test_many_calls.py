@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import check
+from ferplus_tvm.artifact import reference_inputs
 
 RunPython = Callable[..., str]
 THREADS = 16
@@ -25,7 +25,7 @@ def narrow(narrow_library: Path) -> Iterator[fer.Engine]:
 
 
 def call_from_all_threads(engine: fer.Engine, calls: int) -> None:
-    inputs = [check.inputs(seed, 1 + seed % 4) for seed in range(32)]
+    inputs = [reference_inputs.inputs(seed, 1 + seed % 4) for seed in range(32)]
     expected = [engine.scores(x).tobytes() for x in inputs]
     start = threading.Barrier(THREADS)
 

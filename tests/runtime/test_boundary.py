@@ -84,8 +84,8 @@ other.join()
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from ferplus_tvm.runtime import library
-library.import_tvm_ffi()
+from ferplus_tvm.runtime import loader
+loader.import_tvm_ffi()
 import torch
 """
     assert run_python(code, fake_torch).splitlines() == [

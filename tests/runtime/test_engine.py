@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import ferplus_tvm as fer
-from ferplus_tvm import cpu
 from ferplus_tvm.errors import GpuError, InputError
+from ferplus_tvm.host import cpu
 from tests.artifacts import assert_sentence
 from tests.network import faces
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import artifact
-from ferplus_tvm.artifact import Artifact, read_manifest
+from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact.library_file import Artifact, read_manifest
+from ferplus_tvm.artifact.manifest import Function
 from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError
-from ferplus_tvm.manifest import Function
-from ferplus_tvm.runtime import library as runtime_library
+from ferplus_tvm.host import runtime_library
+from ferplus_tvm.runtime import loader
 from tests import artifacts
 from tests.artifacts import assert_sentence
 from tests.network import faces
@@ -27,8 +28,8 @@ elf = pytest.mark.skipif(sys.platform != "linux", reason="build ids are found in
 @pytest.fixture
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the next engine look for the runtime library, as in a new process."""
-    monkeypatch.setattr(runtime_library, "_runtime", None)
-    monkeypatch.setattr(runtime_library, "_modules", {})
+    monkeypatch.setattr(loader, "_runtime", None)
+    monkeypatch.setattr(loader, "_modules", {})
 
 
 def runtime_name() -> str:
@@ -245,7 +246,7 @@ def test_a_library_may_have_any_name(
     x = faces(1)
     with fer.load(narrow_library) as engine:
         expected = engine.scores(x).tobytes()
-    monkeypatch.setattr(runtime_library, "_modules", {})  # open the code anew
+    monkeypatch.setattr(loader, "_modules", {})  # open the code anew
 
     with fer.load(path) as engine:
         assert engine.scores(x).tobytes() == expected
@@ -317,9 +318,9 @@ def test_what_the_dynamic_loader_refuses_is_a_sentence(
     image = bytearray(narrow_library.read_bytes()[:4096])
     image[16] = 1  # an object file that was not linked
     bare = {1: Function("main_batch1", ())}
-    manifest = replace(read_manifest(narrow_library), pieces=(), functions=bare)
+    manifest = replace(read_manifest(narrow_library), tensors=(), functions=bare)
     with path.open("wb") as file:
-        artifact.write(file, [bytes(image)], b"", [manifest])
+        library_file.write(file, [bytes(image)], b"", [manifest])
 
     for _ in range(2):
         with pytest.raises(ArtifactError) as caught:

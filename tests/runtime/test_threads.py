@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm import cpu
+from ferplus_tvm.host import cpu
 from ferplus_tvm.runtime.threads import Worker
 from tests.network import faces
 

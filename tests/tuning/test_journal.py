@@ -17,16 +17,16 @@ import pytest
 
 from ferplus_tvm import targets
 from ferplus_tvm.errors import TuningLogError
-from ferplus_tvm.kernels import dense
-from ferplus_tvm.tuning.database import RECORDS, WORKLOADS, TuningLog
+from ferplus_tvm.kernels.workloads import Dense
+from ferplus_tvm.records.log import RECORDS, WORKLOADS, TuningLog
+from ferplus_tvm.records.provenance import Gain
 from ferplus_tvm.tuning.journal import Journal, open_journal
-from ferplus_tvm.tuning.provenance import Gain
 from ferplus_tvm.tuning.space import CpuSpace
 from tests.artifacts import assert_sentence
 
 TARGET = targets.resolve("x86-64-v3")
-LAYER = dense.Workload(4, 64, 64, 64, relu=True)
-OTHER = dense.Workload(8, 64, 64, 64, relu=True)
+LAYER = Dense(4, 64, 64, 64, relu=True)
+OTHER = Dense(8, 64, 64, 64, relu=True)
 SPACE = CpuSpace(LAYER, TARGET.vector_unit)
 PRESET = SPACE.presets()[0]
 BESIDE = next(SPACE.neighbours(PRESET))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tvm import s_tir
 
 from ferplus_tvm import targets
-from ferplus_tvm.kernels import conv2d, dense, winograd
+from ferplus_tvm.kernels.cpu import winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.tuning.space import PREFIX, CpuSpace, Layer
 from ferplus_tvm.tuning.task import Task
 from tests.kernels.support import run_kernel
@@ -22,7 +23,7 @@ WINDOW = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
 
 
 def conv(size: int, inputs: int, outputs: int, batch: int = 1, pool: bool = False) -> Layer:
-    return conv2d.Workload(batch, size, size, inputs, outputs, *WINDOW, True, None, pool)
+    return Conv(batch, size, size, inputs, outputs, *WINDOW, True, None, pool)
 
 
 FERPLUS: list[Layer] = [
@@ -33,8 +34,8 @@ FERPLUS: list[Layer] = [
         conv(64, 64, 64, batch, pool=True),
         conv(16, 128, 256, batch),
         conv(8, 256, 256, batch, pool=True),
-        dense.Workload(batch, 4096, 1024, 1024, True, True),
-        dense.Workload(batch, 1024, 16, 8, False, True),
+        Dense(batch, 4096, 1024, 1024, True, True),
+        Dense(batch, 1024, 16, 8, False, True),
     )
 ]
 
@@ -111,14 +112,14 @@ def test_any_configuration_of_a_dense_layer_gives_the_right_answer(
     seed: int, batch: int, half: bool
 ) -> None:
     unit = NATIVE.vector_unit
-    layer = dense.Workload(batch, 96, 4 * unit.lanes, 3 * unit.lanes + 1, True, half and unit.half)
+    layer = Dense(batch, 96, 4 * unit.lanes, 3 * unit.lanes + 1, True, half and unit.fp16)
     assert_right(Task(layer, unit), seed)
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_any_configuration_of_the_first_layer_gives_the_right_answer(seed: int) -> None:
     unit = NATIVE.vector_unit
-    layer = conv2d.Workload(2, 12, 12, 1, 2 * unit.lanes, *WINDOW, True, (3.0, 0.5))
+    layer = Conv(2, 12, 12, 1, 2 * unit.lanes, *WINDOW, True, (3.0, 0.5))
     assert_right(Task(layer, unit, first=True), seed)
 
 
@@ -139,12 +140,12 @@ def assert_right(task: Task, seed: int) -> None:
 def test_a_task_computes_what_the_specification_says() -> None:
     """The reference of a task beside that of numpy for one output, by hand."""
     unit = NATIVE.vector_unit
-    layer = conv2d.Workload(1, 6, 6, unit.lanes, unit.lanes, *WINDOW, True, None, True)
+    layer = Conv(1, 6, 6, unit.lanes, unit.lanes, *WINDOW, True, None, True)
     task = Task(layer, unit)
     config = next(c for c in CpuSpace(layer, unit).presets() if c["tile"] == 2)
     ((x, _, bias, _),) = task.operands(config)
-    border = winograd.border(layer, winograd.Config(**config))
-    assert border.top == border.left == 1
+    halo = winograd.halo(layer, winograd.Config(**config))
+    assert halo.top == halo.left == 1
     _, weight, _ = task.values
     window = x[0, 0:4, 0:4].astype(np.float64)  # of the four outputs of one pooled value
     sums = [

@@ -12,7 +12,7 @@ import pytest
 
 from ferplus_tvm import targets
 from ferplus_tvm.errors import CompileError, DeviceError
-from ferplus_tvm.kernels import conv2d, dense
+from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.search import GENERATION, Search
 from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
@@ -23,8 +23,8 @@ from tests.artifacts import assert_sentence
 TARGET = targets.resolve("x86-64-v4")
 UNIT = TARGET.vector_unit
 WINDOW = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
-CONV = conv2d.Workload(1, 32, 32, 64, 128, *WINDOW, True)
-DENSE = dense.Workload(1, 1024, 1024, 1024, True)
+CONV = Conv(1, 32, 32, 64, 128, *WINDOW, True)
+DENSE = Dense(1, 1024, 1024, 1024, True)
 
 
 @pytest.fixture(autouse=True)
@@ -276,7 +276,7 @@ def test_every_layer_comes_first_and_then_those_that_take_the_most_time(
 
 
 def test_it_ends_when_nothing_is_left_to_try(journal: Journal) -> None:
-    tiny = dense.Workload(1, 64, 16, 16, True)
+    tiny = Dense(1, 64, 16, 16, True)
     layer = search(journal, tiny)
     run(journal, [layer], [Place()], generations=100)
     everything = {(v, r, p) for v in (1,) for r in (1,) for p in (0, 1024, 2048, 4096, 8192, 16384)}

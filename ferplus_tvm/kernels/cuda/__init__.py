@@ -1,6 +1,6 @@
 """Kernels for NVIDIA GPUs: templates in CUDA C++, and what instantiates and launches them.
 
-Maps are channels last, without borders; the stored channels are a multiple of `CHANNELS`, so that
+Maps are channels last, without halos; the stored channels are a multiple of `CHANNELS`, so that
 16 bytes hold channels of one pixel.  Activations are stored as the precision says, sums and scores
 are float32.
 """

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import conv2d as maps
-from ferplus_tvm.kernels.cuda import activation_type, conv2d, store
+from ferplus_tvm.kernels.cuda import activation_type, implicit_gemm, store
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
-from ferplus_tvm.kernels.dense import Workload
+from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.targets import Gpu, Precision
 
 _CACHED_BYTES_PER_CYCLE = 48  # of a processor, from its caches
@@ -32,24 +31,26 @@ class Config:
     faces: int
 
 
-def preset(w: Workload, gpu: Gpu, precision: Precision) -> Config | conv2d.Config:
+def preset(w: Dense, gpu: Gpu, precision: Precision) -> Config | implicit_gemm.Config:
     """Return the configuration with the least estimated time."""
     return min(space(w, gpu, precision), key=lambda each: cycles(w, gpu, precision, each))
 
 
-def space(w: Workload, gpu: Gpu, precision: Precision) -> list[Config | conv2d.Config]:
+def space(w: Dense, gpu: Gpu, precision: Precision) -> list[Config | implicit_gemm.Config]:
     """Return every configuration that makes sense for a layer."""
     faces = [count for count in (1, 2, 4, 8) if count < 2 * w.batch]
     return [
         *(Config(warps, count) for warps in (4, 1, 2, 8) for count in faces),
-        *conv2d.space(as_conv2d(w), gpu, precision),
+        *implicit_gemm.space(as_conv2d(w), gpu, precision),
     ]
 
 
-def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config | conv2d.Config) -> float:
+def cycles(
+    w: Dense, gpu: Gpu, precision: Precision, config: Config | implicit_gemm.Config
+) -> float:
     """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
-    if isinstance(config, conv2d.Config):
-        return conv2d.cycles(as_conv2d(w), gpu, precision, config)
+    if isinstance(config, implicit_gemm.Config):
+        return implicit_gemm.cycles(as_conv2d(w), gpu, precision, config)
     weights = (
         w.in_features * w.outputs * (2 if weight_kind(w, precision, config) == "float16" else 4)
     )
@@ -58,33 +59,33 @@ def cycles(w: Workload, gpu: Gpu, precision: Precision, config: Config | conv2d.
     busy = min(1, w.outputs * passes / (4 * gpu.processors))
     reads = (passes - 1) * weights + w.outputs * w.batch * w.in_features * 4
     return (
-        conv2d.LAUNCH_CYCLES
-        + weights / (gpu.processors * conv2d.BYTES_PER_CYCLE * busy)
+        implicit_gemm.LAUNCH_CYCLES
+        + weights / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE * busy)
         + reads / (gpu.processors * _CACHED_BYTES_PER_CYCLE * busy)
     )
 
 
-def weight_kind(w: Workload, precision: Precision, config: Config | conv2d.Config) -> Precision:
+def weight_kind(w: Dense, precision: Precision, config: Config | implicit_gemm.Config) -> Precision:
     """Return how the weights are stored: as half-precision numbers where that is exact."""
-    return "float16" if w.half and isinstance(config, Config) else precision
+    return "float16" if w.fp16_weights and isinstance(config, Config) else precision
 
 
-def as_conv2d(w: Workload) -> maps.Workload:
+def as_conv2d(w: Dense) -> Conv:
     """Return the same layer as a product."""
-    return conv2d.product(w.batch, w.in_features, w.out_features, w.relu)
+    return implicit_gemm.product(w.batch, w.in_features, w.out_features, w.relu)
 
 
 def pack_weight(weight: NDArray[np.float32], kind: Precision) -> NDArray[Any]:
     """Lay (K,O) out as (O,K)."""
-    return conv2d.rounded(weight.T, kind)
+    return implicit_gemm.rounded(weight.T, kind)
 
 
 def kernels(
-    w: Workload, config: Config | conv2d.Config, precision: Precision, last: bool
+    w: Dense, config: Config | implicit_gemm.Config, precision: Precision, last: bool
 ) -> list[Kernel]:
     """Return the launches for x (N,K) -> y (N, outputs); the ``last`` layer writes float32."""
-    if isinstance(config, conv2d.Config):
-        return conv2d.kernels(as_conv2d(w), config, precision, last)
+    if isinstance(config, implicit_gemm.Config):
+        return implicit_gemm.kernels(as_conv2d(w), config, precision, last)
     kind = weight_kind(w, precision, config)
     weight_type = "float16" if kind == "float16" else "float32"
     element = activation_type(precision)

@@ -6,13 +6,13 @@ import math
 
 from ferplus_tvm.kernels.cuda import activation_type
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
-from ferplus_tvm.kernels.max_pool import Workload
+from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import Precision
 
 _THREADS = 256
 
 
-def kernel(w: Workload, precision: Precision) -> Kernel:
+def kernel(w: Pool, precision: Precision) -> Kernel:
     """Return the launch for x (N,H,W,C) -> y (N,OH,OW,C)."""
     fields: dict[str, int | bool] = {
         "batch": w.batch,

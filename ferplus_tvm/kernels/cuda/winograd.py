@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import winograd
-from ferplus_tvm.kernels.conv2d import Workload
-from ferplus_tvm.kernels.cuda import conv2d, store
+from ferplus_tvm.kernels.cpu import winograd
+from ferplus_tvm.kernels.cuda import implicit_gemm, store
 from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import Gpu, Precision
 
 _THREADS = 256
@@ -36,7 +36,7 @@ class Config:
     rows, columns
         tiles and channels of a block.
     warp_rows, warp_columns, stages
-        as in `conv2d.Config`.
+        as in `implicit_gemm.Config`.
     """
 
     tile: int
@@ -52,14 +52,14 @@ class Config:
         return ALGORITHMS[self.tile].side ** 2
 
     @property
-    def product(self) -> conv2d.Config:
+    def product(self) -> implicit_gemm.Config:
         """The tiling of one matrix product."""
-        return conv2d.Config(
+        return implicit_gemm.Config(
             self.rows, self.columns, self.warp_rows, self.warp_columns, self.stages
         )
 
 
-def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
+def space(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
     """Yield every configuration that makes sense for a layer: none in other precisions.
 
     The transforms would magnify the rounding of the tensor cores' operands.
@@ -71,27 +71,27 @@ def space(w: Workload, gpu: Gpu, precision: Precision) -> Iterator[Config]:
         channels = max(w.in_channels, w.out_channels)
         if algorithm.side**2 * product.batch * channels > _MOST_VALUES:
             continue  # smaller batches, which serve any number of faces, are as fast
-        for tiling in conv2d.space(product, gpu, precision):
+        for tiling in implicit_gemm.space(product, gpu, precision):
             if tiling.split == 1:
                 fields = {name: value for name, value in vars(tiling).items() if name != "split"}
                 yield Config(tile, **fields)
 
 
-def presets(w: Workload, gpu: Gpu, precision: Precision) -> list[Config]:
+def presets(w: Conv, gpu: Gpu, precision: Precision) -> list[Config]:
     """Return for each algorithm the configuration with the least estimated time."""
     algorithms = itertools.groupby(space(w, gpu, precision), key=lambda config: config.tile)
     return [min(each, key=lambda config: cycles(w, gpu, config)) for _, each in algorithms]
 
 
-def cycles(w: Workload, gpu: Gpu, config: Config) -> float:
+def cycles(w: Conv, gpu: Gpu, config: Config) -> float:
     """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
     product = _product(w, config.tile)
     ways = product.batch * config.elements * (w.in_channels + w.out_channels)
-    y = conv2d.output(w, "float32").shape
+    y = implicit_gemm.output(w, "float32").shape
     maps = w.batch * w.height * w.width * w.in_channels + math.prod(y)
-    transforms = 4 * (ways + maps) / (gpu.processors * conv2d.BYTES_PER_CYCLE)
-    products = conv2d.cycles(product, gpu, "float32", config.product, config.elements)
-    return 2 * conv2d.LAUNCH_CYCLES + transforms + products
+    transforms = 4 * (ways + maps) / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE)
+    products = implicit_gemm.cycles(product, gpu, "float32", config.product, config.elements)
+    return 2 * implicit_gemm.LAUNCH_CYCLES + transforms + products
 
 
 def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
@@ -102,10 +102,12 @@ def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(elements.transpose(0, 2, 1), dtype=np.float32)
 
 
-def kernels(w: Workload, config: Config) -> list[Kernel]:
+def kernels(w: Conv, config: Config) -> list[Kernel]:
     """Return the launches for x (N,H,W,CI) -> y (N,OH,OW,CO), pooled if asked."""
     product, tiling = _product(w, config.tile), config.product
-    fields = conv2d.fields(w, conv2d.Config(1, 1, 1, 1, 1))  # the transforms have no tiling
+    fields = implicit_gemm.fields(
+        w, implicit_gemm.Config(1, 1, 1, 1, 1)
+    )  # the transforms have no tiling
     name = f"{w.name}_winograd{config.tile}"
     x = Array("x", (w.batch, w.height, w.width, w.in_channels), "float32")
     v = (config.elements, product.batch, w.in_channels)
@@ -125,11 +127,11 @@ def kernels(w: Workload, config: Config) -> list[Kernel]:
             instance(
                 "conv2d",
                 "Conv2d",
-                conv2d.fields(product, tiling, config.elements),
+                implicit_gemm.fields(product, tiling, config.elements),
                 "ferplus::Multiply",
                 store("float32"),
             ),
-            conv2d.tiles(product, tiling.rows, tiling.columns) * config.elements,
+            implicit_gemm.tiles(product, tiling.rows, tiling.columns) * config.elements,
             tiling.threads,
             (Array("x", v, "float32"), u, bias, Array("m", m, "float32")),
             shared=tiling.shared,
@@ -139,12 +141,12 @@ def kernels(w: Workload, config: Config) -> list[Kernel]:
             instance("winograd_output", "Conv2d", fields, str(config.tile)),
             math.ceil(math.prod(m[1:]) / _THREADS),
             _THREADS,
-            (Array("x", m, "float32"), bias, conv2d.output(w, "float32")),
+            (Array("x", m, "float32"), bias, implicit_gemm.output(w, "float32")),
         ),
     ]
 
 
-def _product(w: Workload, tile: int) -> Workload:
+def _product(w: Conv, tile: int) -> Conv:
     """Return one of the products."""
     rows = winograd.tiles(w, tile)
-    return conv2d.product(rows, w.in_channels, w.out_channels, relu=False)
+    return implicit_gemm.product(rows, w.in_channels, w.out_channels, relu=False)

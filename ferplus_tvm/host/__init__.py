@@ -1,0 +1,1 @@
+"""The machine that runs: its CPU and GPUs, TVM's runtime library, processes, locks, files."""

@@ -1,0 +1,94 @@
+"""Max pooling, channels last, in float32.
+
+Pattern
+    y[n,oy,ox,c] = max over ky,kx of x[n, oy*sy+ky-top, ox*sx+kx-left, c], outside of x ignored.
+Buffers
+    x (N, H, W, C), y (N, OH, OW, C) in the halo that is asked of it: float32, 64-byte aligned,
+    C a multiple of the vector width, or any number as plain numbers.
+Registers, caches
+    One accumulator per vector of channels; the map is read once and bounds the speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ferplus_tvm.kernels.cpu.tensorir import (
+    Expr,
+    Halo,
+    Vectors,
+    argument,
+    clear_halo,
+    flat,
+    function,
+    parallel,
+    serial,
+    value,
+)
+from ferplus_tvm.kernels.workloads import Pool
+from ferplus_tvm.targets import VectorUnit
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the kernel is tiled: lanes per vector."""
+
+    lanes: int
+
+    @classmethod
+    def preset(cls, w: Pool, unit: VectorUnit) -> Config:
+        """Return the tiling for a CPU that nothing was tuned for."""
+        del w  # one shape serves all
+        return cls(unit.lanes)
+
+
+def define(w: Pool, config: Config, out_halo: Halo, x_shape: Sequence[int] | None = None) -> Any:
+    """Return the PrimFunc (x, y): one task per image and row, vectors of channels inside.
+
+    ``x_shape`` is another shape for the same x.
+    Positions beyond the map are taken at its edge: that one is in the window too, so the maximum
+    is the same.
+    """
+    from tvm import tirx
+
+    # A map of one channel is a plain number per position.
+    unit = Vectors(config.lanes if w.channels % config.lanes == 0 else 1)
+    out_shape = out_halo.around(w.batch, w.out_height, w.out_width, w.channels)
+    with function() as builder:
+        buffers = [
+            argument("x", x_shape or (w.batch, w.height, w.width, w.channels)),
+            argument("y", out_shape),
+        ]
+        x, y = (flat(buffer) for buffer in buffers)
+        tasks = w.batch * w.out_height
+        with parallel(tasks) as task:
+            n, oy = value(task // w.out_height), value(task % w.out_height)
+            line = value((n * out_shape[1] + oy + out_halo.top) * out_shape[2] + out_halo.left)
+            with serial(w.out_width) as ox, serial(w.channels // unit.lanes) as vector:
+                c = vector * unit.lanes
+                greatest = None
+                for ky in range(w.kernel[0]):
+                    row = _clamped(oy * w.stride[0] + ky, w.padding[0], w.padding[2], w.height)
+                    for kx in range(w.kernel[1]):
+                        column = _clamped(
+                            ox * w.stride[1] + kx, w.padding[1], w.padding[3], w.width
+                        )
+                        taken = unit.load(
+                            x, ((n * w.height + row) * w.width + column) * w.channels + c
+                        )
+                        greatest = taken if greatest is None else tirx.max(greatest, taken)
+                unit.store(y, greatest, (line + ox) * w.channels + c)
+            clear_halo(unit, y, out_shape, out_halo, task, tasks)
+    return builder.get()
+
+
+def _clamped(position: Expr, before: int, after: int, extent: int) -> Expr:
+    """Return a padded position as one of the map: at its edge where it lies beyond."""
+    from tvm import tirx
+
+    at = position - before
+    if before:
+        at = tirx.max(at, 0)
+    return value(tirx.min(at, extent - 1) if after else at)

@@ -1,0 +1,1 @@
+"""Tuning records: how a configuration is written down, found and read."""

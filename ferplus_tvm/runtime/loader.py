@@ -1,0 +1,275 @@
+"""Load ``libtvm_runtime``, and open a compiled library with it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.abc
+import importlib.util
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ferplus_tvm.artifact.library_file import Artifact
+from ferplus_tvm.artifact.manifest import Manifest
+from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError
+from ferplus_tvm.host import cpu, runtime_library
+
+_log = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_runtime: Path | None = None
+_gpu_runtime = False
+_modules: dict[str, Any] = {}
+_files: dict[tuple[int, int], tuple[str, ...]] = {}
+_pins: list[Any] = []
+_paths: dict[str, str] = {}
+
+
+def renew_lock() -> None:
+    """Replace the lock; for a forked child, where its holder may be gone."""
+    global _lock
+    _lock = threading.Lock()
+
+
+def open_module(artifact: Artifact) -> Any:
+    """Open the library with the dynamic loader, once per process for the same code.
+
+    TVM keeps an opened library for the life of the process, so engines over the same code share
+    it.
+
+    Raises
+    ------
+    RuntimeLibraryError
+        If the runtime library is missing or not the one that the artifact was compiled with.
+    ArtifactError
+        If the file was overwritten in place while its former content was in use, or the loader
+        refuses it.
+    """
+    with _lock:
+        _load_runtime(artifact.path.parent, artifact.manifest)
+        if artifact.manifest.gpu_arch:
+            _load_gpu_runtime(artifact.manifest)
+        code = artifact.manifest.image_sha256
+        content = tuple(each.image_sha256 for each in artifact.manifests)
+        if _files.get(artifact.file, content) != content:
+            raise ArtifactError(
+                f"{artifact.path} was overwritten in place after this process had opened it: "
+                "replace a library by renaming another over it, and restart this process"
+            )
+        if code not in _modules:
+            first = artifact.manifest.image_offset == 0
+            _modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
+            _files[artifact.file] = content
+        return _modules[code]
+
+
+def import_tvm_ffi() -> None:
+    """Import apache-tvm-ffi, which takes some 60 ms the first time, without PyTorch.
+
+    By itself it imports PyTorch wherever that is installed: a second and 500 MB in an app that
+    may never use it.  What an app has imported before stays; on Windows its order matters to
+    PyTorch's libraries, and is left alone.
+    """
+    if "tvm_ffi" in sys.modules or "torch" in sys.modules or os.name == "nt":
+        import tvm_ffi as _tvm_ffi
+    else:
+        missing = _NoTorch(threading.get_ident())
+        sys.meta_path.insert(0, missing)
+        try:
+            import tvm_ffi as _tvm_ffi  # noqa: F401
+        finally:
+            sys.meta_path.remove(missing)
+
+
+class _NoTorch(importlib.abc.MetaPathFinder):
+    """Has PyTorch look as if it was not installed, to one thread."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == "torch" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError("not now", name=name)
+
+
+def choose_runtime(beside: Path, manifest: Manifest) -> Path:
+    """Return the runtime library that a library in the folder ``beside`` would be run with.
+
+    Raises
+    ------
+    RuntimeLibraryError
+        If there is none, or it or apache-tvm-ffi is not the one that the library needs.
+    """
+    import_tvm_ffi()
+    import tvm_ffi
+
+    # tvm-ffi promises nothing between releases, and 0.1.15 has broken what 0.1.14 ran.
+    ours, theirs = (_release(v) for v in (tvm_ffi.__version__, manifest.tvm_ffi_version))
+    if ours != theirs:
+        raise RuntimeLibraryError(
+            f"the library was compiled with apache-tvm-ffi {manifest.tvm_ffi_version}, but "
+            f"{tvm_ffi.__version__} is installed: pip install 'apache-tvm-ffi~="
+            f"{theirs}.0', or compile it again"
+        )
+    if _runtime is not None:
+        path = _runtime
+    else:
+        path = runtime_library.find(beside)
+        own = runtime_library.installed()
+        # Two copies in a process end it.  An imported tvm has loaded its own, and one that is
+        # imported later will: where that is the same build, the copy beside the library is left.
+        if own is not None and (
+            "tvm" in sys.modules or runtime_library.identity(own) == runtime_library.identity(path)
+        ):
+            path = own
+    _expect(path, manifest)
+    return path
+
+
+def _load_runtime(beside: Path, manifest: Manifest) -> None:
+    global _runtime
+    path = choose_runtime(beside, manifest)
+    if _runtime is not None:
+        return
+    try:
+        ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise RuntimeLibraryError(
+            f"{path} cannot be loaded ({error}): put the {path.name} of apache-tvm "
+            f"{manifest.tvm_version} for this machine in its place"
+        ) from error
+    _runtime = path
+    _log.debug("loaded %s", path)
+
+
+def _load_gpu_runtime(manifest: Manifest) -> None:
+    """Load what TVM has for GPUs: what lies beside the runtime library that is used."""
+    global _gpu_runtime
+    assert _runtime is not None
+    if _gpu_runtime:
+        return
+    path = _runtime.parent / runtime_library.gpu_file_name(cpu.system())
+    if not path.is_file():
+        raise RuntimeLibraryError(
+            f"{path.name} was not found beside {_runtime}: put that of apache-tvm "
+            f"{manifest.tvm_version} there (compile with --with-runtime copies it), or pip install "
+            "apache-tvm"
+        )
+    _load_cuda_runtime()
+    try:
+        ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise RuntimeLibraryError(
+            f"{path} cannot be loaded ({error}): it needs the CUDA runtime library of CUDA 13 (pip "
+            "install 'ferplus_tvm[gpu]', or the CUDA toolkit) and the GPU's driver"
+        ) from error
+    _gpu_runtime = True
+
+
+def _load_cuda_runtime() -> None:
+    """Load the CUDA runtime library of NVIDIA's package, if the system has none of its own."""
+    if os.name == "nt":
+        return  # the package's folder is not searched there: it has to be on the PATH
+    for folder in _nvidia_folders():
+        for path in sorted(folder.glob("cu13/lib/libcudart.so.13")):
+            with contextlib.suppress(OSError):
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def _nvidia_folders() -> list[Path]:
+    spec = importlib.util.find_spec("nvidia")
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _expect(path: Path, manifest: Manifest) -> None:
+    found = runtime_library.identity(path)
+    if manifest.runtime_id and found and found != manifest.runtime_id:
+        raise RuntimeLibraryError(
+            f"{path} has build id {found[:12]}, but the library was compiled with apache-tvm "
+            f"{manifest.tvm_version}, whose {path.name} has build id "
+            f"{manifest.runtime_id[:12]}: install that version, or compile the library again"
+        )
+
+
+def _open(artifact: Artifact, code: str) -> Any:
+    """Open the file's first image, where it lies."""
+    import tvm_ffi
+
+    path = artifact.path
+    _expect_same(artifact)
+    try:
+        if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
+            module = tvm_ffi.load_module(str(path))
+        else:
+            import tempfile  # slow to import, and hardly ever needed
+
+            # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so
+            # it would answer with the code that it opened under this name before.
+            with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
+                alias = Path(folder) / f"{code}.so"
+                alias.symlink_to(path)
+                module = tvm_ffi.load_module(str(alias))
+    except (RuntimeError, OSError) as error:
+        raise ArtifactError(
+            f"{path} was refused by the dynamic loader ({_refusal(error)}): compile it again on "
+            "this machine"
+        ) from error
+    # From here on the loader keeps the file mapped, so that its number is not given to another.
+    _expect_same(artifact)
+    return module
+
+
+def _expect_same(artifact: Artifact) -> None:
+    """See that a file's name still is that of the file that was checked."""
+    try:
+        status = artifact.path.stat()
+        same = (status.st_dev, status.st_ino) == artifact.file
+    except OSError:
+        same = False
+    if not same:
+        raise ArtifactError(
+            f"{artifact.path} was replaced while it was being opened: load it again"
+        )
+
+
+def _open_copy(artifact: Artifact, code: str) -> Any:
+    """Open another image than the file's first, from a temporary copy of it."""
+    import tempfile
+
+    import tvm_ffi
+
+    try:
+        _log.debug("%s is copied to be opened", artifact.manifest.target)
+        # Windows keeps an opened library busy until this process ends.
+        with tempfile.TemporaryDirectory(
+            prefix="ferplus-tvm-", ignore_cleanup_errors=os.name == "nt"
+        ) as folder:
+            copy = Path(folder) / f"{code}.so"
+            copy.write_bytes(artifact.image())
+            module = tvm_ffi.load_module(str(copy))
+    except (RuntimeError, OSError) as error:
+        copied = not isinstance(error, OSError)
+        reason = error.strerror if isinstance(error, OSError) else _refusal(error)
+        raise ArtifactError(
+            f"the code for {artifact.manifest.target} in {artifact.path} could not be "
+            f"{'opened from' if copied else 'copied to'} a temporary file ({reason}): let TMPDIR "
+            "name a folder with room for some megabytes whose files may be executed, or compile "
+            "for this machine alone"
+        ) from error
+    # The file's number must not be given to another while this code is in use.
+    _pins.append(artifact.pin())
+    _expect_same(artifact)
+    return module
+
+
+def _refusal(error: Exception) -> str:
+    """Return what the dynamic loader says after the file's name."""
+    return " ".join(str(error).rpartition(".so: ")[2].split())
+
+
+def _release(version: str) -> str:
+    return ".".join(version.split(".")[:3])
