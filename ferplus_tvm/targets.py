@@ -74,11 +74,11 @@ class Gpu:
 
     arch
         what CUDA's compilers call it.
-    processors
+    sms
         streaming multiprocessors of its largest usual card.
-    multiply_adds
+    fma_per_clock
         float32 multiply-adds that one of them starts in a cycle.
-    tensor_words
+    tensor_fma_per_clock
         the same of its tensor cores, in words of 32 bits: TF32 numbers, or pairs of halves, by
         NVIDIA's figures for dense products summed in float32.  ``mma.sync``, which the kernels
         use, reaches some 60 % of it from Hopper on.
@@ -88,9 +88,9 @@ class Gpu:
 
     arch: str
     hardware: str
-    processors: int
-    multiply_adds: int
-    tensor_words: int
+    sms: int
+    fma_per_clock: int
+    tensor_fma_per_clock: int
     shared_bytes: int
 
 

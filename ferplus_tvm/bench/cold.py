@@ -18,7 +18,7 @@ from ferplus_tvm.bench import samples
 from ferplus_tvm.bench.engines import OURS
 from ferplus_tvm.errors import BenchError, last_line
 from ferplus_tvm.host import child, runtime_library
-from ferplus_tvm.records.log import shipped
+from ferplus_tvm.records.find import shipped
 
 _ASKED = "np.full((1, 1, 64, 64), 100, np.float32)"
 _OPENVINO = """

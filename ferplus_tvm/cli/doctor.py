@@ -31,7 +31,7 @@ def doctor(
 ) -> None:
     """Show versions, CPU, compiler, folders and threads: what belongs into a bug report."""
     from ferplus_tvm.host import cpu, runtime_library
-    from ferplus_tvm.records.log import own
+    from ferplus_tvm.records.find import own
     from ferplus_tvm.zoo.registry import cache_dir
 
     quota = cpu.cgroup_quota()

@@ -184,7 +184,7 @@ def _line(progress: Progress) -> str:
         }[progress.stage]
     best = ", ".join(f"{1e3 * seconds:.3f}" for seconds in generation.best)
     return (
-        f"{generation.task.layer.name}: {generation.tried} tried, best {best} ms, "
+        f"{generation.task.workload.name}: {generation.tried} tried, best {best} ms, "
         f"{generation.gain:.3f} x preset, {max(0.0, progress.left):.0f} s left"
     )
 
@@ -193,13 +193,13 @@ def _report(
     target: str, precision: Precision, log_dir: Path, plot: Path | None, as_json: bool
 ) -> None:
     from ferplus_tvm.compiler.options import with_precision
-    from ferplus_tvm.records import provenance
-    from ferplus_tvm.records.log import TuningLog, find, search_path
+    from ferplus_tvm.records.find import find, search_path
+    from ferplus_tvm.records.log import NAME, TuningLog
     from ferplus_tvm.targets import resolve
     from ferplus_tvm.tuning import report as reports
 
     resolved = with_precision(resolve(target), precision)
-    if (log_dir / resolved.log / provenance.NAME).is_file():
+    if (log_dir / resolved.log / NAME).is_file():
         log: TuningLog | None = TuningLog(log_dir, resolved.log)  # also one that keeps nothing yet
     else:
         given = log_dir != _LOG_DIR or log_dir.is_dir()
@@ -249,7 +249,7 @@ def _print_report(log: TuningLog, layers: list[LayerReport]) -> None:
         rows.append(
             (
                 layer.kernel,
-                str(len(layer.times) + layer.failed),
+                str(layer.tried),
                 " ".join(spread),
                 f"{1 / layer.kept_time:.3f}",
                 tiling(layer.kept, layer.preset),

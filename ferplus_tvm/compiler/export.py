@@ -26,7 +26,7 @@ from ferplus_tvm.host import cpu, runtime_library
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.host.lock import hold, remove_abandoned
 from ferplus_tvm.importer import ImportedModel
-from ferplus_tvm.lowering.place import Placed
+from ferplus_tvm.lowering.writer import LoweredModel
 from ferplus_tvm.targets import ResolvedTarget, system_of
 from ferplus_tvm.toolchain.link import export_library
 
@@ -68,7 +68,7 @@ class Weights:
     index: tuple[dict[str, int], ...]
 
 
-def lay_out(all_placed: Sequence[Placed]) -> Weights:
+def lay_out(all_placed: Sequence[LoweredModel]) -> Weights:
     """Lay the weights of all targets out; what several want alike is there once."""
     block = bytearray()
     tensors: list[Tensor] = []
@@ -100,7 +100,7 @@ def describe(
     options: CompileOptions,
     target: ResolvedTarget,
     imported: ImportedModel,
-    placed: Placed,
+    placed: LoweredModel,
     tensors: tuple[Tensor, ...],
     index: dict[str, int],
     check: Check,

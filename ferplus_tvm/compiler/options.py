@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.host import cpu, runtime_library
-from ferplus_tvm.records import log
+from ferplus_tvm.records.find import search_path
 from ferplus_tvm.targets import Precision, ResolvedTarget, resolve, system_of
 
 LARGEST_BATCH = 4096
@@ -77,7 +77,7 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
-        logs = log.search_path(tuning_logs)
+        logs = search_path(tuning_logs)
         targets = targets_of(target, precision)
         return cls(model, targets, path, sizes, logs, require_tuned, with_runtime)
 

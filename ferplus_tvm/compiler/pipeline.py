@@ -12,16 +12,20 @@ from typing import Any
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
-from ferplus_tvm.compiler import export, lower, reference
+from ferplus_tvm.compiler import build, export, reference
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.lowering import place_kernels
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.kernels.backend import Backend, Config
+from ferplus_tvm.kernels.workloads import Pool, Workload
 from ferplus_tvm.lowering.layers import layers_of
-from ferplus_tvm.records.log import find
+from ferplus_tvm.lowering.planner import Lookup
+from ferplus_tvm.lowering.writer import lower
+from ferplus_tvm.records.find import find
+from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.targets import TOLERANCE, Precision, ResolvedTarget
-from ferplus_tvm.tuning import space
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
@@ -137,10 +141,10 @@ def compile(
         log = find(options.tuning_logs, each)
         if log is not None and log.target != each.log:
             _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
-        record = log.config if log else _no_record
-        placed = place_kernels(layers, options.batch_sizes, each, record)
+        backend = backend_of(each)
+        placed = lower(layers, options.batch_sizes, backend, _lookup(log, backend))
         enter("compile")
-        executable = lower.build(placed.module, each)
+        executable = build.executable(placed.module, each)
         enter("link")
         images.append(export.link_image(executable, each))
         all_placed.append(placed)
@@ -190,8 +194,15 @@ def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget)
         raise VerificationError(f"{name} cannot be run to be checked: {error}") from error
 
 
-def _no_record(layer: space.Layer) -> None:
-    return None
+def _lookup(log: TuningLog | None, backend: Backend) -> Lookup:
+    """Return what looks a workload's record up; a pooling has none."""
+
+    def lookup(workload: Workload) -> Config | None:
+        if log is None or isinstance(workload, Pool):
+            return None
+        return log.config(workload, backend)
+
+    return lookup
 
 
 def _expect_tuned(manifests: Sequence[Manifest]) -> None:

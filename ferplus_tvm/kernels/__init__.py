@@ -1,19 +1,24 @@
-"""The kernels: one file per operator, each with numpy reference, config, definition.
+"""The kernels: `workloads` says what is computed, and a folder for each kind of device how.
 
-All of them work on channels-last maps (N, H, W, C) whose channel count is a multiple of the
-target's vector width: `padded` says how many channels are stored, and the stored channels beyond
-the model's own are zero.
+`backend` has the protocol between them.  Activations are channels last (N, H, W, C), with the
+channels padded by zeros to a multiple of what the device wants.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def padded(channels: int, lanes: int) -> int:
-    """Return how many channels are stored for ``channels``: the next multiple of ``lanes``."""
-    return -(-channels // lanes) * lanes
+if TYPE_CHECKING:
+    from ferplus_tvm.kernels.backend import Backend
+    from ferplus_tvm.targets import ResolvedTarget
 
 
-def vectors_per_tile(channels: int, lanes: int, most: int) -> int:
-    """Return the most vectors, up to ``most``, that split the stored channels evenly."""
-    vectors = channels // lanes
-    return next(count for count in range(most, 0, -1) if vectors % count == 0)
+def backend_of(target: ResolvedTarget) -> Backend:
+    """Return the kernels for a target."""
+    if target.gpu is not None:
+        from ferplus_tvm.kernels.cuda.backend import CudaBackend
+
+        return CudaBackend(target.gpu, target.precision)
+    from ferplus_tvm.kernels.cpu.backend import CpuBackend
+
+    return CpuBackend(target.vector_unit)

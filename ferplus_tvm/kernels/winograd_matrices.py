@@ -24,7 +24,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
-class Algorithm:
+class Matrices:
     """F(m x m, 3x3).
 
     tile
@@ -82,8 +82,8 @@ def _matrix(rows: object) -> Matrix:
     return tuple(tuple(float(value) for value in row) for row in np.asarray(rows))
 
 
-F2 = Algorithm(tile=2, points=(0, 1, -1), error=2e-6)
-F4 = Algorithm(tile=4, points=(0, 5 / 8, -5 / 8, 3 / 2, -3 / 2), error=1e-5)
-F6 = Algorithm(tile=6, points=(0, 5 / 8, -5 / 8, 1, -1, 3 / 2, -3 / 2), error=3e-5)
+F2 = Matrices(tile=2, points=(0, 1, -1), error=2e-6)
+F4 = Matrices(tile=4, points=(0, 5 / 8, -5 / 8, 3 / 2, -3 / 2), error=1e-5)
+F6 = Matrices(tile=6, points=(0, 5 / 8, -5 / 8, 1, -1, 3 / 2, -3 / 2), error=3e-5)
 
 ALGORITHMS = {algorithm.tile: algorithm for algorithm in (F2, F4, F6)}

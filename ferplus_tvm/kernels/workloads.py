@@ -250,6 +250,11 @@ FUSED_POOLING = ((2, 2), (2, 2), (0, 0, 0, 0))
 """Window, stride and padding of the pooling that a convolution's kernel can include."""
 
 
+def padded(channels: int, multiple: int) -> int:
+    """Return how many channels are stored for ``channels``: the next multiple."""
+    return -(-channels // multiple) * multiple
+
+
 def exact_in_fp16(weight: NDArray[np.float32]) -> bool:
     """Whether every weight is a float16 number."""
     with np.errstate(over="ignore"):

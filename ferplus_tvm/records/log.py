@@ -1,52 +1,165 @@
-"""Tuning logs: TVM's MetaSchedule databases under ``<folder>/<target>/``."""
+"""The tuning log of a target: ``records.jsonl``, JSON Lines.
+
+The first line, the header, says where the records come from (`Provenance`), the version of the
+space of configurations, how many layers follow, and the SHA-256 of all of it.  Each other line is a
+layer (`LayerRecord`), kept under its workload.  The file is replaced as a whole, so a log is as it
+was before or as it is after, whatever is interrupted.  It holds no TVM objects: it stays valid with
+another TVM, as long as `SPACE_VERSION` is the same.
+"""
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.errors import TuningLogError, last_line
-from ferplus_tvm.host.gpu import capability_of
-from ferplus_tvm.kernels import specification
-from ferplus_tvm.records import provenance
-from ferplus_tvm.targets import GPUS, NAMED, ResolvedTarget, resolve
-from ferplus_tvm.tuning.space import PREFIX, Config, Layer
+from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.host import files
+from ferplus_tvm.kernels.backend import SPACE_VERSION, Backend, Config
+from ferplus_tvm.kernels.workloads import Conv, Dense
+from ferplus_tvm.records.codec import Record, canonical, decode_candidate, workload_of
 
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
+NAME = "records.jsonl"
+"""The file in a target's folder."""
 
-
-def shipped() -> Path:
-    """Return the folder of the logs that the package carries."""
-    package = Path(__file__).parents[1]
-    packed = package / "tuning_logs"
-    return packed if packed.is_dir() else package.parent / "tuning_logs"
+_FORMAT = 2
 
 
-def own() -> Path:
-    """Return the folder of the user's own logs, whether or not it exists."""
-    import platformdirs
+@dataclass(frozen=True)
+class Measured:
+    """A configuration, and the seconds that it took for each number of threads of the log."""
 
-    return Path(platformdirs.user_data_dir("ferplus_tvm", appauthor=False)) / "tuning_logs"
+    config: Record
+    seconds: tuple[float, ...]
 
 
-def search_path(given: str | os.PathLike[str] | None) -> tuple[Path, ...]:
-    """Return the folders to look for logs in: one that was given, the user's own, the package's.
+@dataclass(frozen=True)
+class LayerRecord:
+    """What was found for a layer.
+
+    Attributes
+    ----------
+    preset
+        The configuration that is used untuned.
+    leader
+        The one that was fastest by more than the noise, with the layer on its own.
+    kept
+        The one that a compilation uses: a leader that did not make the whole network slower.
+    tried, failed
+        How many configurations were tried, and how many of them did not run or were wrong.
+    """
+
+    workload: Conv | Dense
+    preset: Measured | None = None
+    leader: Measured | None = None
+    kept: Measured | None = None
+    tried: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The whole network's time with presets over its time with the records kept.
+
+    Attributes
+    ----------
+    noise
+        How far off 1 the ratio may be and mean nothing.
+    """
+
+    batch: int
+    threads: int
+    ratio: float
+    noise: float
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the records come from.
+
+    Attributes
+    ----------
+    cpu
+        The name of the CPU or GPU that they were measured on, or of the devices' RPC key.
+    threads
+        The numbers of threads that each configuration's seconds are for, in order.
+    date
+        The last run's, as YYYY-MM-DD.
+    command
+        The last run's command line, without paths and hosts.
+    tvm_version
+        The TVM that compiled what was measured; another one may read the log.
+    """
+
+    target: str
+    target_config: dict[str, Any]
+    cpu: str
+    threads: tuple[int, ...]
+    date: str
+    command: str
+    created_with: str
+    tvm_version: str
+    gains: tuple[Gain, ...] = ()
+
+
+class TuningLog:
+    """The records of one target; an absent log has none.
+
+    Attributes
+    ----------
+    target
+        The target that they were measured on.
+    folder
+        The target's folder, whether or not it exists.
+    provenance
+        Where the records come from, or None.
+    layers
+        What was found for each layer.
+    """
+
+    def __init__(self, logs: str | os.PathLike[str], target: str) -> None:
+        """Read the log of ``target`` in the folder ``logs``.
+
+        Raises
+        ------
+        TuningLogError
+            If ``logs`` is not a folder, or the log is damaged or of another version.
+        """
+        self.target = target
+        self.folder = folder_of_logs(logs) / target
+        self.provenance: Provenance | None = None
+        self.layers: tuple[LayerRecord, ...] = ()
+        path = self.folder / NAME
+        if path.is_file():
+            self.provenance, self.layers = _read(path)
+        self._by_key = {canonical(layer.workload): layer for layer in self.layers}
+
+    def config(self, w: Conv | Dense, backend: Backend) -> Config | None:
+        """Return the configuration that is kept for a workload, or None.
+
+        Raises
+        ------
+        TuningLogError
+            If it is not one of the kernels for the workload.
+        """
+        layer = self._by_key.get(canonical(w))
+        if layer is None or layer.kept is None:
+            return None
+        return decode_candidate(layer.kept.config, w, backend)
+
+
+def folder_of_logs(logs: str | os.PathLike[str]) -> Path:
+    """Return the folder of tuning logs, which has to be one.
 
     Raises
     ------
     TuningLogError
-        If the one given is not a folder.
+        If it is not.
     """
-    return (*([] if given is None else [_folder(given)]), own(), shipped())
-
-
-def _folder(logs: str | os.PathLike[str]) -> Path:
     if not Path(logs).is_dir():
         raise TuningLogError(
             f"{logs} is not a folder: expected the folder of tuning logs, with one folder "
@@ -55,208 +168,78 @@ def _folder(logs: str | os.PathLike[str]) -> Path:
     return Path(logs)
 
 
-def find(folders: Sequence[Path], target: ResolvedTarget) -> TuningLog | None:
-    """Return the log to use for a target: its own, or the nearest, of the first folder with one.
-
-    One that keeps no record yet, as of a tuning that was ended early, is passed over.
-
-    The nearest is that of a named target whose code runs on this one and whose registers are the
-    same, with the most features; its own has to fit too, since a virtual machine may hide what the
-    CPU's name promises.
-
-    Raises
-    ------
-    TuningLogError
-        If the log cannot be read as a database.
-    """
-    for folder in folders:
-        name = _best_name(folder, target)
-        log = None if name is None else TuningLog(folder, name)
-        if log is not None and any(layer.kept is not None for layer in log.layers):
-            return log
-    return None
-
-
-def _best_name(folder: Path, target: ResolvedTarget) -> str | None:
-    if target.gpu is not None:
-        return _best_gpu(folder, target)
-    if target.name not in NAMED and _holds_a_log(folder / target.name):
-        return target.name
-    fitting = [
-        named
-        for named in (resolve(name) for name in NAMED if _holds_a_log(folder / name))
-        if _fits(named, target)
-    ]
-    if not fitting:
-        return None
-    return max(
-        fitting, key=lambda named: (named.name == target.name, len(named.features), named.name)
-    ).name
-
-
-def _best_gpu(folder: Path, target: ResolvedTarget) -> str | None:
-    """Return the log of a GPU itself, or of the nearest architecture of the same generation."""
-    assert target.gpu is not None
-    own = capability_of(target.gpu.arch)
-    alike = {
-        replace(target, name=f"cuda/{arch}").log: abs(capability_of(arch)[1] - own[1])
-        for arch in GPUS
-        if capability_of(arch)[0] == own[0]
+def write(folder: Path, provenance: Provenance, layers: Sequence[LayerRecord]) -> None:
+    """Replace the log in a target's folder as a whole."""
+    lines = [_line({**asdict(layer), "workload": layer.workload.key}) for layer in layers]
+    header = {
+        "format": _FORMAT,
+        "space": SPACE_VERSION,
+        **asdict(provenance),
+        "layers": len(lines),
     }
-    there = [name for name in alike if _holds_a_log(folder / name)]
-    return min(there, key=lambda name: alike[name], default=None)
+    signed = {**header, "sha256": _digest(header, lines)}
+    files.replace(folder / NAME, "".join([_line(signed), *lines]).encode())
 
 
-def _fits(named: ResolvedTarget, target: ResolvedTarget) -> bool:
-    ours, theirs = named.vector_unit, target.vector_unit
-    same_registers = (ours.lanes, ours.registers) == (theirs.lanes, theirs.registers)
-    return named.arch == target.arch and named.features <= target.features and same_registers
+def damaged(path: Path, why: str) -> TuningLogError:
+    """Return the error of a log that is not what was written."""
+    return TuningLogError(
+        f"the tuning log {path} is damaged ({why}): copy it again, or leave it out"
+    )
 
 
-def _holds_a_log(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (WORKLOADS, RECORDS, provenance.NAME))
+def _read(path: Path) -> tuple[Provenance, tuple[LayerRecord, ...]]:
+    try:
+        lines = path.read_bytes().decode().splitlines(keepends=True)
+    except OSError as error:
+        raise damaged(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError:
+        raise damaged(path, "it is no text") from None
+    try:
+        header = json.loads(lines[0])
+        form, space = header["format"], header["space"]
+        whole = header.pop("sha256") == _digest(header, lines[1:])
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise damaged(path, "it has no header") from None
+    if form != _FORMAT:
+        raise _of_another_version(path, f"format {form}", str(_FORMAT))
+    if not whole:
+        raise damaged(path, "it is cut or altered")
+    if space != SPACE_VERSION:
+        raise _of_another_version(path, f"version {space} of the kernels", str(SPACE_VERSION))
+    try:
+        names = {field.name for field in fields(Provenance)}
+        provenance = Provenance(**{name: header[name] for name in names})
+        provenance = replace(
+            provenance,
+            threads=tuple(provenance.threads),
+            gains=tuple(Gain(**gain) for gain in header["gains"]),
+        )
+        return provenance, tuple(_layer(json.loads(line)) for line in lines[1:])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise damaged(path, f"a line is not of its format: {error}") from None
 
 
-class TuningLog:
-    """The records of one target; an absent log has none.
-
-    target
-        the target that they were measured on.
-    folder
-        the folder that holds the files, whether or not they are there.
-    provenance
-        where they come from, or None.
-    """
-
-    def __init__(self, logs: str | os.PathLike[str], target: str) -> None:
-        """Open the log of ``target`` in the folder ``logs``.
-
-        Raises
-        ------
-        TuningLogError
-            If ``logs`` is not a folder, or the files are not whole, or another TVM's.
-        """
-        self.target = target
-        self.folder = _folder(logs) / target
-        present = _holds_a_log(self.folder)
-        self.provenance = provenance.read(self.folder) if present else None
-        self._workloads: list[str] = []
-        self._records: list[str] = []
-        if self.provenance is not None:
-            self._workloads = _lines(self.folder / WORKLOADS, self.provenance.workloads)
-            self._records = _lines(self.folder / RECORDS, self.provenance.records)
-
-    @property
-    def layers(self) -> tuple[provenance.LayerResult, ...]:
-        """What was found for each layer."""
-        return self.provenance.layers if self.provenance is not None else ()
-
-    def trials(self) -> list[Trial]:
-        """Return every configuration that was tried, in order."""
-        modules: dict[int, Any] = {}
-        found = []
-        for line in self._records:
-            workload, content = json.loads(line)
-            if workload not in modules:
-                modules[workload] = self.workload(workload)
-            record = self._record(content, modules[workload])
-            seconds = None if record.run_secs is None else tuple(map(float, record.run_secs))
-            found.append(Trial(workload, self._config(_apply(record)), seconds))
-        return found
-
-    def hashes(self) -> list[str]:
-        """Return TVM's structural hash of each layer's specification, in order."""
-        return [json.loads(line)[0] for line in self._workloads]
-
-    def config(self, layer: Layer) -> Config | None:
-        """Return the configuration that is kept for a layer, by its fields' names, or None."""
-        from tvm import IRModule
-        from tvm.target import Target
-
-        if self._kept is None:
-            return None
-        module = IRModule({"main": specification.of(layer)})
-        # The target makes no difference: the log is that of one.
-        found = self._kept.query_schedule(module, Target("llvm"), "main")
-        return None if found is None else self._config(found)
-
-    @functools.cached_property
-    def _kept(self) -> Any:
-        """A database of the records that are kept, or None; only looking up needs it."""
-        kept = [(layer.workload, layer.kept) for layer in self.layers if layer.kept is not None]
-        if not kept:
-            return None
-        from tvm.s_tir.meta_schedule.database import MemoryDatabase, TuningRecord
-
-        database = MemoryDatabase(module_equality="structural")
-        for position, line in kept:
-            workload = database.commit_workload(self.workload(position).mod)
-            record = self._record(json.loads(self._records[line])[1], workload)
-            database.commit_tuning_record(
-                TuningRecord(record.trace, workload, [0.0], record.target, record.args_info)
-            )
-        return database
-
-    def workload(self, position: int) -> Any:
-        """Return TVM's workload of a layer, by its line."""
-        from tvm.s_tir.meta_schedule.database import Workload
-
-        return self._read(Workload.from_json, json.loads(self._workloads[position]))
-
-    def _record(self, content: Any, workload: Any) -> Any:
-        from tvm.s_tir.meta_schedule.database import TuningRecord
-
-        return self._read(TuningRecord.from_json, content, workload)
-
-    def _read(self, reader: Any, *arguments: Any) -> Any:
-        try:
-            return reader(*arguments)
-        except Exception as error:  # TVM raises several kinds
-            reason = last_line(error).split(". ")[0]
-            raise TuningLogError(
-                f"the tuning log in {self.folder} cannot be read by this TVM ({reason}): tune "
-                "again, or leave it out"
-            ) from error
-
-    def _config(self, schedule: Any) -> Config:
-        annotations = schedule.get(schedule.get_sblock("root")).annotations
-        config = {
-            str(name).removeprefix(PREFIX): value
-            for name, value in annotations.items()
-            if str(name).startswith(PREFIX)
-        }
-        for name, value in config.items():
-            if not isinstance(value, int):
-                raise TuningLogError(
-                    f"a record of the tuning log in {self.folder} has {name} = {value!r}: expected "
-                    "a whole number; tune again, or leave it out"
-                )
-        return config
+def _layer(values: dict[str, Any]) -> LayerRecord:
+    measured = {
+        which: None
+        if values[which] is None
+        else Measured(dict(values[which]["config"]), tuple(values[which]["seconds"]))
+        for which in ("preset", "leader", "kept")
+    }
+    return LayerRecord(**{**values, **measured, "workload": workload_of(values["workload"])})
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One record.
-
-    workload
-        the line of its layer.
-    seconds
-        for each number of threads in the provenance, or None where it failed.  They compare
-        between runs: those of the preset when it was first measured, times the paired ratios.
-    """
-
-    workload: int
-    config: Config
-    seconds: tuple[float, ...] | None
+def _of_another_version(path: Path, found: str, expected: str) -> TuningLogError:
+    return TuningLogError(
+        f"the tuning log {path} has {found}: expected {expected}; tune again, or leave it out"
+    )
 
 
-def _apply(record: Any) -> Any:
-    from tvm import s_tir
-
-    schedule = s_tir.Schedule(record.workload.mod)
-    record.trace.apply_to_schedule(schedule, remove_postproc=False)
-    return schedule
+def _digest(header: dict[str, Any], lines: Sequence[str]) -> str:
+    text = json.dumps(header, sort_keys=True) + "".join(lines)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _lines(path: Path, part: provenance.Part) -> list[str]:
-    return provenance.counted(path, part).decode().splitlines()
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values, separators=(",", ":")) + "\n"

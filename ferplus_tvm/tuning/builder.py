@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import CompileError, last_line
+from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.cpu.tensorir import pass_context
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.toolchain.cuda_compiler import kernels_as_source
 from ferplus_tvm.toolchain.link import export_library
-from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import LayerTask
 
 _TIMEOUT = 300  # for a whole network; a candidate takes less than one second

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import DeviceError, last_line
+from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.tuning import worker
-from ferplus_tvm.tuning.space import Config
 from ferplus_tvm.tuning.task import LayerTask
 from ferplus_tvm.tuning.worker import Address
 
@@ -64,19 +64,13 @@ class Device:
         if self._address is None:
             return 1
         place = f"{self._address.host}:{self._address.port}"
-        count: int | None
         try:
-            count = self._call(_ANSWER, worker.count, self._address)
+            count: int = self._call(_ANSWER, worker.count, self._address)
         except DeviceError as error:
             raise DeviceError(
                 f"what listens at {place} does not answer as an RPC tracker of this TVM does: "
                 "see that 'python -m tvm.exec.rpc_tracker' runs there, of the same version"
             ) from error
-        if count is None:
-            raise DeviceError(
-                f"there is no RPC tracker at {place}: start one with 'python -m "
-                "tvm.exec.rpc_tracker'"
-            )
         if not count:
             key = self._address.key
             raise DeviceError(

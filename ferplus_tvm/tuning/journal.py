@@ -1,151 +1,167 @@
 """A tuning log that grows: what is tried is added, and nothing is ever half-written.
 
-One process at a time writes to a log; the lock dies with its owner.
+Beside the log's ``records.jsonl``, which is all that a compilation reads, the target's folder gets
+``trials.jsonl``: one line for every configuration that was tried.  It only grows; a last line that
+was never finished is dropped.  One process at a time writes to a log; the lock dies with its owner.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ferplus_tvm._version import __version__
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.host.lock import exclusive
-from ferplus_tvm.kernels import specification
-from ferplus_tvm.records import provenance
-from ferplus_tvm.records.log import RECORDS, WORKLOADS, Trial, TuningLog
-from ferplus_tvm.records.provenance import Gain, LayerResult, Part, Provenance
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.kernels.backend import Backend, Config
+from ferplus_tvm.kernels.workloads import Conv, Dense
+from ferplus_tvm.records import log
+from ferplus_tvm.records.codec import canonical, decode, encode, workload_of
+from ferplus_tvm.records.log import Gain, LayerRecord, Measured, Provenance, TuningLog
 from ferplus_tvm.targets import ResolvedTarget
-from ferplus_tvm.tuning.space import Config, Layer, Space
+
+TRIALS = "trials.jsonl"
+"""The file of all that was tried, in a target's folder."""
+
+_DIGITS = 5  # of seconds, which the clock's noise leaves
 
 
 @dataclass
 class Entry:
     """A layer in the log.
 
+    Attributes
+    ----------
     trials
-        by the line of their record.
+        The seconds of every configuration that was tried, for each number of threads, or None where
+        it failed; in the order in which they were tried.  Seconds compare between runs: they are
+        those of the preset when it was first measured, times the paired ratios.
+    preset, leader, kept
+        As of `LayerRecord`.
+    lost, lost_failed
+        How many more were tried, and failed, in runs whose trials are not at hand.
     """
 
-    result: LayerResult
-    workload: Any
-    trials: dict[int, Trial] = field(default_factory=dict)
+    workload: Conv | Dense
+    trials: dict[Config, tuple[float, ...] | None] = field(default_factory=dict)
+    preset: Config | None = None
+    leader: Config | None = None
+    kept: Config | None = None
+    lost: int = 0
+    lost_failed: int = 0
 
-    def line_of(self, config: Config) -> int | None:
-        """Return the record of a configuration, or None if it was not tried yet."""
-        return next((line for line, trial in self.trials.items() if trial.config == config), None)
+    @property
+    def used(self) -> Config | None:
+        """What a compilation uses, which is the preset where none is kept."""
+        return self.preset if self.kept is None else self.kept
 
-    def config(self, line: int | None) -> Config | None:
-        """Return the configuration of a record."""
-        return None if line is None else self.trials[line].config
+    @property
+    def failed(self) -> int:
+        """How many of the trials failed."""
+        return sum(seconds is None for seconds in self.trials.values())
+
+    def seconds(self, config: Config | None) -> tuple[float, ...] | None:
+        """Return the seconds of a configuration, or None where it has none."""
+        return None if config is None else self.trials.get(config)
+
+    def record(self) -> LayerRecord:
+        """Return what the log keeps of it."""
+        return LayerRecord(
+            self.workload,
+            preset=self._measured(self.preset),
+            leader=self._measured(self.leader),
+            kept=self._measured(self.kept),
+            tried=len(self.trials) + self.lost,
+            failed=self.failed + self.lost_failed,
+        )
+
+    def _measured(self, config: Config | None) -> Measured | None:
+        seconds = self.seconds(config)
+        if config is None or seconds is None:
+            return None
+        return Measured(encode(config), seconds)
 
 
 class Journal:
     """The log of one target, open for writing."""
 
-    def __init__(self, logs: Path, target: ResolvedTarget, state: Provenance) -> None:
+    def __init__(self, logs: Path, target: ResolvedTarget, provenance: Provenance) -> None:
         """Open the log that `open_journal` has locked, and drop what was never finished."""
         self.target = target
         self.folder = logs / target.log
-        log = TuningLog(logs, target.log)
-        self._provenance = _continue(log, state)
-        if log.provenance is None:
-            self._provenance.write(self.folder)
-        self._files = {name: _File(self.folder / name, part) for name, part in self._parts()}
-        self._entries: list[Entry] = []
-        self._by_hash = {shash: at for at, shash in enumerate(log.hashes())}
-        self._lines = 0
-        for result in log.layers:
-            self._entries.append(Entry(result, log.workload(result.workload)))
-        for trial in log.trials():
-            self._entries[trial.workload].trials[self._lines] = trial
-            self._lines += 1
+        opened = TuningLog(logs, target.log)
+        self.provenance = _continue(opened, provenance)
+        backend = backend_of(target)
+        self._entries = {canonical(each.workload): _entry(each, backend) for each in opened.layers}
+        for values in read_trials(self.folder):
+            self._remember(values, backend)
+        self._file = _Trials(self.folder / TRIALS)
+        for each in opened.layers:
+            entry = self._entries[canonical(each.workload)]
+            entry.lost = max(0, each.tried - len(entry.trials))
+            entry.lost_failed = max(0, each.failed - entry.failed)
+        if opened.provenance is None:
+            log.write(self.folder, self.provenance, [])
 
-    @property
-    def provenance(self) -> Provenance:
-        """What the log says of itself, as saved last."""
-        return self._provenance
-
-    def entry(self, layer: Layer) -> Entry:
+    def entry(self, workload: Conv | Dense) -> Entry:
         """Return what is known of a layer, which is added if it is new."""
-        from tvm import IRModule
-        from tvm.s_tir.meta_schedule.database import Workload
+        return self._entries.setdefault(canonical(workload), Entry(workload))
 
-        workload = Workload(IRModule({"main": specification.of(layer)}))
-        shash, module = workload.as_json()
-        if shash not in self._by_hash:
-            at = len(self._entries)
-            self._files[WORKLOADS].append([[shash, _compact(module)]])
-            self._entries.append(Entry(LayerResult(layer.name, at), workload))
-            self._by_hash[shash] = at
-        return self._entries[self._by_hash[shash]]
-
-    def add(
-        self, entry: Entry, space: Space, trials: Iterable[tuple[Config, Sequence[float] | None]]
-    ) -> None:
+    def add(self, entry: Entry, trials: Iterable[tuple[Config, Sequence[float] | None]]) -> None:
         """Add what was tried, with the seconds for each number of threads, or None if it failed."""
-        from tvm.s_tir.meta_schedule.arg_info import ArgInfo
-        from tvm.s_tir.meta_schedule.database import TuningRecord
-
-        target = self.target.tvm_target()
-        lines = []
         for config, seconds in trials:
-            schedule = space.schedule(config)
-            arguments = ArgInfo.from_prim_func(schedule.mod["main"])
-            record = TuningRecord(
-                schedule.trace,
-                entry.workload,
-                None if seconds is None else list(seconds),
-                target,
-                arguments,
+            taken = None if seconds is None else tuple(map(_rounded, seconds))
+            entry.trials[config] = taken
+            self._file.append(
+                {"workload": entry.workload.key, "config": encode(config), "seconds": taken}
             )
-            lines.append([entry.result.workload, record.as_json()])
-            taken = None if seconds is None else tuple(seconds)
-            entry.trials[self._lines] = Trial(entry.result.workload, config, taken)
-            self._lines += 1
-        self._files[RECORDS].append(lines)
-
-    def note(
-        self, entry: Entry, which: Literal["preset", "leader", "kept"], line: int | None
-    ) -> None:
-        """Say which record is a layer's preset, leader, or kept one."""
-        changed: dict[str, Any] = {which: line}
-        entry.result = replace(entry.result, **changed)
 
     def save(self, gains: Iterable[Gain] | None = None) -> None:
         """Have everything that was added count."""
         with _writing(self.folder):
-            self._save(gains)
-
-    def _save(self, gains: Iterable[Gain] | None) -> None:
-        for file in self._files.values():
-            file.sync()
-        self._provenance = replace(
-            self._provenance,
-            workloads=self._files[WORKLOADS].part,
-            records=self._files[RECORDS].part,
-            layers=tuple(entry.result for entry in self._entries),
-            gains=self._provenance.gains if gains is None else tuple(gains),
-        )
-        self._provenance.write(self.folder)
+            self._file.sync()
+            if gains is not None:
+                self.provenance = replace(self.provenance, gains=tuple(gains))
+            records = [entry.record() for entry in self._entries.values()]
+            log.write(self.folder, self.provenance, records)
 
     def close(self) -> None:
-        """Close the files; what was added and not saved never was."""
-        for file in self._files.values():
-            file.close()
+        """Close the file; what was added and not saved never was."""
+        self._file.close()
 
-    def _parts(self) -> list[tuple[str, Part]]:
-        return [(WORKLOADS, self._provenance.workloads), (RECORDS, self._provenance.records)]
+    def _remember(self, values: dict[str, Any], backend: Backend) -> None:
+        try:
+            workload = workload_of(values["workload"])
+            config = decode(values["config"], workload, backend)
+            seconds = values["seconds"]
+            self.entry(workload).trials[config] = None if seconds is None else tuple(seconds)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise log.damaged(
+                self.folder / TRIALS, f"a line is not of its format: {error}"
+            ) from None
+
+
+def _entry(record: LayerRecord, backend: Backend) -> Entry:
+    entry = Entry(record.workload)
+    for which in ("preset", "leader", "kept"):
+        measured: Measured | None = getattr(record, which)
+        if measured is not None:
+            config = decode(measured.config, record.workload, backend)
+            entry.trials[config] = measured.seconds
+            setattr(entry, which, config)
+    return entry
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.{_DIGITS - 1}e}")
 
 
 @contextmanager
@@ -165,7 +181,7 @@ def open_journal(
         If another process writes to it, it is damaged, or was measured on another CPU or with
         other numbers of threads, or the folder cannot be written to.
     """
-    state = Provenance(
+    provenance = Provenance(
         target=target.log,
         target_config=target.config,
         cpu=cpu,
@@ -173,8 +189,7 @@ def open_journal(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=command,
         created_with=f"ferplus_tvm {__version__}",
-        tvm_version=provenance.tvm_version(),
-        tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
+        tvm_version=importlib.metadata.version("apache-tvm"),
     )
     path = Path(logs)
     folder = path / target.log
@@ -188,7 +203,7 @@ def open_journal(
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(exclusive(path / f".{target.log.replace('/', '-')}.lock", refuse))
-            journal = Journal(path, target, state)
+            journal = Journal(path, target, provenance)
         held.callback(journal.close)
         yield journal
 
@@ -204,50 +219,64 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _continue(log: TuningLog, state: Provenance) -> Provenance:
+def _continue(opened: TuningLog, provenance: Provenance) -> Provenance:
     """Return the provenance to go on with: this run's, over what is there already."""
-    old = log.provenance
+    old = opened.provenance
     if old is None:
-        return state
+        return provenance
     for what, theirs, ours in (
-        ("for the target", _without_triple(old), _without_triple(state)),
-        ("on the CPU", old.cpu, state.cpu),
-        ("for the numbers of threads", list(old.threads), list(state.threads)),
+        ("for the target", _without_triple(old), _without_triple(provenance)),
+        ("on the CPU", old.cpu, provenance.cpu),
+        ("for the numbers of threads", list(old.threads), list(provenance.threads)),
     ):
         if theirs != ours:
             raise TuningLogError(
-                f"the tuning log in {log.folder} was measured {what} {theirs}, but this is {ours}: "
-                "give another --log-dir"
+                f"the tuning log in {opened.folder} was measured {what} {theirs}, but this is "
+                f"{ours}: give another --log-dir"
             )
-    return replace(
-        state,
-        workloads=old.workloads,
-        records=old.records,
-        layers=old.layers,
-        gains=old.gains,
-    )
+    return replace(provenance, gains=old.gains)
 
 
-def _without_triple(state: Provenance) -> dict[str, Any]:
+def _without_triple(provenance: Provenance) -> dict[str, Any]:
     """Return the target but for its triple, which may be spelt in several ways."""
-    return {name: value for name, value in state.target_config.items() if name != "mtriple"}
+    return {name: value for name, value in provenance.target_config.items() if name != "mtriple"}
 
 
-class _File:
-    """A file of JSON lines that only grows, and the checksum of all that is in it."""
+def read_trials(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a target's trials; of a log without them, as the package's, none.
 
-    def __init__(self, path: Path, part: Part) -> None:
-        content = provenance.counted(path, part) if part.bytes else b""
-        self._hash = hashlib.sha256(content)
-        self._size = len(content)
+    Raises
+    ------
+    TuningLogError
+        If a line is damaged.
+    """
+    path = folder / TRIALS
+    for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            raise log.damaged(path, f"line {number} is cut or altered") from None
+        yield values
+
+
+def _whole_lines(path: Path) -> bytes:
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+class _Trials:
+    """A file of JSON lines that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size = len(_whole_lines(path))
         self._file = path.open("ab", buffering=0)
         self._file.truncate(self._size)
         self._added = bytearray()
 
-    def append(self, values: Iterable[Any]) -> None:
-        """Add lines."""
-        text = "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
-        self._added += text.encode()
+    def append(self, values: dict[str, Any]) -> None:
+        """Add a line."""
+        self._added += (json.dumps(values, separators=(",", ":")) + "\n").encode()
 
     def sync(self) -> None:
         """See what was added on the disk; where that fails, the file is as it was before."""
@@ -259,25 +288,9 @@ class _File:
         except OSError:
             self._file.truncate(self._size)
             raise
-        self._hash.update(self._added)
         self._size += len(self._added)
         self._added.clear()
 
     def close(self) -> None:
         """Close it."""
         self._file.close()
-
-    @property
-    def part(self) -> Part:
-        """All of it."""
-        return Part(self._size, self._hash.hexdigest())
-
-
-def _compact(module: str) -> str:
-    """Return TVM's text of a module without the blanks, which are half of it.
-
-    It is base64 of a length of eight bytes and JSON.
-    """
-    content = json.loads(base64.b64decode(module)[8:])
-    text = json.dumps(content, separators=(",", ":")).encode()
-    return base64.b64encode(struct.pack("<Q", len(text)) + text).decode()

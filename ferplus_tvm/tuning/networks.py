@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 
 from ferplus_tvm.artifact import reference_inputs
-from ferplus_tvm.compiler import export, lower
+from ferplus_tvm.compiler import build, export
 from ferplus_tvm.errors import VerificationError
-from ferplus_tvm.lowering import place_kernels
-from ferplus_tvm.lowering.layers import Layer as ModelLayer
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.kernels.backend import Config
+from ferplus_tvm.kernels.workloads import Workload
+from ferplus_tvm.lowering.layers import Layer
+from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning.builder import Builder
 from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.paired_timing import PairedResult, time_pairs
-from ferplus_tvm.tuning.space import Config, Layer
 
-Choice = dict[Layer, Config]
+Choice = dict[Workload, Config]
 """What each layer of a network is computed with; those that are left out with their presets."""
 
 
@@ -34,9 +36,9 @@ class Network:
     weights: dict[str, Path]
 
 
-def build(
+def build_networks(
     builder: Builder,
-    layers: Sequence[ModelLayer],
+    layers: Sequence[Layer],
     target: ResolvedTarget,
     batch: int,
     choices: Sequence[Choice],
@@ -59,19 +61,19 @@ def build(
 
 
 def _build(
-    layers: Sequence[ModelLayer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
+    layers: Sequence[Layer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
 ) -> Network:
-    placed = place_kernels(layers, [batch], target, choice.get)
-    image = export.link_image(lower.build(placed.module, target), target)
+    lowered = lower(layers, [batch], backend_of(target), choice.get)
+    image = export.link_image(build.executable(lowered.module, target), target)
     path.write_bytes(image)
     files = {}
-    for name in placed.arguments[batch]:
+    for name in lowered.arguments[batch]:
         files[name] = path.with_name(f"{hashlib.sha256(name.encode()).hexdigest()}.npy")
         if not files[name].exists():
             unfinished = path.with_suffix(".npy")  # another process may write the same weights
-            np.save(unfinished, placed.weights[name])
+            np.save(unfinished, lowered.weights[name])
             unfinished.replace(files[name])
-    return Network(path, placed.functions[batch], files)
+    return Network(path, lowered.functions[batch], files)
 
 
 def compare(

@@ -2,87 +2,99 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import MissingExtraError
-from ferplus_tvm.records.log import Trial, TuningLog
+from ferplus_tvm.records.codec import Record, canonical
+from ferplus_tvm.records.log import Measured, TuningLog
+from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.search import mean
-from ferplus_tvm.tuning.space import Config
 
 
 @dataclass(frozen=True)
 class LayerReport:
     """One layer.
 
+    Attributes
+    ----------
     preset, kept
-        configurations; None where the layer was not finished.
+        Configurations; None where the layer was not finished.
     times
-        of every configuration that ran, over the preset's, in the order in which they were tried:
-        the geometric mean over the numbers of threads, below 1 where it is faster.
+        Of every configuration that ran, over the preset's, in the order in which they were tried:
+        the geometric mean over the numbers of threads, below 1 where it is faster.  Where the
+        history is not at hand, as of the logs that the package carries, of those that are kept.
     kept_time
-        the one of the configuration that is kept.
-    failed
-        how many did not run, or gave a wrong answer.
+        The one of the configuration that is kept.
+    tried, failed
+        How many configurations were tried, and how many of them did not run or were wrong.
     """
 
     kernel: str
-    preset: Config | None
-    kept: Config | None
+    preset: Record | None
+    kept: Record | None
     times: tuple[float, ...]
     kept_time: float
+    tried: int
     failed: int
 
 
 def report(log: TuningLog) -> list[LayerReport]:
     """Return what was found, layer by layer."""
-    trials = log.trials()
-    by_layer: dict[int, list[Trial]] = {}
-    for trial in trials:
-        by_layer.setdefault(trial.workload, []).append(trial)
+    history = _history(log.folder)
     reports = []
     for layer in log.layers:
-        tried = by_layer.get(layer.workload, [])
-        preset = None if layer.preset is None else trials[layer.preset]
-        kept = None if layer.kept is None else trials[layer.kept]
-        base = preset.seconds if preset is not None else None
-        ran = [trial.seconds for trial in tried if trial.seconds is not None]
+        preset, kept = layer.preset, layer.kept
+        known = [each for each in (preset, layer.leader, kept) if each is not None]
+        seconds = history.get(canonical(layer.workload)) or [
+            each.seconds for at, each in enumerate(known) if each not in known[:at]
+        ]
         reports.append(
             LayerReport(
-                layer.kernel,
-                preset.config if preset is not None else None,
-                kept.config if kept is not None else None,
-                tuple(_over(seconds, base) for seconds in ran) if base is not None else (),
-                _over(kept.seconds, base) if kept is not None else 1.0,
-                sum(trial.seconds is None for trial in tried),
+                layer.workload.name,
+                None if preset is None else preset.config,
+                None if kept is None else kept.config,
+                () if preset is None else tuple(_over(each, preset) for each in seconds),
+                1.0 if kept is None or preset is None else _over(kept.seconds, preset),
+                layer.tried,
+                layer.failed,
             )
         )
     return reports
 
 
-def _over(seconds: tuple[float, ...] | None, base: tuple[float, ...] | None) -> float:
-    assert seconds is not None and base is not None
-    return mean(seconds) / mean(base)
+def _history(folder: Path) -> dict[str, list[tuple[float, ...]]]:
+    """Return the seconds of all that ran, by workload; nothing where they are not at hand."""
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for trial in read_trials(folder):
+        if trial["seconds"] is not None:
+            key = json.dumps(trial["workload"], sort_keys=True)
+            found.setdefault(key, []).append(tuple(trial["seconds"]))
+    return found
 
 
-def tiling(config: Config | None, beside: Config | None = None) -> str:
+def _over(seconds: tuple[float, ...], base: Measured) -> float:
+    return mean(seconds) / mean(base.seconds)
+
+
+def tiling(config: Record | None, beside: Record | None = None) -> str:
     """Return a configuration in words; beside another, what differs."""
     if config is None:
         return "-"
     if config == beside:
         return "the preset"
-    words = []
-    if "tile" in config and (beside is None or config["tile"] != beside.get("tile")):
-        plain = "direct" if "lanes" in config else "product"  # a CPU's, or a GPU's
-        words.append(f"F({config['tile']},3)" if config["tile"] else plain)
-    words += [
-        f"{name}={value}"
+    differing = {
+        name: value
         for name, value in config.items()
         if name not in ("tile", "lanes") and (beside is None or beside.get(name) != value)
-    ]
-    return " ".join(words)
+    }
+    return " ".join(
+        str(value) if name == "algorithm" else f"{name}={value}"
+        for name, value in differing.items()
+    )
 
 
 def plot(layers: Sequence[LayerReport], target: str, path: Path) -> None:

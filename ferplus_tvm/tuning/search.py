@@ -8,8 +8,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from ferplus_tvm.kernels.backend import Algorithm, Config
 from ferplus_tvm.tuning.journal import Entry
-from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.tuning.space import Space
 from ferplus_tvm.tuning.task import LayerTask
 
 GENERATION = 8
@@ -25,14 +26,24 @@ _STRIKES = 2  # processes that died with a configuration, of several, after whic
 class Search:
     """A layer while it is searched.
 
+    Attributes
+    ----------
     entry
-        what the log knows of it.
+        What the log knows of it.
     count
-        how often it occurs in the network.
+        How often it occurs in the network.
     preset
-        the configuration that is used untuned.
+        The configuration that is used untuned.
     seeds
-        configurations to try first, such as those of another log.
+        Configurations to try first, such as those of another log.
+    generations
+        How many were tried, in all runs.
+    busy
+        Whether a device works on it.
+    exhausted
+        Whether nothing is left to try.
+    strikes
+        How often a process died with a configuration.
     """
 
     task: LayerTask
@@ -43,21 +54,16 @@ class Search:
     generations: int = field(init=False)
     busy: bool = False
     exhausted: bool = False
-    strikes: dict[tuple[tuple[str, int], ...], int] = field(default_factory=dict)
+    strikes: dict[Config, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.space = self.task.space
+        self.space = Space(self.task.workload, self.task.backend)
         self.generations = math.ceil(len(self.entry.trials) / GENERATION)
-
-    def seconds(self, which: str) -> tuple[float, ...] | None:
-        """Return the time of the ``preset`` or the ``leader``, where there is one."""
-        line = getattr(self.entry.result, which)
-        return None if line is None else self.entry.trials[line].seconds
 
     @property
     def time(self) -> float:
         """The seconds of the network that the layer takes, or 0 before it was measured."""
-        seconds = self.seconds("leader")
+        seconds = self.entry.seconds(self.entry.leader)
         return 0.0 if seconds is None else self.count * mean(seconds)
 
     def strike(self, suspects: Sequence[Config], sure: bool) -> list[Config]:
@@ -68,54 +74,46 @@ class Search:
         """
         blame = _STRIKES if sure else 1
         for config in suspects:
-            self.strikes[key_of(config)] = self.strikes.get(key_of(config), 0) + blame
-        return [config for config in suspects if self.strikes[key_of(config)] >= _STRIKES]
+            self.strikes[config] = self.strikes.get(config, 0) + blame
+        return [config for config in suspects if self.strikes[config] >= _STRIKES]
 
     def propose(self, rng: random.Random) -> list[Config]:
         """Return what to try next, none of it tried before; the preset first of all."""
         entry = self.entry
-        tried = {key_of(trial.config) for trial in entry.trials.values()}
+        tried = set(entry.trials)
         proposed: list[Config] = []
 
         def take(configs: Iterable[Config], most: int) -> None:
             for config in configs:
-                key = key_of(config)
                 if len(proposed) >= most:
                     return
-                if key not in tried and self.space.holds(config):
-                    tried.add(key)
+                if config not in tried and config in self.space:
+                    tried.add(config)
                     proposed.append(config)
 
-        leader = entry.config(entry.result.leader)
-        if leader is None:
-            if key_of(self.preset) in tried:  # it failed, and there is nothing to compare with
+        if entry.leader is None:
+            if self.preset in tried:  # it failed, and there is nothing to compare with
                 return []
-            take([self.preset, *self.seeds, *self.space.presets()], GENERATION)
+            take([self.preset, *self.seeds, *self.space.presets], GENERATION)
             take(self.space.neighbours(self.preset), GENERATION)
             return proposed
-        beside = list(self.space.neighbours(leader))
+        beside = list(self.space.neighbours(entry.leader))
         rng.shuffle(beside)
         take([self.preset, *self.seeds, *beside], GENERATION - _RANDOM)
-        algorithms = self._near()
-        draws = (self.space.sample(rng.randrange(1, 1 << 30), algorithms) for _ in range(_DRAWS))
-        take(draws, GENERATION)
+        near = self._near()
+        take((self.space.sample(rng, near) for _ in range(_DRAWS)), GENERATION)
         return proposed
 
-    def _near(self) -> list[int]:
+    def _near(self) -> list[Algorithm]:
         """Return the algorithms whose best came near the leader."""
-        best: dict[int, float] = {}
-        for trial in self.entry.trials.values():
-            if trial.seconds is not None:
-                tile = trial.config.get("tile", 0)
-                best[tile] = min(best.get(tile, math.inf), mean(trial.seconds))
-        return [tile for tile, seconds in best.items() if seconds <= _NEAR * min(best.values())]
+        best: dict[Algorithm, float] = {}
+        for config, seconds in self.entry.trials.items():
+            if seconds is not None:
+                least = best.get(config.algorithm, math.inf)
+                best[config.algorithm] = min(least, mean(seconds))
+        return [each for each, seconds in best.items() if seconds <= _NEAR * min(best.values())]
 
 
 def mean(seconds: Sequence[float]) -> float:
     """Return the geometric mean, in which a per cent is worth the same for every number."""
     return statistics.geometric_mean(seconds)
-
-
-def key_of(config: Config) -> tuple[tuple[str, int], ...]:
-    """Return what a configuration is known by."""
-    return tuple(sorted(config.items()))

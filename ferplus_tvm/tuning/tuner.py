@@ -1,8 +1,8 @@
 """Searches all layers within a time, a generation of one layer after the other.
 
 A generation is built, and then measured for at least as long as building it took: all in turns,
-then the best three, then the best beside the incumbent alone.  Only what wins that last comparison,
-which chose nothing, becomes the layer's leader.
+then the best three, then the best beside the baseline alone.  Only what wins that last comparison,
+in which nothing is chosen, becomes the layer's leader.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ferplus_tvm.errors import CompileError, DeviceError, last_line
+from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.paired_timing import PairedResult, Turns, time_pairs
-from ferplus_tvm.tuning.search import Search, key_of, mean
-from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.tuning.search import Search, mean
 from ferplus_tvm.tuning.task import LayerTask
 
 _FINALISTS = 3
@@ -60,12 +60,14 @@ class Builds(Protocol):
 class Generation:
     """What is reported after each generation.
 
+    Attributes
+    ----------
     tried
-        configurations of the layer so far, in all runs.
+        The configurations of the layer so far, in all runs.
     gain
-        the preset's time over the leader's.
+        The preset's time over the leader's.
     best
-        the leader's seconds for each number of threads.
+        The leader's seconds for each number of threads.
     """
 
     task: LayerTask
@@ -160,72 +162,59 @@ class Tuner:
     def _next(self) -> Search | None:
         """Return the layer with the most time in its network, for what was done about it."""
         free = [each for each in self._searches if not each.busy and not each.exhausted]
-        new = [each for each in free if each.seconds("leader") is None]
+        new = [each for each in free if each.entry.leader is None]
         if new or not free:
             return new[0] if new else None
         totals: dict[int, float] = {}
         for each in self._searches:
-            batch = each.task.layer.batch
+            batch = each.task.workload.batch
             totals[batch] = totals.get(batch, 0) + each.time
 
         def worth(each: Search) -> float:
-            return each.time / (totals[each.task.layer.batch] or 1) / (each.generations + 1)
+            return each.time / (totals[each.task.workload.batch] or 1) / (each.generations + 1)
 
         return max(free, key=worth)
 
     def _generation(self, place: Place, search: Search, configs: list[Config]) -> None:
         """Build, measure and write down a generation."""
-        leader = search.entry.config(search.entry.result.leader)
-        incumbent = configs[0] if leader is None else leader
-        contestants = [incumbent, *(config for config in configs if config != incumbent)]
+        leader = search.entry.leader
+        baseline = configs[0] if leader is None else leader
+        candidates = [baseline, *(config for config in configs if config != baseline)]
         start = time.perf_counter()
-        built = self._builder.build(search.task, contestants)
+        built = _Built.of(candidates, self._builder.build(search.task, candidates))
         seconds = max(_LEAST_SECONDS, _MEASURING * (time.perf_counter() - start))
-        libraries = {
-            key_of(config): path
-            for config, path in zip(contestants, built, strict=True)
-            if isinstance(path, Path)
-        }
-        errors = [
-            (c, e) for c, e in zip(contestants, built, strict=True) if not isinstance(e, Path)
-        ]
-        dead = [config for config, error in errors if isinstance(error, ChildProcessError)]
-        if errors and not libraries and not dead:
-            raise _nothing_built(search, errors[0][1])
-        failed = [config for config, _ in errors if config not in dead]
-        failed += search.strike(dead, sure=False)
+        if not built.libraries and not built.dead:
+            raise _nothing_built(search, built.errors[0])
+        failed = built.failed + search.strike(built.dead, sure=False)
         suspects: list[Config] = []
         admitted: list[Config] = []
-        result = Result([], None)
+        outcome = Outcome([], None)
         try:
             place.hold()
             self._expect_threads(place)
             place.begin_kernels(search.task)
-            for config in contestants:
-                path = libraries.get(key_of(config))
-                if path is None:
-                    continue
+            for config, path in built.libraries.items():
                 suspects = [config]
                 if place.admit_kernel(path, config) is None:
                     admitted.append(config)
                 else:
                     failed.append(config)
             suspects = admitted
-            if incumbent in admitted:
-                result = stages(place, len(admitted), counts(place.threads), seconds)
+            if baseline in admitted:
+                outcome = stages(place, len(admitted), counts(place.threads), seconds)
             place.release()
         except DeviceError:
             if not self._stop.wait(_GRACE):  # otherwise it was the user who ended it
-                # The incumbent is what all is compared with: not on the first suspicion.
-                sure = len(suspects) == 1 and suspects != [incumbent]
+                # The baseline is what all is compared with: not on the first suspicion.
+                sure = len(suspects) == 1 and suspects != [baseline]
                 failed += search.strike(suspects, sure)
-                self._write_down(search, incumbent, failed, [], Result([], None))
+                self._write_down(search, baseline, failed, [], Outcome([], None))
             raise
         finally:
-            for path in libraries.values():
+            for path in built.libraries.values():
                 path.unlink(missing_ok=True)
-        if not self._stop.is_set() or result.standings:
-            self._write_down(search, incumbent, failed, admitted, result)
+        if not self._stop.is_set() or outcome.results:
+            self._write_down(search, baseline, failed, admitted, outcome)
 
     def _expect_threads(self, place: Place) -> None:
         measured = self._journal.provenance.threads
@@ -238,80 +227,112 @@ class Tuner:
     def _write_down(
         self,
         search: Search,
-        incumbent: Config,
+        baseline: Config,
         failed: Sequence[Config],
         admitted: Sequence[Config],
-        result: Result,
+        outcome: Outcome,
     ) -> None:
+        """Add the trials of a generation to the log, and make the winner the leader."""
         entry = search.entry
         with self._lock:
             self.failed += len(failed)
             before = len(entry.trials)
             trials: list[tuple[Config, Sequence[float] | None]] = [
-                (config, None) for config in failed if entry.line_of(config) is None
+                (config, None) for config in failed if config not in entry.trials
             ]
-            base = search.seconds("leader")
-            if base is None and result.standings:
-                base = result.standings[0].seconds
+            base = entry.seconds(entry.leader)
+            if base is None and outcome.results:
+                base = outcome.results[0].seconds
             if base is not None:
                 trials += [
                     (config, [s * math.exp(r) for s, r in zip(base, each.ratios, strict=True)])
-                    for config, each in zip(admitted, result.standings, strict=False)
-                    if entry.line_of(config) is None
+                    for config, each in zip(admitted, outcome.results, strict=False)
+                    if config not in entry.trials
                 ]
-            self._journal.add(entry, search.space, trials)
-            if result.standings and entry.result.leader is None:
-                line = entry.line_of(incumbent)
-                assert line is not None
-                self._journal.note(entry, "leader", line)
-            preset_line = entry.line_of(search.preset)
-            if preset_line is not None and entry.trials[preset_line].seconds is not None:
+            self._journal.add(entry, trials)
+            if outcome.results and entry.leader is None:
+                entry.leader = baseline
+            if entry.seconds(search.preset) is not None:
                 # A later version of this package may have another one than the log began with.
-                self._journal.note(entry, "preset", preset_line)
-            if result.winner is not None:
-                line = entry.line_of(admitted[result.winner])
-                assert line is not None
-                self._journal.note(entry, "leader", line)
+                entry.preset = search.preset
+            if outcome.winner is not None:
+                entry.leader = admitted[outcome.winner]
             self._journal.save()
             # Without a preset that works there is nothing to compare with.
-            search.exhausted = entry.result.preset is None and incumbent in failed
-            preset, leader = (search.seconds(which) for which in ("preset", "leader"))
+            search.exhausted = entry.preset is None and baseline in failed
+            preset, leader = entry.seconds(entry.preset), entry.seconds(entry.leader)
             tried = len(entry.trials)
             self.tried += tried - before
-        learnt = bool(failed or result.standings)
+        learnt = bool(failed or outcome.results)
         if learnt and preset is not None and leader is not None:
             gain = mean(preset) / mean(leader)
             self._report(Generation(search.task, tried, gain, leader))
 
 
 @dataclass(frozen=True)
-class Result:
-    """How the contestants of a generation stand beside the first, and which won, if one did."""
+class _Built:
+    """What became of the candidates of a generation.
 
-    standings: list[PairedResult]
+    Attributes
+    ----------
+    libraries
+        The library of each one that could be built.
+    failed
+        Those that cannot be built.
+    dead
+        Those whose builder died, which may have had another reason.
+    errors
+        Why those that failed did.
+    """
+
+    libraries: dict[Config, Path]
+    failed: list[Config]
+    dead: list[Config]
+    errors: list[BaseException]
+
+    @classmethod
+    def of(cls, candidates: Sequence[Config], answers: Sequence[Path | BaseException]) -> _Built:
+        """Sort the builder's answers."""
+        built = cls({}, [], [], [])
+        for config, answer in zip(candidates, answers, strict=True):
+            if isinstance(answer, Path):
+                built.libraries[config] = answer
+            elif isinstance(answer, ChildProcessError):
+                built.dead.append(config)
+            else:
+                built.failed.append(config)
+                built.errors.append(answer)
+        return built
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The candidates of a generation beside the first, and which of them won, if one did."""
+
+    results: list[PairedResult]
     winner: int | None
 
 
-def stages(place: Turns, contestants: int, threads: Sequence[int], seconds: float) -> Result:
-    """Measure all contestants, then the best of them, then the best one beside the first."""
-    standings = time_pairs(place, range(contestants), threads, seconds)
-    faster = [at for at in range(1, contestants) if standings[at].ratio < 0]
+def stages(place: Turns, candidates: int, threads: Sequence[int], seconds: float) -> Outcome:
+    """Measure all candidates, then the best of them, then the best one beside the first."""
+    results = time_pairs(place, range(candidates), threads, seconds)
+    faster = [at for at in range(1, candidates) if results[at].ratio < 0]
     if not faster:
-        return Result(standings, None)
-    best = sorted(faster, key=lambda at: standings[at].ratio)[:_FINALISTS]
+        return Outcome(results, None)
+    best = sorted(faster, key=lambda at: results[at].ratio)[:_FINALISTS]
     if len(best) > 1:
         again = time_pairs(place, [0, *best], threads, seconds / 2)
-        for at, standing in zip(best, again[1:], strict=True):
-            standings[at] = standing
-        best.sort(key=lambda at: standings[at].ratio)
+        for at, result in zip(best, again[1:], strict=True):
+            results[at] = result
+        best.sort(key=lambda at: results[at].ratio)
     first = best[0]
-    standings[first] = time_pairs(place, [0, first], threads, seconds / 2, _MOVES)[1]
-    return Result(standings, first if standings[first].wins else None)
+    results[first] = time_pairs(place, [0, first], threads, seconds / 2, _MOVES)[1]
+    return Outcome(results, first if results[first].wins else None)
 
 
 def _nothing_built(search: Search, error: BaseException) -> CompileError:
     return CompileError(
-        f"no configuration of {search.task.layer.name} could be built ({last_line(error)}): see "
+        f"no configuration of {search.task.workload.name} could be built ({last_line(error)}): see "
         "that there is room for temporary files, and try 'ferplus-tvm compile' for the same target"
     )
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.errors import DeviceError
 from ferplus_tvm.host import cpu
-from ferplus_tvm.tuning.space import Config
+from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.tuning.task import LayerTask
 
 _FLUSH = "cache_flush_cpu_non_first_arg"
@@ -31,7 +32,7 @@ _PAUSE = 20  # milliseconds between the calls of a network, as between the pictu
 
 @dataclass(frozen=True)
 class Address:
-    """Devices that an RPC tracker knows by a key."""
+    """The devices that an RPC tracker has under a key."""
 
     host: str
     port: int
@@ -51,6 +52,22 @@ class Address:
         if not (host and key and port.isdecimal() and 0 < int(port) < 1 << 16):
             raise ValueError(f"{text!r} is no RPC address: expected tracker:port/key")
         return cls(host, int(port), key)
+
+    def expect_tracker(self) -> None:
+        """See that something listens; TVM itself would try for a minute.
+
+        Raises
+        ------
+        DeviceError
+            If nothing does.
+        """
+        try:
+            socket.create_connection((self.host, self.port), timeout=5).close()
+        except OSError:
+            raise DeviceError(
+                f"there is no RPC tracker at {self.host}:{self.port}: start one with 'python -m "
+                "tvm.exec.rpc_tracker'"
+            ) from None
 
 
 class _Runner:
@@ -170,7 +187,7 @@ class _Kernels:
             module[f"kernel{at}"](*(self.tensors[name] for name in arguments))
         answer = self.tensors[operands[-1][-1]].numpy()
         # What is not a number compares as false.
-        allowed = self.task.tolerance * float(np.abs(self.expected).max())
+        allowed = self.task.backend.tolerance * float(np.abs(self.expected).max())
         off = float(np.abs(answer - self.expected).max())
         if not off <= allowed:
             return f"its answer is off by {off:.1e}"
@@ -282,15 +299,10 @@ def prepare() -> None:
     _allowed()
 
 
-def count(address: Address) -> int | None:
-    """Return how many devices a tracker has under a key, or None where there is no tracker."""
+def count(address: Address) -> int:
+    """Return how many devices a tracker has under a key."""
     from tvm import rpc
 
-    try:
-        # TVM itself would try for a minute.
-        socket.create_connection((address.host, address.port), timeout=5).close()
-    except OSError:
-        return None
     summary = rpc.connect_tracker(address.host, address.port).summary()
     wanted = f"server:{address.key}"
     return sum(1 for info in summary["server_info"] if info.get("key") == wanted)

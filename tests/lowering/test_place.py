@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ferplus_tvm.lowering.place import Placed, place
+from ferplus_tvm.lowering.plan import plan
 from tvm import relax
 
 from ferplus_tvm.errors import ModelShapeError
@@ -14,8 +16,6 @@ from ferplus_tvm.kernels import specification
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer
-from ferplus_tvm.lowering.place import Placed, place
-from ferplus_tvm.lowering.plan import plan
 from ferplus_tvm.targets import VectorUnit
 
 AVX2 = VectorUnit(lanes=8, registers=16)

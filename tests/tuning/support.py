@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ferplus_tvm.records.provenance import Part
+from ferplus_tvm.tuning.gpu import GpuSpace
+
 from ferplus_tvm.records import provenance
 from ferplus_tvm.records.log import RECORDS, WORKLOADS
-from ferplus_tvm.records.provenance import Part
 from ferplus_tvm.targets import resolve
-from ferplus_tvm.tuning.gpu import GpuSpace
 from ferplus_tvm.tuning.journal import open_journal
 from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
 

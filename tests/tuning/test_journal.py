@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ferplus_tvm.records.provenance import Gain
 
 from ferplus_tvm import targets
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.kernels.workloads import Dense
 from ferplus_tvm.records.log import RECORDS, WORKLOADS, TuningLog
-from ferplus_tvm.records.provenance import Gain
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.space import CpuSpace
 from tests.artifacts import assert_sentence

@@ -21,33 +21,37 @@ Not used
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import vectors_per_tile
+from ferplus_tvm.kernels.backend import Algorithm
 from ferplus_tvm.kernels.cpu.packing import Columns, group, grouped, grouped_shape
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
     RegisterTile,
     Vectors,
     argument,
+    candidate_vectors,
     flat,
     function,
     in_tiles,
+    most_rows,
     parallel,
     scratch,
     serial,
     value,
+    vectors_per_tile,
     when,
 )
 from ferplus_tvm.kernels.workloads import Dense
 from ferplus_tvm.targets import VectorUnit
 
 _PREFETCH = 8192  # bytes, two pages ahead
+_PREFETCHES = (0, 1024, 2048, 4096, 8192, 16384)  # that tuning tries
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,11 @@ class Config:
     prefetch: int = 0
 
     @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.GEMM
+
+    @property
     def panel(self) -> int:
         """Outputs of a register tile, and of a task."""
         return self.lanes * self.vectors
@@ -88,10 +97,18 @@ class Config:
             fit = (unit.registers - 1) // 2  # a row of sums, the weights, and one input
             most = max(most, min(fit, group(w.weight_type) // unit.lanes))
         vectors = vectors_per_tile(w.out_features, unit.lanes, most)
-        most = max(1, (unit.registers - vectors - 1) // vectors)
+        most = max(1, most_rows(vectors, unit.registers))
         tiles = -(-w.batch // most)
         rows = -(-w.batch // tiles)
         return cls(unit.lanes, vectors, rows, _PREFETCH if w.batch == 1 else 0)
+
+
+def candidates(w: Dense, unit: VectorUnit) -> Iterator[Config]:
+    """Yield every configuration that fits the registers."""
+    for vectors in candidate_vectors(w.out_features, unit):
+        for rows in range(1, min(most_rows(vectors, unit.registers), w.batch) + 1):
+            for prefetch in _PREFETCHES:
+                yield Config(unit.lanes, vectors, rows, prefetch)
 
 
 def pack_weight(w: Dense, weight: NDArray[np.float32]) -> NDArray[Any]:

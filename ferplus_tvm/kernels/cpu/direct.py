@@ -22,29 +22,30 @@ Not used
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import vectors_per_tile
+from ferplus_tvm.kernels.backend import NO_HALO, Algorithm, Halo
 from ferplus_tvm.kernels.cpu.tensorir import (
-    NO_HALO,
     Expr,
-    Halo,
     RegisterTile,
     Vectors,
     argument,
+    candidate_vectors,
     clear_halo,
     flat,
     function,
     in_tiles,
+    most_rows,
     parallel,
     scratch,
     serial,
     value,
+    vectors_per_tile,
     when,
 )
 from ferplus_tvm.kernels.workloads import Conv
@@ -70,6 +71,11 @@ class Config:
     width: int
 
     @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.DIRECT
+
+    @property
     def panel(self) -> int:
         """Output channels per panel of weights, which is also their layout."""
         return self.lanes * self.vectors
@@ -82,7 +88,7 @@ class Config:
         then the more accumulators the better.
         """
         vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2)
-        most = min((unit.registers - vectors - 1) // vectors, 8)
+        most = min(most_rows(vectors, unit.registers), 8)
 
         def worth(width: int) -> float:
             used = w.out_width / (-(-w.out_width // width) * width)
@@ -90,6 +96,13 @@ class Config:
             return used * accumulators / (accumulators + 1)
 
         return cls(unit.lanes, vectors, max(range(1, most + 1), key=worth))
+
+
+def candidates(w: Conv, unit: VectorUnit) -> Iterator[Config]:
+    """Yield every configuration that fits the registers."""
+    for vectors in candidate_vectors(w.out_channels, unit):
+        for width in range(1, min(most_rows(vectors, unit.registers), w.out_width) + 1):
+            yield Config(unit.lanes, vectors, width)
 
 
 def halo(w: Conv) -> Halo:

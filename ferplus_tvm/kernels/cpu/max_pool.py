@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ferplus_tvm.kernels.backend import Algorithm, Halo
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
-    Halo,
     Vectors,
     argument,
     clear_halo,
@@ -36,6 +36,11 @@ class Config:
     """How the kernel is tiled: lanes per vector."""
 
     lanes: int
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.MAX_POOL
 
     @classmethod
     def preset(cls, w: Pool, unit: VectorUnit) -> Config:

@@ -13,35 +13,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+
+from ferplus_tvm.kernels.backend import NO_HALO, Halo
+from ferplus_tvm.targets import VectorUnit
 
 Expr = Any
 """A TensorIR expression, or an int where an index is expected."""
 
 CACHE_LINE = 64
 
-
-class Halo(NamedTuple):
-    """Rows and columns of zeros that are stored around every map of an activation."""
-
-    top: int = 0
-    left: int = 0
-    bottom: int = 0
-    right: int = 0
-
-    def around(
-        self, batch: int, height: int, width: int, channels: int
-    ) -> tuple[int, int, int, int]:
-        """Return the stored shape of maps (N, H, W, C)."""
-        return (
-            batch,
-            height + self.top + self.bottom,
-            width + self.left + self.right,
-            channels,
-        )
-
-
-NO_HALO = Halo()
+_MOST_VECTORS = 8  # of a register tile, that tuning tries
 
 
 @contextmanager
@@ -224,6 +206,24 @@ class RegisterTile:
     def result(self, row: int, position: int) -> Expr:
         """Return an accumulator."""
         return self._unit.load(self._sums[row][position], 0)
+
+
+def vectors_per_tile(channels: int, lanes: int, most: int) -> int:
+    """Return the most vectors, up to ``most``, that split the stored channels evenly."""
+    vectors = channels // lanes
+    return next(count for count in range(most, 0, -1) if vectors % count == 0)
+
+
+def most_rows(vectors: int, registers: int) -> int:
+    """Return the most rows of a register tile: its sums, the vectors and a broadcast value fit."""
+    return (registers - vectors - 1) // vectors
+
+
+def candidate_vectors(channels: int, unit: VectorUnit) -> list[int]:
+    """Return how many vectors a register tile may have: they split the stored channels evenly."""
+    count = channels // unit.lanes
+    most = min(_MOST_VECTORS, (unit.registers - 1) // 2)  # a row of sums and its operands fit
+    return [vectors for vectors in range(1, most + 1) if count % vectors == 0]
 
 
 def in_tiles(start: int, stop: int, size: int, emit: Callable[[Expr, int], None]) -> None:

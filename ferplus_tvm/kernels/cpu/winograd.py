@@ -26,6 +26,8 @@ Not used
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -33,26 +35,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels import vectors_per_tile
+from ferplus_tvm.kernels.backend import Algorithm, Halo
 from ferplus_tvm.kernels.cpu.packing import Columns, group, grouped, grouped_shape
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
-    Halo,
     RegisterTile,
     Vectors,
     argument,
+    candidate_vectors,
     clear_halo,
     flat,
     function,
     in_tiles,
+    most_rows,
     parallel,
     scratch,
     serial,
     value,
+    vectors_per_tile,
     when,
 )
 from ferplus_tvm.kernels.cpu.winograd_transforms import transform_input, transform_output
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Algorithm
+from ferplus_tvm.kernels.winograd import tile_counts, tiles
+from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Matrices
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import VectorUnit
 
@@ -64,19 +69,9 @@ _ROWS = 8  # tiles that amortise the loading of weights
 _FEW = 4  # tiles that give enough accumulators with two vectors
 _SUMS = 16  # accumulators beyond which more help no more
 _PREFETCH = 1024  # floats, one page ahead
-
-
-def applies(w: Conv) -> bool:
-    """Whether the convolution is one that Winograd's algorithm computes."""
-    plain = (w.kernel, w.stride, w.dilation) == ((3, 3), (1, 1), (1, 1))
-    return plain and w.affine is None and w.in_channels > 1
-
-
-def takes_pool(
-    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]
-) -> bool:
-    """Whether the kernel can take in a max pooling: 2x2 windows at steps of 2, no halo."""
-    return (kernel, stride) == ((2, 2), (2, 2)) and not any(padding)
+_PREFETCHES = (0, 256, 512, 1024, 2048, 4096)  # that tuning tries
+_MOST_BLOCK_BYTES = 4 << 20  # of V, beyond every L2
+_BLOCK_GROWTH = 1.2  # from one size of a block that tuning tries to the next
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,12 @@ class Config:
 
     @property
     def algorithm(self) -> Algorithm:
-        """The matrices."""
+        """The algorithm."""
+        return Algorithm.winograd(self.tile)
+
+    @property
+    def matrices(self) -> Matrices:
+        """The matrices of the algorithm."""
         return ALGORITHMS[self.tile]
 
     @classmethod
@@ -134,7 +134,7 @@ class Config:
         """
         count = tiles(w, tile)
         vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if count >= _FEW else 4)
-        most = max(1, (unit.registers - vectors - 1) // vectors)
+        most = max(1, most_rows(vectors, unit.registers))
         elements = ALGORITHMS[tile].side ** 2
         if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
             rows = _even_share(count, min(most, _ROWS))
@@ -171,25 +171,34 @@ def _even_share(extent: int, most: int) -> int:
     return -(-extent // -(-extent // most))
 
 
-def _counts(w: Conv, tile: int) -> tuple[int, int]:
-    return -(-w.out_height // tile), -(-w.out_width // tile)
+def candidates(w: Conv, unit: VectorUnit, tile: int) -> Iterator[Config]:
+    """Yield every configuration of F(tile, 3) that fits the registers and the caches."""
+    count = tiles(w, tile)
+    for vectors in candidate_vectors(w.out_channels, unit):
+        for rows in range(1, min(most_rows(vectors, unit.registers), count) + 1):
+            for block in _blocks(w, unit, tile):
+                for prefetch in _PREFETCHES:
+                    yield Config(unit.lanes, tile, vectors, rows, block, prefetch)
 
 
-def executed_flops(w: Conv, tile: int) -> int:
-    """Return two for each multiply-add of the products, the transforms aside."""
-    return 2 * tiles(w, tile) * ALGORITHMS[tile].side ** 2 * w.in_channels * w.out_channels
-
-
-def tiles(w: Conv, tile: int) -> int:
-    """Return how many Winograd tiles cover the outputs of all images."""
-    high, wide = _counts(w, tile)
-    return w.batch * high * wide
+@functools.cache
+def _blocks(w: Conv, unit: VectorUnit, tile: int) -> tuple[int, ...]:
+    """Return 0, for strips, and sizes that share the tiles out evenly, up to the caches'."""
+    count = tiles(w, tile)
+    most = max(1, _MOST_BLOCK_BYTES // (4 * (tile + 2) ** 2 * w.in_channels))
+    sizes = {0, Config.preset(w, unit, tile).block}
+    last = 0.0
+    for size in sorted({-(-count // blocks) for blocks in range(1, count + 1)}):
+        if size <= most and size >= last * _BLOCK_GROWTH:
+            sizes.add(size)
+            last = size
+    return tuple(sorted(sizes))
 
 
 def halo(w: Conv, config: Config) -> Halo:
     """Return the zeros wanted around x: the padding, and what fills the last tiles."""
     top, left, _, _ = w.padding
-    high, wide = (count * config.tile + 2 for count in _counts(w, config.tile))
+    high, wide = (count * config.tile + 2 for count in tile_counts(w, config.tile))
     return Halo(top, left, max(0, high - top - w.height), max(0, wide - left - w.width))
 
 
@@ -212,10 +221,10 @@ class _Winograd:
         self.config = config
         self.unit = Vectors(config.lanes)
         self.out_halo = out_halo
-        self.tiles_high, self.tiles_wide = _counts(w, config.tile)
+        self.tiles_high, self.tiles_wide = tile_counts(w, config.tile)
         self.tiles = tiles(w, config.tile)
         self.block = config.block or self.tiles
-        self.elements = config.algorithm.side**2
+        self.elements = config.matrices.side**2
         self.strip = config.strip(w.out_channels)
         self.strips = w.out_channels // self.strip
         shrink = 2 if w.pool else 1
@@ -267,7 +276,7 @@ class _Winograd:
                     clear_halo(unit, self.y, self.out_shape, self.out_halo, strip, self.strips)
         return builder.get()
 
-    def place(self, first: Expr, position: Expr) -> tuple[Expr, Expr, Expr]:
+    def locate(self, first: Expr, position: Expr) -> tuple[Expr, Expr, Expr]:
         """Return image, row and column of a tile.
 
         The last block may reach beyond the last tile, and then computes that one again.
@@ -284,8 +293,8 @@ class _Winograd:
 
     def input(self, position: Expr, first: Expr) -> None:
         """V = B^T d B for one tile, vector by vector of channels."""
-        unit, side, channels = self.unit, self.config.algorithm.side, self.w.in_channels
-        n, row, column = self.place(first, position)
+        unit, side, channels = self.unit, self.config.matrices.side, self.w.in_channels
+        n, row, column = self.locate(first, position)
         _, height, width, _ = self.in_shape
         m = self.config.tile
         corner = value(((n * height + row * m) * width + column * m) * channels)
@@ -295,7 +304,7 @@ class _Winograd:
             target = value(position * channels + vector * unit.lanes)
             transform_input(
                 unit,
-                self.config.algorithm,
+                self.config.matrices,
                 lambda i, j: unit.load(self.x, source + (i * width + j) * channels),
                 lambda i, j, result: unit.store(self.v, result, target + (i * side + j) * stride),
             )
@@ -345,8 +354,8 @@ class _Winograd:
     def output(self, strip: Expr, position: Expr, first: Expr) -> None:
         """Y = A^T M A for one tile, with bias, ReLU and pooling, vector by vector."""
         w, unit, config = self.w, self.unit, self.config
-        side, stride = config.algorithm.side, self.strides[1]
-        n, row, column = self.place(first, position)
+        side, stride = config.matrices.side, self.strides[1]
+        n, row, column = self.locate(first, position)
         top, left = value(row * self.step), value(column * self.step)
         _, height, width, _ = self.out_shape
         corner = value(
@@ -360,7 +369,7 @@ class _Winograd:
             bias = value(unit.load(self.bias, o))
             outputs = transform_output(
                 unit,
-                config.algorithm,
+                config.matrices,
                 lambda i, j: unit.load(self.m, source + (i * side + j) * stride),
             )
             if w.pool:

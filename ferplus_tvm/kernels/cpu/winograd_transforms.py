@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ferplus_tvm.kernels.cpu.tensorir import Expr, Vectors, value
-from ferplus_tvm.kernels.winograd_matrices import Algorithm
+from ferplus_tvm.kernels.winograd_matrices import Matrices
 
 Read = Callable[[int, int], Expr]
 Write = Callable[[int, int, Expr], None]
 
 
-def transform_input(unit: Vectors, algorithm: Algorithm, read: Read, write: Write) -> None:
+def transform_input(unit: Vectors, algorithm: Matrices, read: Read, write: Write) -> None:
     """Emit B^T d B for d = ``read(row, column)``, both in 0..m+2, and hand each value on."""
     matrix = algorithm.input
     for rows in _groups(algorithm.side):
@@ -38,7 +38,7 @@ def transform_input(unit: Vectors, algorithm: Algorithm, read: Read, write: Writ
                     write(i, j, result)
 
 
-def transform_output(unit: Vectors, algorithm: Algorithm, read: Read) -> list[list[Expr]]:
+def transform_output(unit: Vectors, algorithm: Matrices, read: Read) -> list[list[Expr]]:
     """Emit A^T M A for M = ``read(row, column)``, both in 0..m+2; return the m x m outputs."""
     side = range(algorithm.side)
     columns = [_output(unit, algorithm, [value(read(k, j)) for k in side]) for j in side]
@@ -68,7 +68,7 @@ def _rows_of_input(
     return [value(even + odd), value(even - odd)]
 
 
-def _output(unit: Vectors, algorithm: Algorithm, line: list[Expr]) -> list[Expr]:
+def _output(unit: Vectors, algorithm: Matrices, line: list[Expr]) -> list[Expr]:
     """Return A^T times a line of m + 2 values."""
     pairs = range(1, algorithm.side - 1, 2)
     sums = {k: value(line[k] + line[k + 1]) for k in pairs}

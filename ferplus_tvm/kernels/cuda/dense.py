@@ -1,94 +1,85 @@
-"""Dense layer on a GPU: for few faces at the speed of the weights (dense.cuh), else a product."""
+"""Dense layer on a GPU: for few faces a GEMV as fast as memory (dense.cuh), else a GEMM."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.kernels.backend import Algorithm, TensorSpec
 from ferplus_tvm.kernels.cuda import activation_type, implicit_gemm, store
-from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
+from ferplus_tvm.kernels.cuda.launch import Launch, instance
 from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.targets import Gpu, Precision
 
-_CACHED_BYTES_PER_CYCLE = 48  # of a processor, from its caches
-
 
 @dataclass(frozen=True)
-class Config:
-    """How the layer is computed without a product: a warp for each output of some faces.
+class Gemv:
+    """A warp for each output of some faces.
 
+    Attributes
+    ----------
     warps
-        in a block.
+        The warps of a block.
     faces
-        that share a warp's reading of the weights.
+        The faces that share a warp's reading of the weights.
     """
 
     warps: int
     faces: int
 
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.GEMV
 
-def preset(w: Dense, gpu: Gpu, precision: Precision) -> Config | implicit_gemm.Config:
-    """Return the configuration with the least estimated time."""
-    return min(space(w, gpu, precision), key=lambda each: cycles(w, gpu, precision, each))
+
+@dataclass(frozen=True)
+class Gemm(implicit_gemm.Config):
+    """The tiling of the layer as a GEMM."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.GEMM
 
 
-def space(w: Dense, gpu: Gpu, precision: Precision) -> list[Config | implicit_gemm.Config]:
-    """Return every configuration that makes sense for a layer."""
+Config = Gemv | Gemm
+
+
+def candidates(w: Dense, gpu: Gpu, precision: Precision) -> Iterator[Config]:
+    """Yield every configuration that makes sense for a layer."""
     faces = [count for count in (1, 2, 4, 8) if count < 2 * w.batch]
-    return [
-        *(Config(warps, count) for warps in (4, 1, 2, 8) for count in faces),
-        *implicit_gemm.space(as_conv2d(w), gpu, precision),
-    ]
+    for warps in (4, 1, 2, 8):
+        for count in faces:
+            yield Gemv(warps, count)
+    for tiling in implicit_gemm.candidates(gemm_of(w), gpu, precision):
+        yield Gemm(**vars(tiling))
 
 
-def cycles(
-    w: Dense, gpu: Gpu, precision: Precision, config: Config | implicit_gemm.Config
-) -> float:
-    """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
-    if isinstance(config, implicit_gemm.Config):
-        return implicit_gemm.cycles(as_conv2d(w), gpu, precision, config)
-    weights = (
-        w.in_features * w.outputs * (2 if weight_kind(w, precision, config) == "float16" else 4)
-    )
-    passes = math.ceil(w.batch / config.faces)
-    # Too few warps do not ask for enough bytes at a time.
-    busy = min(1, w.outputs * passes / (4 * gpu.processors))
-    reads = (passes - 1) * weights + w.outputs * w.batch * w.in_features * 4
-    return (
-        implicit_gemm.LAUNCH_CYCLES
-        + weights / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE * busy)
-        + reads / (gpu.processors * _CACHED_BYTES_PER_CYCLE * busy)
-    )
+def weight_type(w: Dense, precision: Precision, config: Config) -> Precision:
+    """Return the type of the stored weights: float16 where that is exact and a GEMV reads them."""
+    return "float16" if w.fp16_weights and isinstance(config, Gemv) else precision
 
 
-def weight_kind(w: Dense, precision: Precision, config: Config | implicit_gemm.Config) -> Precision:
-    """Return how the weights are stored: as half-precision numbers where that is exact."""
-    return "float16" if w.fp16_weights and isinstance(config, Config) else precision
+def gemm_of(w: Dense) -> Conv:
+    """Return the layer as a GEMM."""
+    return implicit_gemm.gemm(w.batch, w.in_features, w.out_features, w.relu)
 
 
-def as_conv2d(w: Dense) -> Conv:
-    """Return the same layer as a product."""
-    return implicit_gemm.product(w.batch, w.in_features, w.out_features, w.relu)
-
-
-def pack_weight(weight: NDArray[np.float32], kind: Precision) -> NDArray[Any]:
+def pack_weight(weight: NDArray[np.float32], stored: Precision) -> NDArray[Any]:
     """Lay (K,O) out as (O,K)."""
-    return implicit_gemm.rounded(weight.T, kind)
+    return implicit_gemm.rounded(weight.T, stored)
 
 
-def kernels(
-    w: Dense, config: Config | implicit_gemm.Config, precision: Precision, last: bool
-) -> list[Kernel]:
+def launches(w: Dense, config: Config, precision: Precision, last: bool) -> list[Launch]:
     """Return the launches for x (N,K) -> y (N, outputs); the ``last`` layer writes float32."""
-    if isinstance(config, implicit_gemm.Config):
-        return implicit_gemm.kernels(as_conv2d(w), config, precision, last)
-    kind = weight_kind(w, precision, config)
-    weight_type = "float16" if kind == "float16" else "float32"
-    element = activation_type(precision)
+    if isinstance(config, Gemm):
+        return implicit_gemm.launches(gemm_of(w), config, precision, last)
     stored: Precision = "float32" if last else precision
     fields: dict[str, int | bool] = {
         "batch": w.batch,
@@ -98,17 +89,18 @@ def kernels(
         "warps": config.warps,
         "faces": config.faces,
     }
+    weights = activation_type(weight_type(w, precision, config))
     return [
-        Kernel(
+        Launch(
             f"{w.name}_{precision}",
             instance("dense", "Dense", fields, store(stored)),
             math.ceil(w.outputs / config.warps) * math.ceil(w.batch / config.faces),
             32 * config.warps,
-            (
-                Array("x", (w.batch, w.in_features), element),
-                Array("weight", (w.out_features, w.in_features), weight_type),
-                Array("bias", (w.out_features,), "float32"),
-                Array("y", (w.batch, w.outputs), activation_type(stored)),
-            ),
+            {
+                "x": TensorSpec((w.batch, w.in_features), activation_type(precision)),
+                "weight": TensorSpec((w.out_features, w.in_features), weights),
+                "bias": TensorSpec((w.out_features,), "float32"),
+            },
+            TensorSpec((w.batch, w.outputs), activation_type(stored)),
         )
     ]

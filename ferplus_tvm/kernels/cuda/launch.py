@@ -3,59 +3,60 @@
 from __future__ import annotations
 
 import functools
-import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from ferplus_tvm.kernels.backend import KernelCall, TensorSpec
 from ferplus_tvm.kernels.cuda import matrices
 
-_DEFINITION = re.compile(
-    r"__global__ void __launch_bounds__\(\d+\) (\w+)\([^)]*\) \{(.*?)\n\}", re.S
-)
 _HEADERS = ("primitives", "numbers", "conv2d", "winograd", "dense", "max_pool")
 
 
 @dataclass(frozen=True)
-class Array:
-    """An argument of a kernel."""
+class Launch:
+    """A kernel launch.
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One launch.
-
-    name
-        the symbol, which says what is computed.
+    Attributes
+    ----------
+    symbol
+        The name of the function, which says what is computed.
     function
-        the instantiated template, called with the arguments by every thread.
-    arguments
-        ``x``, which the kernel before has written, ``weight`` and ``bias``, as far as it takes
-        them, and the output.
-    numbers
-        float32 constants that follow the arguments.
+        The instantiated template, called with the arguments by every thread.
+    blocks, threads
+        The grid's blocks and a block's threads, both along x.
+    inputs
+        ``x``, which the kernel before has written, then ``weight`` and ``bias`` as far as it takes
+        them.
+    output
+        What it writes.
+    constants
+        float32 numbers that follow the arguments.
     shared
-        bytes of shared memory, whose address comes last, or 0 for none.
+        Bytes of dynamic shared memory, whose address comes last, or 0 for none.
+    min_blocks_per_sm
+        The blocks that an SM has to hold, by its registers, or 0 for any number.
     """
 
-    name: str
+    symbol: str
     function: str
     blocks: int
     threads: int
-    arguments: tuple[Array, ...]
-    numbers: tuple[float, ...] = ()
+    inputs: Mapping[str, TensorSpec]
+    output: TensorSpec
+    constants: tuple[float, ...] = ()
     shared: int = 0
+    min_blocks_per_sm: int = 0
 
-    @property
-    def output(self) -> Array:
-        """What it writes."""
-        return self.arguments[-1]
+    def call(self, last: bool = False) -> KernelCall:
+        """Return the call in a network; the ``last`` layer's function has a name of its own."""
+        operands = tuple(name for name in self.inputs if name in ("weight", "bias"))
+        symbol = f"{self.symbol}_last" if last else self.symbol
+        return KernelCall(symbol, operands, self.output, self.define)
 
-    def define(self, x_shape: tuple[int, ...] | None = None) -> Any:
+    def define(self, x_shape: Sequence[int] | None = None) -> Any:
         """Return the PrimFunc; ``x_shape`` is another shape for the same x."""
         from tvm import tirx
         from tvm.script.ir_builder import IRBuilder
@@ -65,18 +66,22 @@ class Kernel:
             T.func_name("main")
             T.func_attr({"tirx.noalias": True})
             buffers = []
-            for array in self.arguments:
-                shape = x_shape if x_shape and array.name == "x" else array.shape
-                buffers.append(T.arg(array.name, T.buffer(shape, array.dtype)))
-            with (
-                T.launch_thread("blockIdx.x", self.blocks),
-                T.launch_thread("threadIdx.x", self.threads),
-            ):
+            for name, each in (*self.inputs.items(), ("y", self.output)):
+                shape = x_shape if x_shape and name == "x" else each.shape
+                buffers.append(T.arg(name, T.buffer(tuple(shape), each.dtype)))
+            with ExitStack() as context:
+                context.enter_context(T.launch_thread("blockIdx.x", self.blocks))
+                context.enter_context(T.launch_thread("threadIdx.x", self.threads))
                 operands = [buffer.data for buffer in buffers]
-                operands += [tirx.const(number, "float32") for number in self.numbers]
+                operands += [tirx.const(number, "float32") for number in self.constants]
                 if self.shared:
                     memory = T.alloc_buffer((self.shared // 4,), "uint32", scope="shared.dyn")
                     operands.append(memory.data)
+                if self.min_blocks_per_sm:
+                    bound = tirx.const(self.min_blocks_per_sm, "int32")
+                    context.enter_context(
+                        T.attr(bound, "tirx.launch_bounds_min_blocks_per_sm", bound)
+                    )
                 T.evaluate(tirx.call_extern("void", self.function, *operands))
         return builder.get()
 
@@ -100,12 +105,4 @@ def source(generated: str) -> str:
     TVM's own preamble stays out: the kernels call nothing of it.
     """
     kernels = generated[generated.index('extern "C" __global__') :]
-    for name, body in _DEFINITION.findall(kernels):
-        if "ferplus::Multiply" in body:
-            # Two blocks of 256 threads on a processor hide more latency than the registers that
-            # a thread would take beyond 128 do.
-            bounds = re.compile(rf"__launch_bounds__\((\d+)\) {name}\(")
-            kernels = bounds.sub(
-                lambda found: found[0].replace(")", f", {512 // int(found[1])})", 1), kernels
-            )
     return "\n".join([header(_HEADERS[0]), matrices.source(), *map(header, _HEADERS[1:]), kernels])

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+from ferplus_tvm.kernels.backend import Algorithm, TensorSpec
 from ferplus_tvm.kernels.cuda import activation_type
-from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
+from ferplus_tvm.kernels.cuda.launch import Launch, instance
 from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import Precision
 
 _THREADS = 256
 
 
-def kernel(w: Pool, precision: Precision) -> Kernel:
+@dataclass(frozen=True)
+class Config:
+    """There is nothing to configure."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.MAX_POOL
+
+
+def launch(w: Pool, precision: Precision) -> Launch:
     """Return the launch for x (N,H,W,C) -> y (N,OH,OW,C)."""
     fields: dict[str, int | bool] = {
         "batch": w.batch,
@@ -29,14 +41,11 @@ def kernel(w: Pool, precision: Precision) -> Kernel:
         "out_width": w.out_width,
     }
     element = activation_type(precision)
-    shape = (w.batch, w.out_height, w.out_width, w.channels)
-    return Kernel(
+    return Launch(
         f"{w.name}_{element}",
         instance("max_pool", "MaxPool", fields),
-        math.ceil(math.prod(shape) / _THREADS),
+        math.ceil(math.prod(w.out_shape) / _THREADS),
         _THREADS,
-        (
-            Array("x", (w.batch, w.height, w.width, w.channels), element),
-            Array("y", shape, element),
-        ),
+        {"x": TensorSpec((w.batch, w.height, w.width, w.channels), element)},
+        TensorSpec(w.out_shape, element),
     )

@@ -1,14 +1,13 @@
-"""Winograd's convolution on a GPU, in float32: see winograd.cuh.
+"""Winograd convolution on a GPU, in float32: see winograd.cuh.  Experimental: no preset takes it.
 
-Three launches: tiles are transformed, multiplied in (m+2)^2 matrix products at once, and
-transformed back with bias, ReLU and maxima.  For m = 4 that is a quarter of the implicit product's
-arithmetic, but what is between the launches passes through memory, so a card's bandwidth decides
-which is faster.  Only tuning on the card chooses it: no preset does.
+Three launches: tiles are transformed, multiplied in (m+2)^2 GEMMs at once, and transformed back
+with bias, ReLU and pooling.  For m = 4 that is a quarter of the implicit GEMM's arithmetic, but
+what is between the launches passes through memory, so a card's bandwidth decides which is faster.
+It has not been run on a GPU yet; only tuning on the card chooses it.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels.cpu import winograd
+from ferplus_tvm.kernels.backend import Algorithm, TensorSpec
 from ferplus_tvm.kernels.cuda import implicit_gemm, store
-from ferplus_tvm.kernels.cuda.launch import Array, Kernel, instance
+from ferplus_tvm.kernels.cuda.launch import Launch, instance
+from ferplus_tvm.kernels.winograd import applies, tiles
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import Gpu, Precision
@@ -29,14 +29,16 @@ _MOST_VALUES = 1 << 28  # of tiles transformed: 1 GB, of which there are two at 
 
 @dataclass(frozen=True)
 class Config:
-    """The algorithm, and how its products are tiled.
+    """The algorithm, and the tiling of its GEMMs.
 
+    Attributes
+    ----------
     tile
         m, outputs of a tile along one side.
     rows, columns
-        tiles and channels of a block.
+        Tiles and channels of a block.
     warp_rows, warp_columns, stages
-        as in `implicit_gemm.Config`.
+        As of `implicit_gemm.Config`.
     """
 
     tile: int
@@ -47,51 +49,44 @@ class Config:
     stages: int
 
     @property
-    def elements(self) -> int:
-        """Products of a tile and channel, each of a matrix of its own."""
-        return ALGORITHMS[self.tile].side ** 2
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.winograd(self.tile)
 
     @property
-    def product(self) -> implicit_gemm.Config:
-        """The tiling of one matrix product."""
+    def elements(self) -> int:
+        """The GEMMs: one for each element of a transformed tile."""
+        return int(ALGORITHMS[self.tile].side ** 2)
+
+    @property
+    def gemm(self) -> implicit_gemm.Config:
+        """The tiling of one GEMM."""
         return implicit_gemm.Config(
             self.rows, self.columns, self.warp_rows, self.warp_columns, self.stages
         )
 
 
-def space(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
+def candidates(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
     """Yield every configuration that makes sense for a layer: none in other precisions.
 
     The transforms would magnify the rounding of the tensor cores' operands.
     """
-    if precision != "float32" or not winograd.applies(w):
+    if precision != "float32" or not applies(w):
         return
-    for tile, algorithm in ALGORITHMS.items():
-        product = _product(w, tile)
+    for tile, matrices in ALGORITHMS.items():
+        gemm = gemm_of(w, tile)
         channels = max(w.in_channels, w.out_channels)
-        if algorithm.side**2 * product.batch * channels > _MOST_VALUES:
+        if matrices.side**2 * gemm.batch * channels > _MOST_VALUES:
             continue  # smaller batches, which serve any number of faces, are as fast
-        for tiling in implicit_gemm.space(product, gpu, precision):
+        for tiling in implicit_gemm.candidates(gemm, gpu, precision):
             if tiling.split == 1:
                 fields = {name: value for name, value in vars(tiling).items() if name != "split"}
                 yield Config(tile, **fields)
 
 
-def presets(w: Conv, gpu: Gpu, precision: Precision) -> list[Config]:
-    """Return for each algorithm the configuration with the least estimated time."""
-    algorithms = itertools.groupby(space(w, gpu, precision), key=lambda config: config.tile)
-    return [min(each, key=lambda config: cycles(w, gpu, config)) for _, each in algorithms]
-
-
-def cycles(w: Conv, gpu: Gpu, config: Config) -> float:
-    """Estimate a layer's time in cycles of a GPU, of which nothing has been measured."""
-    product = _product(w, config.tile)
-    ways = product.batch * config.elements * (w.in_channels + w.out_channels)
-    y = implicit_gemm.output(w, "float32").shape
-    maps = w.batch * w.height * w.width * w.in_channels + math.prod(y)
-    transforms = 4 * (ways + maps) / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE)
-    products = implicit_gemm.cycles(product, gpu, "float32", config.product, config.elements)
-    return 2 * implicit_gemm.LAUNCH_CYCLES + transforms + products
+def gemm_of(w: Conv, tile: int) -> Conv:
+    """Return one of the GEMMs."""
+    return implicit_gemm.gemm(tiles(w, tile), w.in_channels, w.out_channels, relu=False)
 
 
 def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
@@ -102,51 +97,47 @@ def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(elements.transpose(0, 2, 1), dtype=np.float32)
 
 
-def kernels(w: Conv, config: Config) -> list[Kernel]:
+def launches(w: Conv, config: Config) -> list[Launch]:
     """Return the launches for x (N,H,W,CI) -> y (N,OH,OW,CO), pooled if asked."""
-    product, tiling = _product(w, config.tile), config.product
-    fields = implicit_gemm.fields(
-        w, implicit_gemm.Config(1, 1, 1, 1, 1)
-    )  # the transforms have no tiling
+    gemm, tiling = gemm_of(w, config.tile), config.gemm
+    fields = implicit_gemm.fields(w, implicit_gemm.NO_TILING)
     name = f"{w.name}_winograd{config.tile}"
-    x = Array("x", (w.batch, w.height, w.width, w.in_channels), "float32")
-    v = (config.elements, product.batch, w.in_channels)
-    u = Array("weight", (config.elements, w.out_channels, w.in_channels), "float32")
-    m = (config.elements, product.batch, w.out_channels)
-    bias = Array("bias", (w.out_channels,), "float32")
+    x = TensorSpec((w.batch, w.height, w.width, w.in_channels), "float32")
+    v = TensorSpec((config.elements, gemm.batch, w.in_channels), "float32")
+    u = TensorSpec((config.elements, w.out_channels, w.in_channels), "float32")
+    m = TensorSpec((config.elements, gemm.batch, w.out_channels), "float32")
+    bias = TensorSpec((w.out_channels,), "float32")
     return [
-        Kernel(
+        Launch(
             f"{name}_input",
             instance("winograd_input", "Conv2d", fields, str(config.tile)),
-            math.ceil(math.prod(v[1:]) / _THREADS),
+            math.ceil(math.prod(v.shape[1:]) / _THREADS),
             _THREADS,
-            (x, Array("v", v, "float32")),
+            {"x": x},
+            v,
         ),
-        Kernel(
+        Launch(
             f"{name}_products",
             instance(
                 "conv2d",
                 "Conv2d",
-                implicit_gemm.fields(product, tiling, config.elements),
-                "ferplus::Multiply",
+                implicit_gemm.fields(gemm, tiling, config.elements),
+                implicit_gemm.policy("float32"),
                 store("float32"),
             ),
-            implicit_gemm.tiles(product, tiling.rows, tiling.columns) * config.elements,
+            implicit_gemm.tiles(gemm, tiling.rows, tiling.columns) * config.elements,
             tiling.threads,
-            (Array("x", v, "float32"), u, bias, Array("m", m, "float32")),
+            {"x": v, "weight": u, "bias": bias},
+            m,
             shared=tiling.shared,
+            min_blocks_per_sm=implicit_gemm.min_blocks_per_sm(tiling, "float32"),
         ),
-        Kernel(
+        Launch(
             f"{name}_output",
             instance("winograd_output", "Conv2d", fields, str(config.tile)),
-            math.ceil(math.prod(m[1:]) / _THREADS),
+            math.ceil(math.prod(m.shape[1:]) / _THREADS),
             _THREADS,
-            (Array("x", m, "float32"), bias, implicit_gemm.output(w, "float32")),
+            {"x": m, "bias": bias},
+            TensorSpec(w.out_shape, "float32"),
         ),
     ]
-
-
-def _product(w: Conv, tile: int) -> Conv:
-    """Return one of the products."""
-    rows = winograd.tiles(w, tile)
-    return implicit_gemm.product(rows, w.in_channels, w.out_channels, relu=False)

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import tvm
+from ferplus_tvm.lowering.place import Placed, place
 from tvm import relax
 
 from ferplus_tvm import targets
 from ferplus_tvm.compiler import lower
 from ferplus_tvm.importer.relax import to_relax
 from ferplus_tvm.lowering.layers import match
-from ferplus_tvm.lowering.place import Placed, place
 from ferplus_tvm.targets import ResolvedTarget
 from tests.chains import Chain, faces
 from tests.importer.support import run

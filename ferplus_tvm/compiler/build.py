@@ -9,7 +9,7 @@ from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.toolchain.cuda_compiler import kernels_as_source
 
 
-def build(module: Any, target: ResolvedTarget) -> Any:
+def executable(module: Any, target: ResolvedTarget) -> Any:
     """Return the ``VMExecutable`` of a module whose every call is a kernel.
 
     The passes are those that TVM's own pipeline ends with; nothing is legalised or fused here,
