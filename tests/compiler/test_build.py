@@ -1,4 +1,4 @@
-"""Whole small networks, placed, lowered and run, against onnxruntime."""
+"""Whole small networks, lowered, lowered and run, against onnxruntime."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import tvm
-from ferplus_tvm.lowering.place import Placed, place
 from tvm import relax
 
 from ferplus_tvm import targets
-from ferplus_tvm.compiler import lower
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.lowering.layers import match
+from ferplus_tvm.compiler import build
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.lowering.writer import LoweredModel, lower
 from ferplus_tvm.targets import ResolvedTarget
 from tests.chains import Chain, faces
 from tests.importer.support import run
@@ -31,19 +31,19 @@ def target(request: pytest.FixtureRequest) -> ResolvedTarget:
     return resolved
 
 
-def placed_for(model: onnx.ModelProto, target: ResolvedTarget) -> Placed:
-    return place(match(to_relax(model)), BATCHES, target.vector_unit, lambda specification: None)
+def lowered_for(model: onnx.ModelProto, target: ResolvedTarget) -> LoweredModel:
+    return lower(layers_of(model), BATCHES, backend_of(target), lambda workload: None)
 
 
 def check(chain: Chain, target: ResolvedTarget) -> None:
     """Compare scores; 1e-4 of the largest is what a library may be off when it is compiled."""
     model = chain.model()
-    placed = placed_for(model, target)
-    machine = relax.VirtualMachine(lower.build(placed.module, target), tvm.cpu())
+    lowered = lowered_for(model, target)
+    machine = relax.VirtualMachine(build.executable(lowered.module, target), tvm.cpu())
     for batch in BATCHES:
         x = faces(batch, seed=batch)
-        weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[batch]]
-        found = machine[placed.functions[batch]](tvm.runtime.tensor(x), *weights).numpy()
+        weights = [tvm.runtime.tensor(lowered.weights[name]) for name in lowered.arguments[batch]]
+        found = machine[lowered.functions[batch]](tvm.runtime.tensor(x), *weights).numpy()
         expected = run(model, x)
         assert found.shape == (batch, 8)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
@@ -90,7 +90,7 @@ def test_objects_are_made_for_the_target_on_any_machine(
 ) -> None:
     target = targets.resolve(name)
     model = Chain().conv("a", 5).relu("r").pool("p").flatten().dense("d").model()
-    executable = lower.build(placed_for(model, target).module, target)
+    executable = build.executable(lowered_for(model, target).module, target)
     machines = []
 
     def read(output: str, objects: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,9 @@ import ferplus_tvm as fer
 from ferplus_tvm import targets
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels.workloads import Conv
-from ferplus_tvm.lowering.layers import match
-from ferplus_tvm.lowering.plan import plan
-from ferplus_tvm.tuning.space import Config, Layer
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.lowering.planner import plan
 from tests.artifacts import assert_sentence
 from tests.tuning.support import write_log
 
@@ -23,19 +22,15 @@ TARGET = "x86-64-v2" if targets.resolve("x86-64-v2").runs_here else "aarch64"
 
 
 @pytest.fixture(scope="module")
-def records(narrow_model: Path) -> dict[str, tuple[Layer, Config]]:
+def records(narrow_model: Path) -> dict[str, tuple[Any, Any]]:
     """By kernel: its layer, and a configuration that is not the preset."""
-    unit = targets.resolve(TARGET).vector_unit
-    steps = plan(match(to_relax(load_model(narrow_model).proto)), 1, unit, lambda layer: None)
-    found = {}
-    for step in steps:
-        layer = step.recorded_as
-        if layer is not None:
-            config = {**vars(step.config), "vectors": 1}
-            if isinstance(layer, Conv):
-                config.setdefault("tile", 0)
-            found[step.workload.name] = (layer, config)
-    return found
+    backend = backend_of(targets.resolve(TARGET))
+    layers = layers_of(load_model(narrow_model).proto)
+    return {
+        each.workload.name: (each.key, replace(each.config, vectors=1))
+        for each in plan(layers, 1, backend, lambda workload: None)
+        if backend.tunable(each.key, each.config)
+    }
 
 
 def test_every_kernel_with_a_record_is_tuned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,27 @@ from ferplus_tvm import targets
 from ferplus_tvm.compiler.options import with_precision
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
-from ferplus_tvm.kernels.workloads import Conv, Dense
-from ferplus_tvm.lowering import cuda
-from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, match
-from ferplus_tvm.records.log import TuningLog, find
+from ferplus_tvm.kernels.backend import WINOGRAD, Algorithm
+from ferplus_tvm.kernels.cpu.backend import CpuBackend
+from ferplus_tvm.kernels.cuda.backend import CudaBackend
+from ferplus_tvm.kernels.workloads import Conv, Dense, Workload
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, layers_of
+from ferplus_tvm.lowering.planner import plan
+from ferplus_tvm.records.codec import Record, decode, decode_candidate, encode
+from ferplus_tvm.records.find import find
+from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.targets import Precision
-from ferplus_tvm.tuning.gpu import GpuSpace, GpuTask, config_of, record_of
+from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.report import tiling
-from ferplus_tvm.tuning.space import CpuSpace, Layer
+from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.task import LayerTask
 from tests.chains import Chain
 from tests.cuda.conftest import Run, needs_emulation
 from tests.cuda.emulator import run
 from tests.tuning.support import write_log
 
 GPU = targets.GPUS["sm_90"]
+FLOAT32 = CudaBackend(GPU, "float32")
 CONV = Conv(2, 16, 16, 16, 32, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu=True, pool=True)
 DENSE = Dense(3, 64, 32, 32, relu=True, fp16_weights=True)
 
@@ -68,8 +74,8 @@ def test_every_layer_is_tuned_and_says_where(logs: Path) -> None:
     assert state is not None
     assert state.cpu == "Emulated GPU" and state.threads == (1,)
     assert len(log.layers) == 2  # the first one's kernel has nothing to tune
-    trials = log.trials()
-    assert len(trials) > 2 and all(trial.seconds is not None for trial in trials)
+    trials = list(read_trials(log.folder))
+    assert len(trials) > 2 and all(trial["seconds"] is not None for trial in trials)
 
 
 @needs_emulation
@@ -96,12 +102,15 @@ def test_the_report_is_drawn(logs: Path, run_on: Run, tmp_path: Path) -> None:
 
 
 def test_a_configuration_is_told_in_words() -> None:
-    product, *winograd = GpuSpace(CONV, GPU, "float32").presets()
-    assert tiling(product).startswith("product rows=")
+    gemm, *winograd = map(encode, FLOAT32.presets(CONV))
+    assert tiling(gemm).startswith("implicit GEMM rows=")
     assert [tiling(config).partition(" rows=")[0] for config in winograd] == [
-        "F(2,3)", "F(4,3)", "F(6,3)"
+        "Winograd F(2,3)", "Winograd F(4,3)", "Winograd F(6,3)"
     ]  # fmt: skip
-    assert tiling(CpuSpace(CONV, targets.VectorUnit(8, 16)).presets()[0]).startswith("direct ")
+    direct = CpuBackend(targets.VectorUnit(8, 16)).presets(CONV)[0]
+    assert tiling(encode(direct)).startswith("direct convolution vectors=")
+    assert tiling(gemm, gemm) == "the preset"
+    assert tiling({**gemm, "stages": 9}, gemm) == "stages=9"
 
 
 def test_a_log_serves_its_generation_and_precision(tmp_path: Path) -> None:
@@ -110,7 +119,7 @@ def test_a_log_serves_its_generation_and_precision(tmp_path: Path) -> None:
         return None if log is None else log.target
 
     assert found("cuda/sm_86") is None
-    write_log(tmp_path, "cuda/sm_80", [(CONV, GpuSpace(CONV, GPU, "float32").presets()[0])])
+    write_log(tmp_path, "cuda/sm_80", [(CONV, FLOAT32.choose(CONV).config)])
     assert found("cuda/sm_80") == found("cuda/sm_86") == "cuda/sm_80"
     assert found("cuda/sm_90") is None
     assert found("cuda/sm_80", "tf32") is None
@@ -118,73 +127,74 @@ def test_a_log_serves_its_generation_and_precision(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
-@pytest.mark.parametrize("layer", [CONV, DENSE], ids=["conv", "dense"])
-def test_a_space_holds_what_it_gives(layer: Layer, precision: Precision) -> None:
-    space = GpuSpace(layer, GPU, precision)
-    presets = space.presets()
-    preset = presets[0]
-    algorithms = [0, *ALGORITHMS] if layer is CONV and precision == "float32" else [0]
-    assert [config.get("tile", 0) for config in presets] == algorithms
-    for algorithm in algorithms:
-        sampled = [space.sample(seed, [algorithm]) for seed in range(1, 20)]
-        assert all(config.get("tile", 0) == algorithm for config in sampled)
-        assert len({tuple(config.items()) for config in sampled}) > 2
-        assert all(space.holds(config) for config in sampled)
+@pytest.mark.parametrize("workload", [CONV, DENSE], ids=["conv", "dense"])
+def test_a_space_holds_what_it_gives(workload: Conv | Dense, precision: Precision) -> None:
+    backend = CudaBackend(GPU, precision)
+    space, rng = Space(workload, backend), random.Random(0)
+    expected = {Algorithm.GEMM, Algorithm.GEMV} if workload is DENSE else {Algorithm.IMPLICIT_GEMM}
+    if workload is CONV and precision == "float32":
+        expected |= set(WINOGRAD)
+    assert {config.algorithm for config in backend.candidates(workload)} == expected
+    assert {config.algorithm for config in space.presets} <= expected
+    for algorithm in expected:
+        sampled = [space.sample(rng, [algorithm]) for _ in range(20)]
+        assert all(config.algorithm is algorithm for config in sampled)
+        assert len(set(sampled)) > 2
+        assert all(config in space for config in sampled)
         for config in sampled:
-            assert record_of(layer, config_of(config)) == config
-    for own in presets:
-        neighbours = list(space.neighbours(own))
-        assert neighbours and own not in neighbours
-        for config in (own, *neighbours):
-            assert space.holds(config)
-            assert record_of(layer, config_of(config)) == config
-    assert not space.holds(preset | {"split": 5, "faces": 3})
+            assert decode(encode(config), workload, backend) == config
+    for preset in space.presets:
+        neighbours = list(space.neighbours(preset))
+        assert neighbours and preset not in neighbours
+        assert all(config in space for config in (preset, *neighbours))
 
 
 @needs_emulation
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
-@pytest.mark.parametrize("layer", [CONV, DENSE], ids=["conv", "dense"])
+@pytest.mark.parametrize("workload", [CONV, DENSE], ids=["conv", "dense"])
 def test_a_task_knows_the_answer_of_its_kernels(
-    layer: Layer, precision: Precision, tmp_path: Path
+    workload: Conv | Dense, precision: Precision, tmp_path: Path
 ) -> None:
-    task = GpuTask(layer, GPU, precision)
+    backend = CudaBackend(GPU, precision)
+    task, space = LayerTask(workload, backend), Space(workload, backend)
     expected = task.expected()
-    winograd = layer is CONV and precision == "float32"
-    for seed, algorithms in ((1, [0]), (5, list(ALGORITHMS) if winograd else [0])):
-        config = task.space.sample(seed, algorithms)
+    algorithms = sorted({config.algorithm for config in backend.candidates(workload)})
+    for at, algorithm in enumerate((algorithms[0], algorithms[-1])):
+        config = space.sample(random.Random(at), [algorithm])
+        launches = backend.launches(workload, config)
         given: dict[str, NDArray[Any]] = {}
-        for kernel, operands in zip(task.kernels(config), task.operands(config), strict=True):
-            for array, operand in zip(kernel.arguments, operands, strict=True):
-                given.setdefault(array.name, operand)
-        folder = tmp_path / str(seed)
+        for launch, operands in zip(launches, task.operands(config), strict=True):
+            for name, operand in zip(launch.inputs, operands, strict=False):
+                given.setdefault(name, operand)
+        folder = tmp_path / str(at)
         folder.mkdir()
-        arrays = {name: given[name] for name in ("x", "weight", "bias")}
-        answer = run(task.kernels(config), folder, **arrays)
+        answer = run(launches, folder, **{name: given[name] for name in ("x", "weight", "bias")})
         off = np.abs(answer.reshape(expected.shape) - expected).max()
-        assert off <= task.tolerance * np.abs(expected).max()
+        assert off <= backend.tolerance * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
     ("layer", "preset", "changes"),
     [
         (ConvLayer, 0, {"rows": 48}),
-        (ConvLayer, 0, {"tile": 4}),  # a product's fields for Winograd's algorithm
+        (ConvLayer, 0, {"algorithm": "Winograd F(4,3)"}),  # with the fields of a GEMM
+        (ConvLayer, 0, {"algorithm": "GEMM"}),  # a dense layer's
         (ConvLayer, 0, {"breadth": 1}),
         (ConvLayer, 1, {"tile": 3}),
         (ConvLayer, 1, {"rows": 48}),
         (DenseLayer, 0, {"warps": 3}),
-        (DenseLayer, 0, {"warps": 0, "rows": 32}),
+        (DenseLayer, 0, {"algorithm": "GEMM"}),
     ],
 )
 def test_a_record_that_does_not_fit_its_layer_is_refused(
-    short: Path, layer: type, preset: int, changes: dict[str, int]
+    short: Path, layer: type, preset: int, changes: Record
 ) -> None:
-    layers = match(to_relax(load_model(short).proto))
-
-    def record(workload: Layer) -> dict[str, int] | None:
+    def lookup(workload: Workload) -> Any:
+        assert isinstance(workload, Conv | Dense)
         if isinstance(workload, Conv) != (layer is ConvLayer):
             return None
-        return GpuSpace(workload, GPU, "float32").presets()[preset] | changes
+        record = encode(FLOAT32.presets(workload)[preset]) | changes
+        return decode_candidate(record, workload, FLOAT32)
 
     with pytest.raises(TuningLogError, match=r"does not fit it \(.*tune again"):
-        cuda.plan(layers, 1, GPU, "float32", record)
+        plan(layers_of(load_model(short).proto), 1, FLOAT32, lookup)

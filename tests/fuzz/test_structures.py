@@ -12,12 +12,13 @@ from onnx import TensorProto, numpy_helper
 
 from ferplus_tvm.errors import ModelError
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.lowering.layers import match
-from ferplus_tvm.lowering.plan import plan
+from ferplus_tvm.kernels.cpu.backend import CpuBackend
+from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.targets import VectorUnit
 from tests.fuzz.targets import CORPUS
 
+BACKEND = CpuBackend(VectorUnit(lanes=8, registers=16))
 MODELS = [path.read_bytes() for path in sorted((CORPUS / "importer").glob("*.onnx"))]
 OPERATORS = ["Conv", "Relu", "MaxPool", "Gemm", "MatMul", "Add", "Flatten", "Reshape", "If", "Loop"]
 OPERATORS += ["Identity", "Dropout", "BatchNormalization", "Softmax", "Sub", "Transpose", "Nothing"]
@@ -104,8 +105,8 @@ def try_structures(count: int, seed: int) -> dict[str, int]:
             except Exception:  # a change of a change that onnx itself cannot read any more
                 continue
         try:
-            layers = match(to_relax(load_model(model.SerializeToString()).proto))
-            plan(layers, 1, VectorUnit(lanes=8, registers=16), lambda layer: None)
+            layers = layers_of(load_model(model.SerializeToString()).proto)
+            plan(layers, 1, BACKEND, lambda workload: None)
             ended["success"] += 1
         except ModelError as error:
             assert "\n" not in str(error) and len(str(error)) < 2000

@@ -9,7 +9,7 @@ import pytest
 from ferplus_tvm import targets
 from ferplus_tvm.kernels.cpu import dense
 from ferplus_tvm.kernels.workloads import Dense
-from ferplus_tvm.records.log import find, own, shipped
+from ferplus_tvm.records.find import find, own, shipped
 from tests.tuning.support import write_log
 
 
@@ -18,7 +18,7 @@ def log(folder: Path, *names: str) -> Path:
     for name in names:
         unit = targets.resolve(name).vector_unit
         layer = Dense(1, 64, 64, 64, relu=True)
-        write_log(folder, name, [(layer, dict(vars(dense.Config.preset(layer, unit))))])
+        write_log(folder, name, [(layer, dense.Config.preset(layer, unit))])
     return folder
 
 

@@ -1,9 +1,9 @@
-"""Tuning logs as TVM's own database writes them: found, left as they are, and never trusted."""
+"""Tuning logs: records are found by what a layer computes, and a damaged log is never trusted."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import importlib.metadata
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,27 +13,30 @@ import numpy as np
 import pytest
 import tvm
 from tvm import relax
-from tvm.s_tir.meta_schedule.database import JSONDatabase
 
 from ferplus_tvm import targets
-from ferplus_tvm.compiler import lower
+from ferplus_tvm.compiler import build
 from ferplus_tvm.errors import TuningLogError
-from ferplus_tvm.kernels import specification
-from ferplus_tvm.kernels.cpu.direct import Config
-from ferplus_tvm.kernels.workloads import Conv
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.kernels.backend import Config
+from ferplus_tvm.kernels.cpu import direct
+from ferplus_tvm.kernels.workloads import Conv, Dense, Workload
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer
-from ferplus_tvm.lowering.place import place
-from ferplus_tvm.lowering.plan import plan
-from ferplus_tvm.records import provenance
-from ferplus_tvm.records.log import RECORDS, WORKLOADS, TuningLog, shipped
+from ferplus_tvm.lowering.planner import Lookup, plan
+from ferplus_tvm.lowering.writer import lower
+from ferplus_tvm.records import log as logs_module
+from ferplus_tvm.records.codec import decode, encode, workload_of
+from ferplus_tvm.records.find import shipped
+from ferplus_tvm.records.log import NAME, LayerRecord, Measured, Provenance, TuningLog, write
 from tests.artifacts import assert_sentence
-from tests.tuning.support import TUNED, alter, write_log
+from tests.tuning.support import TUNED, write_log
 
 TARGET = targets.resolve("native")
 FOLDER = TARGET.name
-FILES = (WORKLOADS, RECORDS, provenance.NAME)
+BACKEND = backend_of(TARGET)
 UNIT = TARGET.vector_unit
 RECORDED = Conv(1, 64, 64, 1, 2 * UNIT.lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True, None)
+TUNED_CONFIG = replace(direct.Config.preset(RECORDED, UNIT), width=2)
 LAYER = ConvLayer(
     "conv",
     np.ones((RECORDED.out_channels, 1, 3, 3), np.float32),
@@ -45,28 +48,47 @@ LAYER = ConvLayer(
     None,
 )
 UNRECORDED = replace(RECORDED, batch=2)
+PROVENANCE = Provenance(
+    "a target", {}, "a CPU", (1, 2), "2026-01-02", "a command", "this", "0.27.0"
+)
 
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Path:
     """Logs with one record of RECORDED, two columns wide, which no preset is, and one layer."""
-    preset = Config.preset(RECORDED, UNIT)
-    assert preset.width != 2
-    records = [
-        (RECORDED, {"tile": 0, **vars(replace(preset, width=2))}),
-        (replace(RECORDED, relu=False), None),
-    ]
-    write_log(tmp_path, FOLDER, records)
+    assert direct.Config.preset(RECORDED, UNIT).width != 2
+    write_log(tmp_path, FOLDER, [(RECORDED, TUNED_CONFIG), (replace(RECORDED, relu=False), None)])
     return tmp_path
 
 
-def lookup(logs: Path) -> Callable[[Any], dict[str, int] | None]:
-    return TuningLog(logs, FOLDER).config
+def lookup(logs: Path) -> Lookup:
+    log = TuningLog(logs, FOLDER)
+
+    def find(workload: Workload) -> Config | None:
+        assert isinstance(workload, Conv | Dense)
+        return log.config(workload, BACKEND)
+
+    return find
+
+
+def alter(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the layer of RECORDED in a log, and sign the log again."""
+    log = TuningLog(folder, FOLDER)
+    layers = []
+    for layer in log.layers:
+        if layer.kept is not None:
+            config = dict(layer.kept.config)
+            change(config)
+            layer = replace(layer, kept=Measured(config, layer.kept.seconds))
+        layers.append(layer)
+    assert log.provenance is not None
+    write(log.folder, log.provenance, layers)
 
 
 def test_a_record_is_found_and_gives_its_own_tiling(logs: Path) -> None:
-    expected = {"tile": 0, **vars(replace(Config.preset(RECORDED, UNIT), width=2))}
-    assert lookup(logs)(RECORDED) == expected
+    assert lookup(logs)(RECORDED) == TUNED_CONFIG
+    (kept,) = [layer.kept for layer in TuningLog(logs, FOLDER).layers if layer.kept is not None]
+    assert kept.seconds == (TUNED,)
 
 
 @pytest.mark.parametrize(
@@ -78,29 +100,23 @@ def test_without_a_record_there_is_none(logs: Path, workload: Conv) -> None:
     assert lookup(logs)(workload) is None
 
 
-def test_looking_up_never_changes_the_files(logs: Path) -> None:
-    paths = [logs / FOLDER / name for name in FILES]
-    before = [path.read_bytes() for path in paths]
+def test_looking_up_never_changes_the_file(logs: Path) -> None:
+    path = logs / FOLDER / NAME
+    before = path.read_bytes()
     find = lookup(logs)
     for workload in (RECORDED, UNRECORDED, replace(RECORDED, relu=False)):
         find(workload)
-    assert [path.read_bytes() for path in paths] == before
-    assert sorted((logs / FOLDER).iterdir()) == sorted(paths)
+    assert path.read_bytes() == before
 
 
-def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(logs: Path) -> None:
+def test_a_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(logs: Path) -> None:
     random = np.random.default_rng(0)
     outputs = RECORDED.out_channels - 1
     layers = [
-        ConvLayer(
-            "conv",
-            random.standard_normal((outputs, 1, 3, 3), np.float32),
-            random.standard_normal(outputs, np.float32),
-            (1, 1),
-            (1, 1, 1, 1),
-            (1, 1),
-            True,
-            None,
+        replace(
+            LAYER,
+            weight=random.standard_normal((outputs, 1, 3, 3), np.float32),
+            bias=random.standard_normal(outputs, np.float32),
         ),
         DenseLayer(
             "dense",
@@ -111,61 +127,67 @@ def test_a_placed_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(log
     ]
     x = tvm.runtime.tensor(random.standard_normal((1, 1, 64, 64), np.float32))
 
-    def scores(record: Callable[[Any], dict[str, int] | None]) -> tuple[Any, Any]:
-        placed = place(layers, [1], UNIT, record)
-        vm = relax.VirtualMachine(lower.build(placed.module, TARGET), tvm.cpu())
-        weights = [tvm.runtime.tensor(placed.weights[name]) for name in placed.arguments[1]]
-        return placed.kernels, vm["main_batch1"](x, *weights).numpy()
+    def scores(found: Lookup) -> tuple[Any, Any]:
+        lowered = lower(layers, [1], BACKEND, found)
+        vm = relax.VirtualMachine(build.executable(lowered.module, TARGET), tvm.cpu())
+        weights = [tvm.runtime.tensor(lowered.weights[name]) for name in lowered.arguments[1]]
+        return lowered.kernels, vm["main_batch1"](x, *weights).numpy()
 
     tuned, found = scores(lookup(logs))
-    plain, expected = scores(lambda module: None)
-    assert [choice.tuned for choice in tuned] == [True, False]
+    plain, expected = scores(lambda workload: None)
+    assert [kernel.tuned for kernel in tuned] == [True, False]
     assert "width=2" in tuned[0].tiling
-    assert not any(choice.tuned for choice in plain)
+    assert not any(kernel.tuned for kernel in plain)
     assert "width=2" not in plain[0].tiling
     # A tiling changes no order of sums.
     np.testing.assert_array_equal(found, expected)
 
 
+def renamed(old: str, new: str) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        config[new] = config.pop(old)
+
+    return change
+
+
+def set_to(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config.update(values)
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "why"),
+    ("change", "why"),
     [
-        ("width", "breadth", "breadth"),
-        ("vectors", "tile", "vectors"),
+        (renamed("width", "breadth"), "breadth"),
+        (renamed("algorithm", "kernel"), "None"),
+        (set_to(algorithm="FFT"), "FFT"),
+        (set_to(algorithm="Winograd F(4,3)"), "width"),
+        (set_to(width="2"), "whole numbers"),
+        (set_to(width=2.0), "whole numbers"),
+        (set_to(lanes=3), "lanes=3"),
+        (set_to(vectors=7), "vectors=7"),
+        (set_to(width=0), "width=0"),
+        (set_to(width=10**6), "width=1000000"),
+        (set_to(width=60), "width=60"),
     ],
 )
-def test_a_record_of_another_version_is_refused_by_the_name_of_its_kernel(
-    logs: Path, old: str, new: str, why: str
+def test_a_record_that_does_not_fit_its_layer_is_refused_by_the_name_of_its_kernel(
+    logs: Path, change: Callable[[dict[str, Any]], None], why: str
 ) -> None:
-    alter(
-        logs / FOLDER,
-        RECORDS,
-        lambda text: text.replace(f"ferplus_tvm.{old}", f"ferplus_tvm.{new}"),
-    )
+    alter(logs, change)
     with pytest.raises(TuningLogError) as caught:
-        plan([LAYER], 1, UNIT, lookup(logs))
+        plan([LAYER], 1, BACKEND, lookup(logs))
     message = str(caught.value)
     assert message.startswith(f"the tuning record of {RECORDED.name} does not fit it (")
     assert why in message
     assert message.endswith("tune again with this version, or leave the log out")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"lanes": 3},
-        {"vectors": 7},
-        {"width": 0},
-        {"tile": 5},
-        {"tile": 4},
-        {"width": 10**6},
-        {"width": 60},
-    ],
-)
-def test_a_record_that_does_not_fit_its_layer_is_refused(changes: dict[str, int]) -> None:
-    record = {"tile": 0, **vars(Config.preset(RECORDED, UNIT)), **changes}
-    with pytest.raises(TuningLogError, match="does not fit it"):
-        plan([LAYER], 1, UNIT, lambda specification: record)
+def test_an_algorithm_and_the_fields_of_another_do_not_pass() -> None:
+    layer = replace(RECORDED, in_channels=16)
+    winograd = BACKEND.presets(layer)[-1]
+    record = {**encode(winograd), "algorithm": "Winograd F(2,3)"}
+    with pytest.raises(TuningLogError, match=r"Winograd F\(2,3\)"):
+        decode(record, layer, BACKEND)
 
 
 def test_a_target_without_a_folder_has_no_records(tmp_path: Path) -> None:
@@ -186,47 +208,37 @@ def refuses(logs: Path) -> str:
         TuningLog(logs, FOLDER)
     message = str(caught.value)
     assert_sentence(message)
-    assert str(logs / FOLDER) in message
+    assert str(logs / FOLDER / NAME) in message
     assert message.endswith("or leave it out")
     return message
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_each_file_is_needed(logs: Path, name: str) -> None:
-    (logs / FOLDER / name).unlink()
-    assert name in refuses(logs)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_cut_anywhere_is_an_error(logs: Path, name: str) -> None:
-    path = logs / FOLDER / name
+def test_a_file_cut_anywhere_is_an_error(logs: Path) -> None:
+    path = logs / FOLDER / NAME
     whole = path.read_bytes()
-    for length in range(0, len(whole) - 1, max(1, len(whole) // 200)):
+    for length in range(len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert f"{name} is cut or altered" in refuses(logs)
+        refuses(logs)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_byte_that_is_altered_anywhere_is_an_error_or_changes_nothing(
-    logs: Path, name: str
-) -> None:
-    path = logs / FOLDER / name
+def test_a_byte_that_is_altered_anywhere_is_an_error_or_changes_nothing(logs: Path) -> None:
+    path = logs / FOLDER / NAME
     whole = path.read_bytes()
-    state = TuningLog(logs, FOLDER).provenance
-    for at in range(0, len(whole), max(1, len(whole) // 500)):
+    log = TuningLog(logs, FOLDER)
+    for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         try:
-            log = TuningLog(logs, FOLDER)
+            altered = TuningLog(logs, FOLDER)
         except TuningLogError as error:
             assert_sentence(str(error))
-        else:  # a blank between two words of the provenance
-            assert name == provenance.NAME and log.provenance == state
+        else:  # the line's end
+            assert (altered.provenance, altered.layers) == (log.provenance, log.layers)
 
 
-@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     "text",
     [
+        b"",
         b"\x00\xff garbage",
         b"<!DOCTYPE html>\n",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
@@ -234,76 +246,75 @@ def test_a_byte_that_is_altered_anywhere_is_an_error_or_changes_nothing(
         b"{}\n",
         b"\n",
         b"[]\n",
-        b'{"format": 1, "sha256": 0}\n',
+        b'{"format": 2, "space": 1, "sha256": 0}\n',
         b"[" * 100_000,
     ],
 )
-def test_garbage_is_an_error(logs: Path, name: str, text: bytes) -> None:
-    (logs / FOLDER / name).write_bytes(text)
+def test_garbage_is_an_error(logs: Path, text: bytes) -> None:
+    (logs / FOLDER / NAME).write_bytes(text)
     refuses(logs)
 
 
-def test_what_follows_the_bytes_that_count_was_never_finished_and_is_left_out(logs: Path) -> None:
-    expected = lookup(logs)(RECORDED)
-    for name in (WORKLOADS, RECORDS):
-        with (logs / FOLDER / name).open("ab") as file:
-            file.write(b'[0,[[[["GetSBl')
-    assert expected is not None and lookup(logs)(RECORDED) == expected
+def test_lines_that_are_signed_and_no_records_are_an_error(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Conv):
+        key = {"op": "attention"}  # type: ignore[assignment]  # noqa: RUF012
+
+    odd = Odd(**{name: getattr(RECORDED, name) for name in RECORDED.key if name != "op"})
+    write(logs / FOLDER, PROVENANCE, [LayerRecord(odd)])
+    assert "not of its format" in refuses(logs)
 
 
-def test_a_log_of_another_tvm_is_refused_by_its_version(logs: Path) -> None:
-    replace(provenance.read(logs / FOLDER), tvm_version="0.99.0").write(logs / FOLDER)
-    assert "apache-tvm 0.99.0" in refuses(logs)
+def test_a_log_of_another_tvm_is_as_good(logs: Path) -> None:
+    log = TuningLog(logs, FOLDER)
+    assert log.provenance is not None
+    assert log.provenance.tvm_version == importlib.metadata.version("apache-tvm")
+    write(log.folder, replace(log.provenance, tvm_version="0.99.0"), log.layers)
+    assert lookup(logs)(RECORDED) == TUNED_CONFIG
 
 
 def test_a_log_of_another_format_is_refused(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "_FORMAT", 2)
-    assert "has format 1" in refuses(logs)
+    monkeypatch.setattr(logs_module, "_FORMAT", 3)
+    assert "has format 2" in refuses(logs)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"root"', '"absent"'),
-        ('"Annotate"', '"Unknown"'),
-        ('"llvm"', '"nothing"'),
-    ],
-    ids=["a block that is not there", "an instruction", "a target"],
-)
-def test_a_record_that_tvm_cannot_apply_is_an_error(logs: Path, old: str, new: str) -> None:
-    alter(logs / FOLDER, RECORDS, lambda text: text.replace(old, new))
-    with pytest.raises(TuningLogError) as caught:
-        lookup(logs)(RECORDED)
-    assert_sentence(str(caught.value))
+def test_a_log_of_another_space_of_configurations_is_refused(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs_module, "SPACE_VERSION", 2)
+    assert "version 1 of the kernels" in refuses(logs)
 
 
-def test_tvm_itself_reads_the_log(logs: Path) -> None:
-    paths = [str(logs / FOLDER / name) for name in (WORKLOADS, RECORDS)]
-    database = JSONDatabase(*paths, allow_missing=False, module_equality="structural")
-    module = tvm.IRModule({"main": specification.of(RECORDED)})
-    found = database.query_schedule(module, TARGET.tvm_target(), "main")
-    assert found.get(found.get_sblock("root")).annotations["ferplus_tvm.width"] == 2
-    (record,) = database.get_all_tuning_records()
-    assert [float(seconds) for seconds in record.run_secs] == [TUNED]
+def test_a_log_is_json_lines_that_anyone_can_read(logs: Path) -> None:
+    header, *layers = map(json.loads, (logs / FOLDER / NAME).read_text().splitlines())
+    assert header["target"] == FOLDER and header["layers"] == len(layers) == 2
+    first = layers[0]
+    assert first["workload"] == json.loads(json.dumps(RECORDED.key))
+    assert first["kept"]["config"] == {"algorithm": "direct convolution", **vars(TUNED_CONFIG)}
+    assert workload_of(first["workload"]) == RECORDED
 
 
-def test_a_lookup_does_not_wait_for_the_tensor_intrinsics(logs: Path) -> None:
-    # Their import takes longer than a whole compilation.
-    script = f"""
+def test_looking_up_needs_no_tvm(logs: Path, run_python: Callable[..., str]) -> None:
+    code = """
 import sys
-sys.path[:0] = {sys.path!r}
 from pathlib import Path
-from tests.tuning.test_database import RECORDED, lookup
-assert lookup(Path({str(logs)!r}))(RECORDED) is not None
-print([name for name in sys.modules if name.startswith("tvm.s_tir.tensor_intrin")])
+from ferplus_tvm.records.log import TuningLog
+log = TuningLog(Path(sys.argv[1]), sys.argv[2])
+print(len(log.layers), "tvm" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert run_python(code, logs, FOLDER).split() == ["2", "False"]
 
 
-def test_the_package_carries_a_folder_of_logs() -> None:
+def test_the_package_carries_small_logs_whose_records_all_fit() -> None:
     names = [folder.name for folder in shipped().iterdir() if folder.is_dir()]
     assert {"x86-64-v3", "x86-64-v4", "znver4"} <= set(names)
     for name in names:
-        layers = TuningLog(shipped(), name).layers
-        assert layers and all(layer.kept is not None for layer in layers)
+        backend = backend_of(targets.resolve(name))
+        log = TuningLog(shipped(), name)
+        assert log.layers
+        for layer in log.layers:
+            assert layer.kept is not None and layer.preset is not None
+            assert log.config(layer.workload, backend) is not None
+    files = [path for path in shipped().rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 300_000

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tvm import s_tir
 
 from ferplus_tvm import targets
-from ferplus_tvm.kernels.cpu import winograd
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.backend import WINOGRAD, Algorithm
+from ferplus_tvm.kernels.cpu import direct, winograd
+from ferplus_tvm.kernels.cpu.backend import CpuBackend
 from ferplus_tvm.kernels.workloads import Conv, Dense
-from ferplus_tvm.tuning.space import PREFIX, CpuSpace, Layer
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.task import LayerTask
 from tests.kernels.support import run_kernel
 
 NATIVE = targets.resolve("native")
@@ -22,11 +25,11 @@ UNITS["aarch64"] = targets.resolve("aarch64").vector_unit
 WINDOW = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
 
 
-def conv(size: int, inputs: int, outputs: int, batch: int = 1, pool: bool = False) -> Layer:
+def conv(size: int, inputs: int, outputs: int, batch: int = 1, pool: bool = False) -> Conv:
     return Conv(batch, size, size, inputs, outputs, *WINDOW, True, None, pool)
 
 
-FERPLUS: list[Layer] = [
+FERPLUS: list[Conv | Dense] = [
     layer
     for batch in (1, 8, 32)
     for layer in (
@@ -41,59 +44,45 @@ FERPLUS: list[Layer] = [
 
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=list(UNITS))
-@pytest.mark.parametrize("layer", FERPLUS, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("workload", FERPLUS, ids=lambda workload: workload.name)
 def test_presets_their_neighbours_and_random_ones_are_of_the_space(
-    layer: Layer, unit: targets.VectorUnit
+    workload: Conv | Dense, unit: targets.VectorUnit
 ) -> None:
-    space = CpuSpace(layer, unit)
-    for preset in space.presets():
-        assert space.holds(preset)
+    space = Space(workload, CpuBackend(unit))
+    for preset in space.presets:
+        assert preset in space
         beside = list(space.neighbours(preset))
         assert beside and preset not in beside
-        assert all(space.holds(each) for each in beside)
-        assert {each.get("tile") for each in beside} == {preset.get("tile")}
-    assert all(space.holds(space.sample(seed, [0, 4])) for seed in range(1, 8))
+        assert all(each in space for each in beside)
+        assert {each.algorithm for each in beside} == {preset.algorithm}
+    rng = random.Random(0)
+    algorithms = {preset.algorithm for preset in space.presets}
+    assert all(space.sample(rng, algorithms) in space for _ in range(8))
 
 
 def test_every_algorithm_is_in_the_space_of_a_3x3_convolution_and_only_there() -> None:
-    wide, first = (CpuSpace(conv(64, inputs, 64), UNITS["znver4"]) for inputs in (64, 1))
-    assert {preset["tile"] for preset in wide.presets()} == {0, *ALGORITHMS}
-    assert {preset["tile"] for preset in first.presets()} == {0}
-    assert {wide.sample(seed, [2, 6])["tile"] for seed in range(1, 40)} == {2, 6}
+    backend = CpuBackend(UNITS["znver4"])
+    wide, first = (Space(conv(64, inputs, 64), backend) for inputs in (64, 1))
+    assert {preset.algorithm for preset in wide.presets} == {Algorithm.DIRECT, *WINOGRAD}
+    assert {preset.algorithm for preset in first.presets} == {Algorithm.DIRECT}
+    rng, some = random.Random(0), {Algorithm.WINOGRAD_F2, Algorithm.WINOGRAD_F6}
+    assert {wide.sample(rng, some).algorithm for _ in range(40)} == some
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"rows": 40}, {"vectors": 3}, {"lanes": 8}, {"tile": 5}, {"block": 10**6}, {"extra": 1}],
+    "change", [{"rows": 40}, {"vectors": 3}, {"lanes": 8}, {"tile": 5}, {"block": 10**6}]
 )
 def test_what_does_not_fit_is_not_of_the_space(change: dict[str, int]) -> None:
-    space = CpuSpace(conv(64, 64, 64), UNITS["znver4"])
-    preset = next(preset for preset in space.presets() if preset["tile"] == 4)
-    assert not space.holds({**preset, **change})
-    assert not space.holds({name: preset[name] for name in preset if name != "rows"})
+    space = Space(conv(64, 64, 64), CpuBackend(UNITS["znver4"]))
+    (preset,) = (each for each in space.presets if each.algorithm is Algorithm.WINOGRAD_F4)
+    assert replace(preset, **change) not in space  # type: ignore[type-var]
 
 
 def test_the_register_tile_and_its_operands_fit_the_registers() -> None:
     for unit in UNITS.values():
-        space = CpuSpace(conv(16, 64, 64, batch=4), unit)
-        for seed in range(1, 60):
-            config = space.sample(seed, [0, *ALGORITHMS])
-            rows = config["rows"] if config["tile"] else config["width"]
-            assert (rows + 1) * config["vectors"] < unit.registers + (unit.registers == 16)
-
-
-def test_tvm_replays_a_configuration_from_the_trace_that_decides_for_it() -> None:
-    space = CpuSpace(conv(16, 64, 64), UNITS["x86-64-v3"])
-    for config in (*space.presets(), space.sample(5, [4])):
-        decided = space.schedule(config)
-        names = [str(each.kind.name) for each in decided.trace.insts]
-        assert names.count("SampleCategorical") == names.count("Annotate") == len(config)
-        replayed = s_tir.Schedule(decided.mod)
-        decided.trace.apply_to_schedule(replayed, remove_postproc=False)
-        annotations = replayed.get(replayed.get_sblock("root")).annotations
-        assert {str(name): int(value) for name, value in annotations.items()} == {
-            PREFIX + name: value for name, value in config.items()
-        }
+        for config in CpuBackend(unit).candidates(conv(16, 64, 64, batch=4)):
+            rows = config.width if isinstance(config, direct.Config) else config.rows
+            assert (rows + 1) * config.vectors < unit.registers + (unit.registers == 16)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
@@ -103,7 +92,7 @@ def test_any_configuration_of_a_convolution_gives_the_right_answer(
 ) -> None:
     unit = NATIVE.vector_unit
     layer = conv(10, 2 * unit.lanes, 4 * unit.lanes, batch, pool)
-    assert_right(Task(layer, unit), seed)
+    assert_right(LayerTask(layer, CpuBackend(unit)), seed)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -113,18 +102,19 @@ def test_any_configuration_of_a_dense_layer_gives_the_right_answer(
 ) -> None:
     unit = NATIVE.vector_unit
     layer = Dense(batch, 96, 4 * unit.lanes, 3 * unit.lanes + 1, True, half and unit.fp16)
-    assert_right(Task(layer, unit), seed)
+    assert_right(LayerTask(layer, CpuBackend(unit)), seed)
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_any_configuration_of_the_first_layer_gives_the_right_answer(seed: int) -> None:
     unit = NATIVE.vector_unit
     layer = Conv(2, 12, 12, 1, 2 * unit.lanes, *WINDOW, True, (3.0, 0.5))
-    assert_right(Task(layer, unit, first=True), seed)
+    assert_right(LayerTask(layer, CpuBackend(unit), first=True), seed)
 
 
-def assert_right(task: Task, seed: int) -> None:
-    config = CpuSpace(task.layer, task.unit).sample(seed, [0, *ALGORITHMS])
+def assert_right(task: LayerTask, seed: int) -> None:
+    space = Space(task.workload, task.backend)
+    config = space.sample(random.Random(seed), {preset.algorithm for preset in space.presets})
     carried: dict[int, np.ndarray] = {}
     answer = np.empty(0)
     for function, arrays in zip(task.define(config), task.operands(config), strict=True):
@@ -133,7 +123,7 @@ def assert_right(task: Task, seed: int) -> None:
         carried[id(arrays[-1])] = answer
     expected = task.expected()
     np.testing.assert_allclose(
-        answer, expected, rtol=0, atol=task.tolerance * np.abs(expected).max()
+        answer, expected, rtol=0, atol=task.backend.tolerance * np.abs(expected).max()
     )
 
 
@@ -141,10 +131,10 @@ def test_a_task_computes_what_the_specification_says() -> None:
     """The reference of a task beside that of numpy for one output, by hand."""
     unit = NATIVE.vector_unit
     layer = Conv(1, 6, 6, unit.lanes, unit.lanes, *WINDOW, True, None, True)
-    task = Task(layer, unit)
-    config = next(c for c in CpuSpace(layer, unit).presets() if c["tile"] == 2)
+    task = LayerTask(layer, CpuBackend(unit))
+    config = winograd.Config.preset(layer, unit, tile=2)
     ((x, _, bias, _),) = task.operands(config)
-    halo = winograd.halo(layer, winograd.Config(**config))
+    halo = winograd.halo(layer, config)
     assert halo.top == halo.left == 1
     _, weight, _ = task.values
     window = x[0, 0:4, 0:4].astype(np.float64)  # of the four outputs of one pooled value

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,14 @@ import ferplus_tvm as fer
 from ferplus_tvm import targets
 from ferplus_tvm.errors import DeviceError, MissingExtraError, TargetError
 from ferplus_tvm.records.log import TuningLog
+from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.report import report
 from ferplus_tvm.tuning.tune import Progress, TuneResult
 from tests.artifacts import assert_sentence
 
 HERE = targets.resolve("native").name
-SECONDS = 12
+LONG = pytest.mark.long
+RUNS = 3  # of a tuning, of which a busy machine may need several to come to every layer
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +39,21 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports() -> list[Progress]:
+    """The progress of the last run of `tuned`."""
     return []
 
 
 @pytest.fixture(scope="module")
 def tuned(short_model: Path, logs: Path, reports: list[Progress]) -> TuneResult:
-    """The short model, tuned at batch 1: the first run that leaves no layer out.
-
-    A run that ends before it has come to every layer is what a busy machine makes of 12 seconds.
-    """
-    while True:
+    """The short model, tuned at batch 1 until every layer has a record; read by many tests."""
+    for _ in range(RUNS):
         reports.clear()
         result = fer.tune(
-            short_model, log_dir=logs, time_limit=SECONDS, batch_sizes=[1], progress=reports.append
+            short_model, log_dir=logs, time_limit=10, batch_sizes=[1], progress=reports.append
         )
-        log = TuningLog(logs, HERE)
-        kept = [layer.kept for layer in report(log)]
-        if None not in kept:
+        if all(layer.kept is not None for layer in TuningLog(logs, HERE).layers):
             return result
+    pytest.fail(f"{RUNS} tunings of 10 s did not come to every layer")
 
 
 def test_it_ends_in_time_and_says_what_it_did(
@@ -61,12 +61,12 @@ def test_it_ends_in_time_and_says_what_it_did(
 ) -> None:
     assert tuned.folder == logs / HERE
     assert tuned.tried > 0 and tuned.failed == 0
-    assert len(TuningLog(logs, HERE).trials()) > 3
+    assert trials(logs) > 3
     assert 0 < tuned.measuring < 1
     assert {gain.batch for gain in tuned.gains} == {1}
     assert reports[0].stage == "import" and reports[-1].stage == "networks"
     found = [progress.generation for progress in reports if progress.generation is not None]
-    assert sum(1 for generation in found if generation.gain >= 1) == len(found)
+    assert found and all(generation.gain >= 1 for generation in found)
     assert {len(generation.best) for generation in found} == {len(tuned.gains)}
 
 
@@ -92,26 +92,33 @@ def test_tuning_imports_no_tensor_intrinsics(tuned: TuneResult) -> None:
 def test_the_log_tells_what_was_tried_and_what_is_kept(tuned: TuneResult, logs: Path) -> None:
     log = TuningLog(logs, HERE)
     layers = report(log)
-    assert len(layers) == tuned.layers
-    assert sum(len(layer.times) + layer.failed for layer in layers) == len(log.trials())
+    assert len(layers) == tuned.layers > 0
+    assert sum(layer.tried for layer in layers) == trials(logs)
     for layer in layers:
         assert layer.kept is not None and layer.preset is not None
         assert layer.times[0] == pytest.approx(1)  # the preset comes first
         assert layer.kept_time <= 1
     state = log.provenance
     assert state is not None
-    assert state.command == f"ferplus-tvm tune short.onnx --target {HERE} --batch 1 --time 12"
+    assert state.command == f"ferplus-tvm tune short.onnx --target {HERE} --batch 1 --time 10"
 
 
-def test_a_second_run_tries_only_what_is_new(
-    tuned: TuneResult, logs: Path, short_model: Path
-) -> None:
-    before = TuningLog(logs, HERE)
-    result = fer.tune(short_model, log_dir=logs, time_limit=10, batch_sizes=[1])
-    after = TuningLog(logs, HERE)
-    trials = [(t.workload, tuple(sorted(t.config.items()))) for t in after.trials()]
-    assert len(trials) == len(set(trials)) == len(before.trials()) + result.tried
-    assert len(after.layers) == len(before.layers) == result.layers
+@pytest.fixture
+def logs_again(tuned: TuneResult, logs: Path, tmp_path: Path) -> Path:
+    """A copy of the log, to go on with."""
+    assert tuned.folder.is_relative_to(logs)
+    return Path(shutil.copytree(logs, tmp_path / "again"))
+
+
+def test_a_second_run_tries_only_what_is_new(logs_again: Path, short_model: Path) -> None:
+    before, layers = trials(logs_again), len(TuningLog(logs_again, HERE).layers)
+    result = fer.tune(short_model, log_dir=logs_again, time_limit=10, batch_sizes=[1])
+    after = [
+        json.dumps([trial["workload"], trial["config"]], sort_keys=True)
+        for trial in read_trials(logs_again / HERE)
+    ]
+    assert len(after) == len(set(after)) == before + result.tried
+    assert len(TuningLog(logs_again, HERE).layers) == layers == result.layers
 
 
 def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -130,7 +137,7 @@ def test_report_prints_a_table_and_draws_a_plot(
     plot = tmp_path / "plot.png"
     done = run("--report", "--log-dir", logs, "--plot", plot)
     assert done.returncode == 0, done.stderr
-    kernels = [layer.kernel for layer in TuningLog(logs, HERE).layers]
+    kernels = [layer.workload.name for layer in TuningLog(logs, HERE).layers]
     assert all(kernel in done.stdout for kernel in kernels)
     assert tuned.folder.name in done.stdout
     with Image.open(plot) as image:
@@ -203,11 +210,14 @@ def lines_until(process: subprocess.Popen[str], what: str) -> list[str]:
 
 
 def trials(logs: Path) -> int:
-    return len(TuningLog(logs, HERE).trials())
+    return len(list(read_trials(logs / HERE)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="interrupts by signal")
-@pytest.mark.parametrize("whole_group", [True, False], ids=["from a terminal", "by kill -INT"])
+@pytest.mark.parametrize(
+    "whole_group",
+    [pytest.param(True, id="from a terminal"), pytest.param(False, id="by kill -INT", marks=LONG)],
+)
 def test_ctrl_c_keeps_what_was_measured(
     short_model: Path, tmp_path: Path, whole_group: bool
 ) -> None:
@@ -223,7 +233,7 @@ def test_ctrl_c_keeps_what_was_measured(
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "stopped" in errors.splitlines()[-1]
-    measured = [t for t in TuningLog(tmp_path, HERE).trials() if t.seconds is not None]
+    measured = [t for t in read_trials(tmp_path / HERE) if t["seconds"] is not None]
     assert len(measured) == trials(tmp_path) >= 3
     report = run("--report", "--log-dir", tmp_path, "--plot", tmp_path / "plot.png")
     assert report.returncode == 0 and str(tmp_path) in report.stdout
@@ -248,7 +258,7 @@ def kill_at_random(model: Path, logs: Path, times: int) -> None:
 def test_a_kill_at_any_moment_leaves_a_log_that_the_next_run_goes_on_with(
     short_model: Path, tmp_path: Path
 ) -> None:
-    kill_at_random(short_model, tmp_path, 2)
+    kill_at_random(short_model, tmp_path, 1)
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,18 @@ import pytest
 
 from ferplus_tvm import targets
 from ferplus_tvm.errors import CompileError, DeviceError
+from ferplus_tvm.kernels.backend import WINOGRAD, Algorithm, Config
+from ferplus_tvm.kernels.cpu import winograd
+from ferplus_tvm.kernels.cpu.backend import CpuBackend
 from ferplus_tvm.kernels.workloads import Conv, Dense
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.search import GENERATION, Search
-from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask
 from ferplus_tvm.tuning.tuner import Generation, Tuner
 from tests.artifacts import assert_sentence
 
 TARGET = targets.resolve("x86-64-v4")
-UNIT = TARGET.vector_unit
+BACKEND = CpuBackend(TARGET.vector_unit)
 WINDOW = ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
 CONV = Conv(1, 32, 32, 64, 128, *WINDOW, True)
 DENSE = Dense(1, 1024, 1024, 1024, True)
@@ -42,7 +45,7 @@ class Builds:
         self.broken: list[Config] = []
         self.dying: list[Config] = []
 
-    def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+    def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
         self.built += configs
         answers: list[Path | BaseException] = []
         for at, config in enumerate(configs):
@@ -74,7 +77,7 @@ class Place:
     def release(self) -> None:
         self.held -= 1
 
-    def begin_kernels(self, task: Task) -> None:
+    def begin_kernels(self, task: LayerTask) -> None:
         assert self.held
         self.generations += 1
         self.admitted = []
@@ -98,10 +101,11 @@ class Place:
 
 def cost(config: Config) -> float:
     """The best is F(4,3) with blocks of some 20 tiles, five rows of four vectors."""
-    if config.get("tile", 4) != 4:
+    if config.algorithm not in (Algorithm.WINOGRAD_F4, Algorithm.GEMM):
         return 2e-3
-    far = abs(config["rows"] - 5) + abs(config["vectors"] - 4) + config["prefetch"] / 1024
-    far += abs(np.log2((config.get("block", 20) + 1) / 21))
+    fields = vars(config)
+    far = abs(fields["rows"] - 5) + abs(fields["vectors"] - 4) + fields["prefetch"] / 1024
+    far += abs(np.log2((fields.get("block", 20) + 1) / 21))
     return float(1e-3 * (1 + 0.05 * far))
 
 
@@ -111,9 +115,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def search(journal: Journal, layer: Layer = CONV, **options: object) -> Search:
-    preset = CpuSpace(layer, UNIT).presets()[-1]
-    return Search(Task(layer, UNIT), journal.entry(layer), 1, preset, **options)  # type: ignore[arg-type]
+def search(journal: Journal, layer: Conv | Dense = CONV, **options: object) -> Search:
+    preset = BACKEND.presets(layer)[-1]
+    task = LayerTask(layer, BACKEND)
+    return Search(task, journal.entry(layer), 1, preset, **options)  # type: ignore[arg-type]
 
 
 def run(
@@ -135,7 +140,7 @@ def run(
 def test_it_comes_near_the_best_from_the_presets(journal: Journal) -> None:
     layer = search(journal)
     tuner, builds, reports = run(journal, [layer], [Place()], generations=25)
-    leader = layer.entry.config(layer.entry.result.leader)
+    leader = layer.entry.leader
     assert leader is not None
     best = min(cost(config) for config in builds.built)
     assert best < 1.1e-3 and cost(leader) <= 1.02 * best
@@ -147,18 +152,16 @@ def test_it_comes_near_the_best_from_the_presets(journal: Journal) -> None:
 def test_the_first_generation_holds_the_preset_first_and_every_algorithm(journal: Journal) -> None:
     _, builds, reports = run(journal, [search(journal)], [Place()], generations=1)
     assert builds.built[0] == search(journal).preset
-    assert {config["tile"] for config in builds.built} == {0, 2, 4, 6}
+    assert {config.algorithm for config in builds.built} == {Algorithm.DIRECT, *WINOGRAD}
     assert len(builds.built) == GENERATION and len(reports) == 1
 
 
 def test_nothing_is_tried_twice_also_in_the_next_run(journal: Journal, tmp_path: Path) -> None:
     _, first, _ = run(journal, [search(journal)], [Place()], generations=4)
     _, second, _ = run(journal, [search(journal)], [Place()], generations=4)
-    tried = [trial.config for trial in journal.entry(CONV).trials.values()]
-    assert len(tried) == len({tuple(sorted(config.items())) for config in tried})
     leaders = [config for config in second.built if config in first.built]
     entry = journal.entry(CONV)
-    known = [entry.config(entry.result.preset), entry.config(entry.result.leader)]
+    known = [entry.preset, entry.leader]
     # Only what was best so far is built again, to compare with.
     assert all(config in known or cost(config) < cost(search(journal).preset) for config in leaders)
 
@@ -172,51 +175,48 @@ def test_seconds_compare_between_runs(journal: Journal) -> None:
             return [[2 * each for each in turn] for turn in super().turns(order, threads, repeat)]
 
     run(journal, [search(journal)], [Slow()], generations=2)
-    for trial in journal.entry(CONV).trials.values():
-        assert trial.seconds is not None
-        expected = (cost(trial.config), cost(trial.config) / 2)
-        assert trial.seconds == pytest.approx(expected, rel=0.05)
+    for config, seconds in journal.entry(CONV).trials.items():
+        assert seconds is not None
+        assert seconds == pytest.approx((cost(config), cost(config) / 2), rel=0.05)
 
 
 def test_another_logs_configuration_is_tried_in_the_first_generation(journal: Journal) -> None:
-    seed = {"tile": 4, "lanes": 16, "vectors": 4, "rows": 5, "block": 22, "prefetch": 0}
+    seed = winograd.Config(lanes=16, tile=4, vectors=4, rows=5, block=22, prefetch=0)
     layer = search(journal, seeds=[seed])
-    assert layer.space.holds(seed)
+    assert seed in layer.space
     run(journal, [layer], [Place()], generations=1)
-    assert layer.entry.config(layer.entry.result.leader) == seed
+    assert layer.entry.leader == seed
 
 
 def test_what_cannot_be_built_or_is_wrong_is_written_down_and_never_wins(
     journal: Journal,
 ) -> None:
     layer = search(journal)
-    wrong, broken = list(layer.space.presets())[1:3]
+    wrong, broken = layer.space.presets[1:3]
     place = Place(wrong=[wrong])
     builds, stop = Builds(journal.folder), threading.Event()
     builds.broken = [broken]
     tuner = Tuner(journal, builds, [layer], stop, report=lambda _: stop.set())
     tuner.run([place], time.perf_counter() + 60)
     for config in (wrong, broken):
-        line = layer.entry.line_of(config)
-        assert line is not None and layer.entry.trials[line].seconds is None
-        assert layer.entry.result.leader != line
+        assert layer.entry.trials[config] is None
+        assert layer.entry.leader != config
     assert tuner.failed == 2
 
 
 def test_a_device_that_dies_costs_its_candidate_and_not_the_run(journal: Journal) -> None:
     layer = search(journal)
-    deadly = layer.space.presets()[2]
+    deadly = layer.space.presets[2]
     run(journal, [layer], [Place(deaths=[deadly])], generations=6)
-    line = layer.entry.line_of(deadly)
-    assert line is not None and layer.entry.trials[line].seconds is None
-    measured = [trial for trial in layer.entry.trials.values() if trial.seconds is not None]
+    assert layer.entry.trials[deadly] is None
+    measured = [seconds for seconds in layer.entry.trials.values() if seconds is not None]
     assert len(measured) > 20
-    assert layer.entry.result.leader is not None
+    assert layer.entry.leader is not None
 
 
 def test_a_builder_that_dies_is_given_a_second_chance(journal: Journal) -> None:
     layer = search(journal)
-    victim = layer.space.presets()[1]
+    victim = layer.space.presets[1]
     builds, stop = Builds(journal.folder), threading.Event()
     builds.dying = [victim]
     reports: list[Generation] = []
@@ -224,15 +224,14 @@ def test_a_builder_that_dies_is_given_a_second_chance(journal: Journal) -> None:
     def report(generation: Generation) -> None:
         reports.append(generation)
         if len(reports) == 1:
-            assert layer.entry.line_of(victim) is None
+            assert victim not in layer.entry.trials
             builds.dying = []
             layer.seeds = [victim]
         else:
             stop.set()
 
     Tuner(journal, builds, [layer], stop, report=report).run([Place()], time.perf_counter() + 60)
-    line = layer.entry.line_of(victim)
-    assert line is not None and layer.entry.trials[line].seconds is not None
+    assert layer.entry.trials[victim] is not None
 
 
 def test_without_a_device_left_it_says_so(journal: Journal) -> None:
@@ -254,7 +253,7 @@ def test_several_devices_work_at_the_same_time(journal: Journal) -> None:
     together = threading.Barrier(2, timeout=30)
 
     class Meeting(Place):
-        def begin_kernels(self, task: Task) -> None:
+        def begin_kernels(self, task: LayerTask) -> None:
             super().begin_kernels(task)
             if self.generations == 1:
                 together.wait()  # both have to be here
@@ -270,7 +269,7 @@ def test_every_layer_comes_first_and_then_those_that_take_the_most_time(
     big, small = search(journal), search(journal, DENSE)
     small.count, big.count = 1, 20
     _, _, reports = run(journal, [big, small], [Place()], generations=12)
-    layers = [report.task.layer for report in reports]
+    layers = [report.task.workload for report in reports]
     assert set(layers[:2]) == {CONV, DENSE}
     assert layers.count(CONV) > 2 * layers.count(DENSE)
 
@@ -291,7 +290,7 @@ def test_the_winner_is_moved_about_in_memory_before_it_wins(journal: Journal) ->
 
 def test_libraries_are_removed_after_a_generation(journal: Journal) -> None:
     class Writing(Builds):
-        def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+        def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
             paths = super().build(task, configs)
             for path in paths:
                 assert isinstance(path, Path)
@@ -309,7 +308,7 @@ def test_where_nothing_can_be_built_it_says_so_and_blames_no_configuration(
     journal: Journal,
 ) -> None:
     class Broken(Builds):
-        def build(self, task: Task, configs: Sequence[Config]) -> list[Path | BaseException]:
+        def build(self, task: LayerTask, configs: Sequence[Config]) -> list[Path | BaseException]:
             return [OSError("No space left on device") for _ in configs]
 
     tuner = Tuner(journal, Broken(journal.folder), [search(journal)], threading.Event())
@@ -323,9 +322,9 @@ def test_a_preset_that_fails_leaves_nothing_to_compare_with(journal: Journal) ->
     layer = search(journal)
     for _ in range(2):
         run(journal, [layer], [Place(wrong=[layer.preset])])
-        assert layer.entry.result.preset is None
+        assert layer.entry.preset is None
         layer = search(journal)
-    assert [trial.seconds for trial in layer.entry.trials.values()] == [None]
+    assert list(layer.entry.trials.values()) == [None]
 
 
 def test_a_preset_is_not_blamed_for_the_first_death(journal: Journal) -> None:
@@ -338,17 +337,16 @@ def test_a_preset_is_not_blamed_for_the_first_death(journal: Journal) -> None:
             return super().admit_kernel(path, config)
 
     run(journal, [layer], [Once()], generations=3)
-    assert layer.entry.config(layer.entry.result.preset) == layer.preset
+    assert layer.entry.preset == layer.preset
 
 
 def test_any_number_of_deadly_candidates_ends_no_run(journal: Journal) -> None:
     layer = search(journal)
-    deadly = [config for config in layer.space.presets() if config != layer.preset]
+    deadly = [config for config in layer.space.presets if config != layer.preset]
     deadly += list(layer.space.neighbours(layer.preset))[:2]
     run(journal, [layer], [Place(deaths=deadly)], generations=3)
     for config in deadly:
-        line = layer.entry.line_of(config)
-        assert line is not None and layer.entry.trials[line].seconds is None
+        assert layer.entry.trials[config] is None
 
 
 def test_a_device_with_other_threads_is_refused(journal: Journal) -> None:
@@ -362,10 +360,10 @@ def test_a_device_with_other_threads_is_refused(journal: Journal) -> None:
 def test_a_later_versions_preset_takes_the_place_of_the_old_one(journal: Journal) -> None:
     run(journal, [search(journal)], [Place()], generations=2)
     changed = search(journal)
-    changed.preset = {**changed.preset, "prefetch": 1024}
-    assert changed.space.holds(changed.preset)
+    changed.preset = replace(changed.preset, prefetch=1024)  # type: ignore[type-var]
+    assert changed.preset in changed.space
     _, _, reports = run(journal, [changed], [Place()], generations=1)
-    assert changed.entry.config(changed.entry.result.preset) == changed.preset
+    assert changed.entry.preset == changed.preset
     assert reports[-1].gain == pytest.approx(
-        cost(changed.preset) / cost(changed.entry.config(changed.entry.result.leader)), rel=0.05
+        cost(changed.preset) / cost(changed.entry.leader), rel=0.05
     )

@@ -13,16 +13,18 @@ import pytest
 
 from ferplus_tvm import targets
 from ferplus_tvm.errors import DeviceError, VerificationError
-from ferplus_tvm.kernels.workloads import Dense
+from ferplus_tvm.kernels import backend_of
+from ferplus_tvm.kernels.backend import Config
+from ferplus_tvm.kernels.workloads import Dense, Workload
 from ferplus_tvm.tuning import networks, validate
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.paired_timing import PairedResult
 from ferplus_tvm.tuning.search import Search
-from ferplus_tvm.tuning.space import Config, CpuSpace, Layer
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.task import LayerTask
 
 TARGET = targets.resolve("x86-64-v4")
-UNIT = TARGET.vector_unit
+BACKEND = backend_of(TARGET)
 LAYERS = [Dense(1, 1024 * at, 1024, 1024, True) for at in range(1, 9)]
 NOISE = 0.01
 
@@ -34,12 +36,12 @@ class Networks:
         what the new configuration of a layer does to the network's time, as a logarithm.
     """
 
-    def __init__(self, effects: dict[Layer, float]) -> None:
+    def __init__(self, effects: dict[Dense, float]) -> None:
         self.effects = effects
         self.built: list[networks.Choice] = []
         self.compared: list[tuple[int, int]] = []
         self.deaths = self.lost = 0
-        self.differing: set[frozenset[Layer]] = set()
+        self.differing: set[frozenset[Workload]] = set()
         self.afterwards: Callable[[], None] = lambda: None
 
     def build(self, *arguments: Any) -> list[networks.Network]:
@@ -73,7 +75,7 @@ class Networks:
         self.afterwards()
         return [standing(0.0), standing(ratio)]
 
-    def new(self, choice: networks.Choice) -> frozenset[Layer]:
+    def new(self, choice: networks.Choice) -> frozenset[Workload]:
         return frozenset(layer for layer, config in choice.items() if config == pick(layer, 1))
 
 
@@ -81,10 +83,10 @@ def standing(ratio: float) -> PairedResult:
     return PairedResult((ratio, ratio), (NOISE, NOISE), (1.0, 1.0))
 
 
-def pick(layer: Layer, at: int) -> Config:
+def pick(layer: Dense, at: int) -> Config:
     """Return the preset of a layer, or another configuration."""
-    preset = CpuSpace(layer, UNIT).presets()[0]
-    return [preset, *CpuSpace(layer, UNIT).neighbours(preset)][at]
+    space = Space(layer, BACKEND)
+    return [space.presets[0], *space.neighbours(space.presets[0])][at]
 
 
 class Device:
@@ -115,12 +117,12 @@ def run(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ke
         made_up: Networks,
         deadline: float = np.inf,
         interrupted: threading.Event | None = None,
-        layers: Sequence[Layer] = LAYERS,
+        layers: Sequence[Dense] = LAYERS,
     ) -> tuple[str, ...]:
-        monkeypatch.setattr(validate.networks, "build", made_up.build)
+        monkeypatch.setattr(validate.networks, "build_networks", made_up.build)
         monkeypatch.setattr(validate.networks, "compare", made_up.compare)
         searches = [search(journal, layer) for layer in layers]
-        comparison = validate.Comparison(
+        validation = validate.Validation(
             journal,
             [],
             None,  # type: ignore[arg-type]
@@ -128,31 +130,25 @@ def run(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ke
             tmp_path,
             interrupted or threading.Event(),
         )
-        kept = comparison.keep(searches, 1.0, deadline)
-        assert comparison.device.held == made_up.lost  # type: ignore[attr-defined]
+        kept = validation.run(searches, 1.0, deadline)
+        assert validation.device.held == made_up.lost  # type: ignore[attr-defined]
         return kept
 
     return settle
 
 
-def search(journal: Journal, layer: Layer) -> Search:
+def search(journal: Journal, layer: Dense) -> Search:
     entry = journal.entry(layer)
-    found = Search(Task(layer, UNIT), entry, 1, pick(layer, 0))
-    if entry.result.preset is None:
+    if entry.preset is None:
         trials = [(pick(layer, 0), [1e-3, 1e-3]), (pick(layer, 1), [0.9e-3, 0.9e-3])]
-        journal.add(entry, found.space, trials)
-        journal.note(entry, "preset", entry.line_of(pick(layer, 0)))
-        journal.note(entry, "leader", entry.line_of(pick(layer, 1)))
-    return found
+        journal.add(entry, trials)
+        entry.preset, entry.leader = pick(layer, 0), pick(layer, 1)
+    return Search(LayerTask(layer, BACKEND), entry, 1, pick(layer, 0))
 
 
-def kept(journal: Journal) -> set[Layer]:
+def kept(journal: Journal) -> set[Dense]:
     """Return the layers whose new configuration is kept."""
-    return {
-        layer
-        for layer in LAYERS
-        if journal.entry(layer).config(journal.entry(layer).result.kept) == pick(layer, 1)
-    }
+    return {layer for layer in LAYERS if journal.entry(layer).kept == pick(layer, 1)}
 
 
 def test_leaders_that_make_the_network_faster_are_kept_with_the_gain(
@@ -179,8 +175,8 @@ def test_the_layers_to_blame_are_found_by_halves_and_go_back(
     assert sorted(rejected) == sorted(layer.name for layer in blamed)
     assert kept(journal) == set(LAYERS) - blamed
     for layer in blamed:
-        result = journal.entry(layer).result
-        assert result.kept == result.leader == result.preset
+        entry = journal.entry(layer)
+        assert entry.kept == entry.leader == entry.preset
     assert len(made_up.compared) <= 2 * len(blamed) * 4 + 2
 
 
@@ -211,12 +207,12 @@ def test_what_is_not_settled_in_time_stays_for_the_next_run(run: Keep, journal: 
     first = LAYERS[0]
     effects = {layer: 0.1 if layer == first else -0.01 for layer in LAYERS}
     made_up = Networks(effects)
-    end = time.perf_counter() + 2.5  # of which the last comparison has two seconds
+    end = time.perf_counter() + 2.5  # of which the last validation has two seconds
     made_up.afterwards = lambda: time.sleep(0.2)
     assert run(made_up, deadline=end) == ()
     assert first not in kept(journal)
-    result = journal.entry(first).result
-    assert result.kept == result.preset != result.leader
+    entry = journal.entry(first)
+    assert entry.kept == entry.preset != entry.leader
     assert run(Networks(effects)) == (first.name,)
     assert kept(journal) == set(LAYERS[1:])
 
@@ -247,7 +243,7 @@ def test_leaders_whose_errors_add_up_are_not_kept_together(run: Keep, journal: J
     assert kept(journal) == {layer for layer in LAYERS if layer.name != rejected}
 
 
-def test_an_interrupt_ends_it_between_two_comparisons(run: Keep, journal: Journal) -> None:
+def test_an_interrupt_ends_it_between_two_validations(run: Keep, journal: Journal) -> None:
     made_up = Networks(dict.fromkeys(LAYERS, 0.1))
     interrupted = threading.Event()
     made_up.afterwards = interrupted.set

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from ferplus_tvm import targets
+from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.workloads import Dense
-from ferplus_tvm.tuning.space import CpuSpace
-from ferplus_tvm.tuning.task import Task
+from ferplus_tvm.tuning.task import LayerTask
 from ferplus_tvm.tuning.worker import Address, _Kernels, _Runner
 
-UNIT = targets.resolve("native").vector_unit
-TASK = Task(Dense(2, 64, 2 * UNIT.lanes, 2 * UNIT.lanes, relu=True), UNIT)
-CONFIG = CpuSpace(TASK.layer, UNIT).presets()[0]
+BACKEND = backend_of(targets.resolve("native"))
+OUTPUTS = 2 * BACKEND.channel_multiple
+TASK = LayerTask(Dense(2, 64, OUTPUTS, OUTPUTS, relu=True), BACKEND)
+CONFIG = BACKEND.choose(TASK.workload).config
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ferplus_tvm.lowering.place import Placed, place
-from ferplus_tvm.lowering.plan import plan
 from tvm import relax
 
 from ferplus_tvm.errors import ModelShapeError
-from ferplus_tvm.kernels import specification
-from ferplus_tvm.kernels.cpu.tensorir import NO_HALO
+from ferplus_tvm.kernels.backend import NO_HALO
+from ferplus_tvm.kernels.cpu.backend import CpuBackend
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer
+from ferplus_tvm.lowering.planner import plan
+from ferplus_tvm.lowering.writer import LoweredModel, lower
 from ferplus_tvm.targets import VectorUnit
 
 AVX2 = VectorUnit(lanes=8, registers=16)
@@ -40,8 +40,8 @@ def dense(name: str, inputs: int, outputs: int) -> DenseLayer:
     return DenseLayer(name, weight, random.standard_normal(outputs, np.float32), False)
 
 
-def untuned(layers: list[Layer], batches: list[int], unit: VectorUnit) -> Placed:
-    return place(layers, batches, unit, lambda specification: None)
+def untuned(layers: list[Layer], batches: list[int], unit: VectorUnit) -> LoweredModel:
+    return lower(layers, batches, CpuBackend(unit), lambda workload: None)
 
 
 NETWORK = [
@@ -65,7 +65,7 @@ def test_batch_sizes_share_one_copy_of_each_weight(unit: VectorUnit) -> None:
 
 @pytest.mark.parametrize("unit", [NEON, AVX2, AVX512])
 def test_weights_are_stored_for_whole_vectors_and_zero_beyond_the_model(unit: VectorUnit) -> None:
-    placed = untuned(NETWORK, [1], unit)
+    lowered = untuned(NETWORK, [1], unit)
     lanes = unit.lanes
     for layer, name in zip(
         [NETWORK[0], NETWORK[2], NETWORK[3], NETWORK[4]],
@@ -73,11 +73,11 @@ def test_weights_are_stored_for_whole_vectors_and_zero_beyond_the_model(unit: Ve
         strict=True,
     ):
         assert not isinstance(layer, PoolLayer)
-        bias = placed.weights[f"{name}.bias"]
+        bias = lowered.weights[f"{name}.bias"]
         assert bias.size == -(-layer.bias.size // lanes) * lanes
         np.testing.assert_array_equal(bias[: layer.bias.size], layer.bias)
         assert not bias[layer.bias.size :].any()
-        (packed,) = (w for n, w in placed.weights.items() if n.startswith(f"{name}.weight"))
+        (packed,) = (w for n, w in lowered.weights.items() if n.startswith(f"{name}.weight"))
         if isinstance(layer, DenseLayer):
             assert packed.shape[0] * 16 >= bias.size > packed.shape[0] * 16 - 16
         else:
@@ -86,8 +86,8 @@ def test_weights_are_stored_for_whole_vectors_and_zero_beyond_the_model(unit: Ve
         np.testing.assert_array_equal(
             np.sort(packed[packed != 0]), np.sort(layer.weight[layer.weight != 0])
         )
-    assert all(weight.dtype == np.float32 for weight in placed.weights.values())
-    assert all(weight.flags.c_contiguous for weight in placed.weights.values())
+    assert all(weight.dtype == np.float32 for weight in lowered.weights.values())
+    assert all(weight.flags.c_contiguous for weight in lowered.weights.values())
 
 
 def test_vector_units_share_one_copy_of_the_weights_of_an_algorithm() -> None:
@@ -104,25 +104,26 @@ def test_vector_units_share_one_copy_of_the_weights_of_an_algorithm() -> None:
 
 
 def test_every_layer_has_a_choice_per_batch() -> None:
-    placed = untuned(NETWORK, [1, 3], AVX2)
-    assert [(choice.layer, choice.batch) for choice in placed.kernels] == [
+    lowered = untuned(NETWORK, [1, 3], AVX2)
+    assert [(choice.layer, choice.batch) for choice in lowered.kernels] == [
         (name, batch) for batch in (1, 3) for name in ["a", "pool", "b", "c", "d"]
     ]
-    assert {choice.algorithm for choice in placed.kernels} == {
-        "direct convolution", "max pool", "dense"
+    assert {choice.algorithm for choice in lowered.kernels} == {
+        "direct convolution", "max pool", "GEMM"
     }  # fmt: skip
-    assert not any(choice.tuned for choice in placed.kernels)
-    assert placed.kernels[0].kernel == "conv3x3_64x64_1to8_batch1"
-    assert placed.kernels[0].tiling.startswith("lanes=8 vectors=1 width=")
+    assert not any(choice.tuned for choice in lowered.kernels)
+    assert lowered.kernels[0].kernel == "conv3x3_64x64_1to8_batch1"
+    assert lowered.kernels[0].tiling.startswith("lanes=8 vectors=1 width=")
 
 
 def test_what_is_looked_up_says_nothing_of_how_it_is_computed() -> None:
     seen: list[Any] = []
     for unit in (NEON, AVX2):
-        place([conv("a", 1, 16), dense("b", 16 * 4096, 8)], [1], unit, seen.append)
+        layers = [conv("a", 1, 16), dense("b", 16 * 4096, 8)]
+        lower(layers, [1], CpuBackend(unit), seen.append)
     assert len(seen) == 4
-    assert "parallel" not in specification.of(seen[0]).script()
     assert seen[0] == seen[2]
+    assert not {"lanes", "algorithm"} & set(seen[0].key)
 
 
 @pytest.mark.parametrize(("exact", "dtype"), [(True, "float16"), (False, "float32")])
@@ -133,30 +134,33 @@ def test_dense_weights_are_halves_where_that_is_exact_and_the_target_reads_them(
     layer = dense("a", 4096, 8)
     if exact:
         layer = replace(layer, weight=layer.weight.astype(np.float16).astype(np.float32))
-    placed = untuned([layer], [1, 2], replace(AVX2, fp16=half))
-    (weight,) = (w for name, w in placed.weights.items() if "weight" in name)
+    lowered = untuned([layer], [1, 2], replace(AVX2, fp16=half))
+    (weight,) = (w for name, w in lowered.weights.items() if "weight" in name)
     assert weight.dtype == (dtype if half else "float32")
     assert {float(value) for value in weight.ravel()} >= {float(v) for v in layer.weight.ravel()}
 
 
-def test_a_map_comes_in_the_border_that_its_reader_wants() -> None:
+def test_an_activation_comes_in_the_halo_that_its_reader_wants() -> None:
     layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
-    first, second, last = plan(layers, 1, AVX512, lambda specification: None)
-    assert first.in_halo == NO_HALO
-    assert first.out_halo == second.in_halo == second.wanted_halo
-    assert min(second.in_halo) == 1
-    assert second.out_halo == last.in_halo == NO_HALO
-    assert first.out_shape == (64 + 1 + second.in_halo.bottom, 65 + second.in_halo.right, 16)
+    backend = CpuBackend(AVX512)
+    first, second, last = plan(layers, 1, backend, lambda workload: None)
+    halo = backend.in_halo(second.workload, second.config)
+    assert min(halo) == 1
+    (call,) = first.calls
+    assert call.output.shape == (1, 64 + 1 + halo.bottom, 65 + halo.right, 16)
+    (call,) = second.calls
+    assert call.output.shape == (1, 32, 32, 64)
+    assert backend.in_halo(last.workload, last.config) == NO_HALO
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_function_takes_faces_and_weights_and_gives_scores(batch: int) -> None:
-    placed = untuned(NETWORK, [batch], AVX2)
-    function = placed.module[f"main_batch{batch}"]
+    lowered = untuned(NETWORK, [batch], AVX2)
+    function = lowered.module[f"main_batch{batch}"]
     shapes = [[int(size) for size in list(p.ty.shape)] for p in function.params]
     assert shapes == [
         [batch, 1, 64, 64],
-        *(list(placed.weights[name].shape) for name in placed.arguments[batch]),
+        *(list(lowered.weights[name].shape) for name in lowered.arguments[batch]),
     ]
     assert [int(size) for size in list(function.ret_ty.shape)] == [batch, 8]
     assert isinstance(function, relax.Function)
@@ -229,16 +233,16 @@ def test_a_batch_whose_maps_cannot_be_indexed_is_refused_by_its_layer() -> None:
 
 def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
     layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
-    placed = untuned(layers, [1, 3], AVX512)
-    _, b, _ = placed.kernels[:3]
+    lowered = untuned(layers, [1, 3], AVX512)
+    _, b, _ = lowered.kernels[:3]
     assert (b.layer, b.fused) == ("b", "pool")
     tile = int(b.algorithm.removeprefix("Winograd F(")[0])
     assert "direct" in b.why and "F(2,3)" in b.why
     assert b.milliseconds > 0
-    (name,) = (name for name in placed.weights if name.startswith("b.weight"))
+    (name,) = (name for name in lowered.weights if name.startswith("b.weight"))
     u = ALGORITHMS[tile].transform_filter(layers[1].weight)
     np.testing.assert_array_equal(
-        np.sort(placed.weights[name].ravel()), np.sort(u.ravel().astype(np.float32))
+        np.sort(lowered.weights[name].ravel()), np.sort(u.ravel().astype(np.float32))
     )
 
 
