@@ -145,7 +145,7 @@ def _print(result: TuneResult, log_dir: Path) -> None:
 
 
 def _expect_address(rpc: str) -> None:
-    from ferplus_tvm.tuning.worker import Address
+    from ferplus_tvm.tuning.address import Address
 
     try:
         Address.parse(rpc)

@@ -27,12 +27,14 @@ Matrix = tuple[tuple[float, ...], ...]
 class Matrices:
     """F(m x m, 3x3).
 
+    Attributes
+    ----------
     tile
         m, the outputs of a tile along one side.
     points
-        the interpolation points besides infinity: 0, then pairs p, -p.
+        The interpolation points besides infinity: 0, then pairs p, -p.
     error
-        the largest error to expect in float32 for a layer of up to 512 channels, relative to the
+        The largest error to expect in float32 for a layer of up to 512 channels, relative to the
         largest output.
     """
 

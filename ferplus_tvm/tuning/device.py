@@ -11,8 +11,8 @@ from typing import Any
 from ferplus_tvm.errors import DeviceError, last_line
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.tuning import worker
+from ferplus_tvm.tuning.address import Address
 from ferplus_tvm.tuning.task import LayerTask
-from ferplus_tvm.tuning.worker import Address
 
 _WAIT = 60  # seconds for a device to become free
 _ANSWER = 15  # seconds for a tracker to say which devices it has
@@ -22,10 +22,12 @@ _TIMEOUT = 1800  # seconds for one job, of which most take less than one, but no
 class Device:
     """A machine to measure on: the one at hand, or one that a tracker gives out.
 
+    Attributes
+    ----------
     threads
-        how many keep the device busy, or as many as were asked for; 0 before it is first held.
+        How many keep the device busy, or as many as were asked for; 0 before it is first held.
     measuring
-        seconds spent in turns so far.
+        Seconds spent in turns so far.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from ferplus_tvm.host import cpu, gpu
 from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
 from ferplus_tvm.toolchain import cuda_compiler
 from ferplus_tvm.toolchain.link import require_linker
-from ferplus_tvm.tuning.worker import Address
+from ferplus_tvm.tuning.address import Address
 
 LEAST_SECONDS = 10
 """The shortest time of a tuning."""

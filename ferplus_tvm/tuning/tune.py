@@ -25,12 +25,13 @@ from ferplus_tvm.records.log import Gain, TuningLog
 from ferplus_tvm.targets import Precision, ResolvedTarget
 from ferplus_tvm.tuning.builder import Builder
 from ferplus_tvm.tuning.device import Device
+from ferplus_tvm.tuning.generation import counts
 from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.options import TuneOptions
 from ferplus_tvm.tuning.search import Search
 from ferplus_tvm.tuning.task import LayerTask
-from ferplus_tvm.tuning.tuner import Generation, Tuner, counts
+from ferplus_tvm.tuning.tuner import Generation, Tuner
 from ferplus_tvm.tuning.validate import Validation
 from ferplus_tvm.zoo import resolve as resolve_model
 

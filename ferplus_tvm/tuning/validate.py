@@ -17,11 +17,11 @@ from ferplus_tvm.targets import TOLERANCE
 from ferplus_tvm.tuning import networks
 from ferplus_tvm.tuning.builder import Builder
 from ferplus_tvm.tuning.device import Device
+from ferplus_tvm.tuning.generation import counts
 from ferplus_tvm.tuning.journal import Journal
 from ferplus_tvm.tuning.networks import Choice, Network
 from ferplus_tvm.tuning.paired_timing import PairedResult
 from ferplus_tvm.tuning.search import Search
-from ferplus_tvm.tuning.tuner import counts
 
 _LAST = 2  # times its seconds, for the comparison that ends a batch size
 _TRIES = 3  # of a comparison whose device is lost

@@ -18,9 +18,9 @@ from ferplus_tvm import targets
 from ferplus_tvm.errors import DeviceError
 from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.tuning import worker
+from ferplus_tvm.tuning.address import Address
 from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.tune import Progress
-from ferplus_tvm.tuning.worker import Address
 from tests.artifacts import assert_sentence
 
 HERE = targets.resolve("native").name

@@ -58,14 +58,16 @@ _PREFETCHES = (0, 1024, 2048, 4096, 8192, 16384)  # that tuning tries
 class Config:
     """How the kernel is tiled.
 
+    Attributes
+    ----------
     lanes
         float32 values per vector register.
     vectors
-        vectors of outputs in the register tile.
+        Vectors of outputs in the register tile.
     rows
-        inputs in the register tile.
+        Inputs in the register tile.
     prefetch
-        how many bytes ahead weights are fetched, over all groups of the register tile; 0 leaves it
+        How many bytes ahead weights are fetched, over all groups of the register tile; 0 leaves it
         to the hardware.
     """
 

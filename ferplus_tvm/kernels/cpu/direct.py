@@ -58,12 +58,14 @@ _UNROLLED_TAPS = 16
 class Config:
     """How the kernel is tiled.
 
+    Attributes
+    ----------
     lanes
         float32 values per vector register.
     vectors
-        vectors of output channels in the register tile.
+        Vectors of output channels in the register tile.
     width
-        output columns in the register tile.
+        Output columns in the register tile.
     """
 
     lanes: int

@@ -12,8 +12,10 @@ import pytest
 from ferplus_tvm import targets
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.workloads import Dense
+from ferplus_tvm.tuning.address import Address
+from ferplus_tvm.tuning.candidates import KernelCandidates
+from ferplus_tvm.tuning.device_session import DeviceSession
 from ferplus_tvm.tuning.task import LayerTask
-from ferplus_tvm.tuning.worker import Address, _Kernels, _Runner
 
 BACKEND = backend_of(targets.resolve("native"))
 OUTPUTS = 2 * BACKEND.channel_multiple
@@ -24,11 +26,11 @@ CONFIG = BACKEND.choose(TASK.workload).config
 @pytest.fixture
 def admit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], str | None]:
     """Take in a kernel that is a function of the operands."""
-    runner = _Runner(None, 1)
-    kernels = _Kernels(runner, TASK)
+    session = DeviceSession(None, 1)
+    kernels = KernelCandidates(session, TASK)
 
     def run(kernel: Callable[..., Any]) -> str | None:
-        monkeypatch.setattr(runner, "load", lambda path: {"kernel0": kernel})
+        monkeypatch.setattr(session, "load", lambda path: {"kernel0": kernel})
         return kernels.admit(Path("kernel.so"), CONFIG)
 
     return run
