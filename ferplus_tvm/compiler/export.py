@@ -22,12 +22,12 @@ from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.host import runtime_library
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.host.lock import hold, remove_abandoned
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.lowering.place import Placed
-from ferplus_tvm.targets import ResolvedTarget, system_of
+from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.toolchain.link import export_library
 
 
@@ -110,7 +110,7 @@ def describe(
 
     ``log`` is the target whose tuning log was looked into.
     """
-    own_runtime = runtime_library.installed() if _is_here(target) else None
+    own_runtime = runtime_library.installed() if target.is_host else None
     return Manifest(
         model_name=imported.name,
         model_sha256=imported.sha256,
@@ -119,7 +119,7 @@ def describe(
         target_config=target.config,
         triple=target.triple,
         arch=target.arch,
-        system=system_of(target.triple),
+        system=target.system,
         cpu_features=tuple(sorted(target.features)),
         gpu_arch=target.gpu.arch if target.gpu is not None else "",
         tvm_version=importlib.metadata.version("apache-tvm"),
@@ -204,16 +204,16 @@ def find_runtime(options: CompileOptions) -> list[Path]:
     """
     own = runtime_library.installed()
     target = options.targets[0]  # all are of one architecture and system
-    if own is not None and _is_here(target):
+    if own is not None and target.is_host:
         gpus = any(each.gpu is not None for each in options.targets)
-        beside = own.parent / runtime_library.gpu_file_name(system_of(target.triple))
+        beside = own.parent / runtime_library.gpu_file_name(target.system)
         if gpus and not beside.is_file():
             raise CompileError(
                 f"the {beside.name} that a GPU needs is not in {own.parent}: install the "
                 "apache-tvm wheel for Linux or Windows, or compile without --with-runtime"
             )
         return [own, beside] if gpus else [own]
-    name = runtime_library.file_name(system_of(target.triple))
+    name = runtime_library.file_name(target.system)
     raise CompileError(
         f"the {name} for {target.triple} is not on this machine: take it out of the "
         f"apache-tvm {importlib.metadata.version('apache-tvm')} wheel for that platform ('pip "
@@ -229,8 +229,3 @@ def copy_runtime(runtime: Path, folder: Path) -> Path:
         unfinished.chmod(0o755)
         os.replace(unfinished, folder / runtime.name)
     return folder / runtime.name
-
-
-def _is_here(target: ResolvedTarget) -> bool:
-    """Whether the installed runtime library is one for the target, whatever its CPU features."""
-    return (target.arch, system_of(target.triple)) == (cpu.architecture(), cpu.system())

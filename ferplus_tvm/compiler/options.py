@@ -12,7 +12,7 @@ from typing import Any, get_args
 from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.host import cpu, runtime_library
 from ferplus_tvm.records import log
-from ferplus_tvm.targets import Precision, ResolvedTarget, resolve, system_of
+from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
 
 LARGEST_BATCH = 4096
 
@@ -124,7 +124,7 @@ def targets_of(
                 "could be chosen where the library is loaded: leave one of them out"
             )
     targets = tuple(found.values())
-    kinds = sorted({f"{each.arch} {system_of(each.triple)}" for each in targets})
+    kinds = sorted({f"{each.arch} {each.system}" for each in targets})
     if len(kinds) > 1:
         raise TargetError(
             f"the targets {', '.join(found)} are of {' and '.join(kinds)}: expected one "

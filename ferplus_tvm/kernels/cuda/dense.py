@@ -56,12 +56,12 @@ def cycles(
     )
     passes = math.ceil(w.batch / config.faces)
     # Too few warps do not ask for enough bytes at a time.
-    busy = min(1, w.outputs * passes / (4 * gpu.processors))
+    busy = min(1, w.outputs * passes / (4 * gpu.sms))
     reads = (passes - 1) * weights + w.outputs * w.batch * w.in_features * 4
     return (
         implicit_gemm.LAUNCH_CYCLES
-        + weights / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE * busy)
-        + reads / (gpu.processors * _CACHED_BYTES_PER_CYCLE * busy)
+        + weights / (gpu.sms * implicit_gemm.BYTES_PER_CYCLE * busy)
+        + reads / (gpu.sms * _CACHED_BYTES_PER_CYCLE * busy)
     )
 
 

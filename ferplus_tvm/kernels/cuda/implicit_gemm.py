@@ -108,7 +108,7 @@ def space(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
             if stages < 2 or rows >= 2 * max(pixels, 32) or columns >= 2 * max(w.out_channels, 16):
                 continue
             for split in splits:
-                if split == 1 or tiles(w, rows, columns) * split <= 8 * gpu.processors:
+                if split == 1 or tiles(w, rows, columns) * split <= 8 * gpu.sms:
                     yield Config(rows, columns, warp_rows, warp_columns, stages, split)
 
 
@@ -192,7 +192,7 @@ def cycles(w: Conv, gpu: Gpu, precision: Precision, config: Config, elements: in
     warp = (config.warp_rows, config.warp_columns)
     steps = math.ceil(math.ceil(vectors(w, precision) / 4) / config.split)
     count = tiles(w, config.rows, config.columns) * config.split * elements
-    blocks = math.ceil(count / gpu.processors)
+    blocks = math.ceil(count / gpu.sms)
     together = min(
         blocks,
         _REGISTERS // (costs.registers[warp] * config.threads),
@@ -202,14 +202,14 @@ def cycles(w: Conv, gpu: Gpu, precision: Precision, config: Config, elements: in
     together = max(1, together)
     warps = together * config.threads / 32
     share = costs.share[warp] * float(min(1, (warps / costs.warps) ** costs.exponent))
-    rate = gpu.multiply_adds if precision == "float32" else gpu.tensor_words
+    rate = gpu.fma_per_clock if precision == "float32" else gpu.tensor_fma_per_clock
     computing = blocks * config.rows * config.columns * 16 * steps / (rate * share)
     copying = blocks * (config.rows + config.columns) * 64 * steps / costs.copied
     rounds = math.ceil(blocks / together)
     total = max(computing, copying) + costs.launch + costs.fill * config.stages * rounds
     if config.split > 1:
         parts = config.split * _product_rows(w) * w.out_channels * 4
-        total += costs.combine + 2 * parts / (gpu.processors * costs.combined)
+        total += costs.combine + 2 * parts / (gpu.sms * costs.combined)
     return total
 
 

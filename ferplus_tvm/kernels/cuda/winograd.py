@@ -89,7 +89,7 @@ def cycles(w: Conv, gpu: Gpu, config: Config) -> float:
     ways = product.batch * config.elements * (w.in_channels + w.out_channels)
     y = implicit_gemm.output(w, "float32").shape
     maps = w.batch * w.height * w.width * w.in_channels + math.prod(y)
-    transforms = 4 * (ways + maps) / (gpu.processors * implicit_gemm.BYTES_PER_CYCLE)
+    transforms = 4 * (ways + maps) / (gpu.sms * implicit_gemm.BYTES_PER_CYCLE)
     products = implicit_gemm.cycles(product, gpu, "float32", config.product, config.elements)
     return 2 * implicit_gemm.LAUNCH_CYCLES + transforms + products
 
