@@ -15,7 +15,7 @@ from typing import Any
 from ferplus_tvm.errors import LinkerError
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.targets.triples import arch_of, is_host, system_of
-from ferplus_tvm.toolchain import cuda_compiler
+from ferplus_tvm.toolchain import cubin
 
 # A C driver is enough: kernels use nothing of C++.
 _DRIVERS = ("cc", "gcc", "clang", "c++", "g++", "clang++")
@@ -127,7 +127,7 @@ def export_library(executable: Any, target: ResolvedTarget, output: Path) -> Non
     CudaCompilerError
         If a GPU's kernels cannot be compiled.
     """
-    pack = None if target.gpu is None else cuda_compiler.packed(executable, target.gpu.arch)
+    pack = None if target.gpu is None else cubin.packed(executable, target.gpu.arch)
 
     def run_linker(path: str, objects: Sequence[str]) -> None:
         link(target, Path(path), objects)
