@@ -13,10 +13,12 @@ from typing import Any
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.compiler import export, lower, reference
+from ferplus_tvm.compiler.dump import Dump
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
 from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.lowering import place_kernels
 from ferplus_tvm.lowering.layers import layers_of
 from ferplus_tvm.records.log import find
@@ -35,15 +37,21 @@ _FACES = 4
 
 @dataclass(frozen=True)
 class CompileResult:
-    """What a compilation made.
+    """The output of a compilation.
 
+    Attributes
+    ----------
+    path
+        The library that was written.
     manifests
-        what the library says of itself, for each target.
+        What the library says of itself, for each target.
     verified
-        False if this machine cannot run the code of a target; ``verify`` does the check on the
-        device.
+        False where this machine cannot run the code of a target; `ferplus_tvm.verify` does the
+        check on the device.
     seconds
-        the time it took, verification included.
+        The time that the compilation took, verification included.
+    runtime
+        The copy of ``libtvm_runtime`` beside the library, or None where none was asked for.
     """
 
     path: Path
@@ -54,7 +62,7 @@ class CompileResult:
 
     @property
     def manifest(self) -> Manifest:
-        """The first target's."""
+        """The manifest of the first target."""
         return self.manifests[0]
 
 
@@ -68,6 +76,7 @@ def compile(
     tuning_logs: str | os.PathLike[str] | None = None,
     require_tuned: bool = False,
     with_runtime: bool = False,
+    dump: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CompileResult:
     """Compile a FER+ model into a library for a target, or for several.
@@ -80,15 +89,15 @@ def compile(
         ``"native"``, a name of `ferplus_tvm.targets.NAMED`, ``"cuda"`` for this machine's GPU, a
         GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
         between them make one library for all, of which the best part that a CPU or GPU can run is
-        chosen where it is loaded; weights of the same layout and type are there once.
+        chosen when it is loaded; weights of the same layout and type are stored once.
     output
         The library to write; it takes its final name once it is whole and verified.
     batch_sizes
         The batch sizes to compile for; an engine serves any number of faces with them.
     precision
-        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: products on tensor cores, of
-        numbers with 11 significant bits, which also halves the memory that maps take in the
-        latter.  Scores are then off by some thousandths of the largest.
+        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: GEMMs on tensor cores, of numbers
+        with 11 significant bits, and with ``"float16"`` activations of half the size.  Scores are
+        then off by some thousandths of the largest.
     tuning_logs
         A folder of tuning logs to look into before the user's own and those that the package
         carries.  A target without a log takes that of the nearest target.
@@ -96,6 +105,10 @@ def compile(
         Refuse to use a preset where no record is found.
     with_runtime
         Put a copy of the target's ``libtvm_runtime`` beside the library.
+    dump
+        A folder, existing or new, to write what the compiler saw after each phase into: the tidy
+        ONNX model, Relax as imported, and for each target Relax with kernel calls, TensorIR, and
+        assembly or CUDA source.  Files of an earlier dump are replaced.
     progress
         Called with the name of each stage of `STAGES` as it starts.
 
@@ -108,7 +121,8 @@ def compile(
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
     CompileError
-        If linking or a GPU's compiler fails, or the library's scores are off the reference.
+        If linking or a GPU's compiler fails, the library's scores are off the reference, or the
+        output or the dump cannot be written.
     """
     start = time.perf_counter()
 
@@ -117,13 +131,23 @@ def compile(
         progress(stage)
 
     options = CompileOptions.of(
-        model, target, output, batch_sizes, precision, tuning_logs, require_tuned, with_runtime
+        model=model,
+        target=target,
+        output=output,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        tuning_logs=tuning_logs,
+        require_tuned=require_tuned,
+        with_runtime=with_runtime,
+        dump=dump,
     )
     runtime = export.find_runtime(options) if with_runtime else []
+    phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
     imported = load_model(resolve_model(options.model))
+    phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 
     # fixed faces and their scores in float64
@@ -138,9 +162,12 @@ def compile(
         if log is not None and log.target != each.log:
             _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
         record = log.config if log else _no_record
-        placed = place_kernels(layers, options.batch_sizes, each, record)
+        with BLOCK_BUILDER_LOCK:
+            placed = place_kernels(layers, options.batch_sizes, each, record)
+        phases.lowered(each, placed.module)
         enter("compile")
         executable = lower.build(placed.module, each)
+        phases.compiled(each, executable)
         enter("link")
         images.append(export.link_image(executable, each))
         all_placed.append(placed)
