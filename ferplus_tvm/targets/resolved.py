@@ -47,7 +47,7 @@ _VECTOR_UNITS = (
     ("neon", VectorUnit(lanes=4, registers=32, fp16=True)),
 )
 _PLAIN = VectorUnit(lanes=4, registers=16)
-# CPUs that take a register of so many floats in two halves, or have one unit for it.
+# CPUs that split a register of so many floats in two (double-pumped), or have one FMA unit for it.
 _ONE_PER_CYCLE = frozenset({("znver4", 16), ("cortex-a72", 4)})
 
 
