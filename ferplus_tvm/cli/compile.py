@@ -107,7 +107,6 @@ def compile_(
             *(fact for manifest in result.manifests for fact in _of_target(manifest, result.path)),
             ("time", f"{result.seconds:.1f} s"),
             *([("runtime", str(result.runtime))] if result.runtime else []),
-            *([("dump", str(dump))] if dump else []),
         ]
     )
     for manifest in result.manifests:

@@ -56,11 +56,39 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weights of all targets as one block, each at a multiple of 64 bytes.
+class Part:
+    """What was compiled for one target.
 
+    Attributes
+    ----------
+    target
+        The target.
+    placed
+        The kernels that were chosen, and the weights packed for them.
+    image
+        The native image, linked.
+    log
+        The target whose tuning log was looked into, or "" where there was none.
+    """
+
+    target: ResolvedTarget
+    placed: Placed
+    image: bytes
+    log: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of all targets as one block.
+
+    Attributes
+    ----------
+    block
+        The bytes of all tensors, each at a multiple of 64 bytes.
+    tensors
+        What lies where in it.
     index
-        for each target, the number of the tensor that a weight of its is.
+        For each target, the number in ``tensors`` of each of its weights, by the weight's name.
     """
 
     block: bytearray
@@ -69,7 +97,7 @@ class Weights:
 
 
 def lay_out(all_placed: Sequence[Placed]) -> Weights:
-    """Lay the weights of all targets out; what several want alike is there once."""
+    """Lay the weights of all targets out; equal tensors of several targets are stored once."""
     block = bytearray()
     tensors: list[Tensor] = []
     known: dict[tuple[str, tuple[int, ...], str, bytes], int] = {}
@@ -91,25 +119,37 @@ def lay_out(all_placed: Sequence[Placed]) -> Weights:
 
 
 def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> Check:
-    """Return the model's acceptance test, not yet run."""
+    """Return the model's acceptance test, not yet run.
+
+    Parameters
+    ----------
+    seed
+        The seed that the faces are drawn with.
+    reference
+        Their scores (N, 8) in float64.
+    tolerance
+        The largest difference allowed, relative to the largest score.
+    """
     rows = tuple(tuple(float(score) for score in row) for row in reference)
     return Check(seed, len(rows), rows, tolerance, error=None)
 
 
 def describe(
     options: CompileOptions,
-    target: ResolvedTarget,
     imported: ImportedModel,
-    placed: Placed,
+    part: Part,
     tensors: tuple[Tensor, ...],
     index: dict[str, int],
     check: Check,
-    log: str,
 ) -> Manifest:
     """Return a target's manifest, but for what is known only when the file is written.
 
-    ``log`` is the target whose tuning log was looked into.
+    Parameters
+    ----------
+    tensors, index
+        The weights of all targets, and the numbers of this target's: see `Weights`.
     """
+    target, placed = part.target, part.placed
     own_runtime = runtime_library.installed() if target.is_host else None
     return Manifest(
         model_name=imported.name,
@@ -135,7 +175,7 @@ def describe(
             for batch, name in placed.functions.items()
         },
         kernels=placed.kernels,
-        tuning_logs=log if any(kernel.tuned for kernel in placed.kernels) else "",
+        tuning_logs=part.log if any(kernel.tuned for kernel in placed.kernels) else "",
         check=check,
         options=options.describe(),
         image_offset=0,
@@ -150,9 +190,9 @@ def describe(
 
 @contextmanager
 def temporary(output: Path) -> Iterator[Path]:
-    """Give a name beside ``output`` to write under; what is left under it at the end is removed.
+    """Give a name beside ``output`` to write under, and remove what is left under it at the end.
 
-    So is what a process that was killed has left there before.
+    What a process that was killed has left beside ``output`` is removed, too.
 
     Raises
     ------
@@ -185,7 +225,7 @@ def temporary(output: Path) -> Iterator[Path]:
 def write(
     path: Path, images: Sequence[bytes], weights: bytearray, described: Sequence[Manifest]
 ) -> tuple[Manifest, ...]:
-    """Write the library file and see it on the disk, with the permissions of any new file."""
+    """Write the library file through to the disk, with the permissions of any new program."""
     with path.open("wb") as file:
         complete = library_file.write(file, images, weights, described)
         file.flush()
@@ -195,12 +235,12 @@ def write(
 
 
 def find_runtime(options: CompileOptions) -> list[Path]:
-    """Return the ``libtvm_runtime`` of the target, and for a GPU its part for those.
+    """Return the ``libtvm_runtime`` of the target, and for a GPU the library that it needs besides.
 
     Raises
     ------
     CompileError
-        For a foreign target whose own is not at hand.
+        For the target of another machine, whose runtime library is not at hand.
     """
     own = runtime_library.installed()
     target = options.targets[0]  # all are of one architecture and system

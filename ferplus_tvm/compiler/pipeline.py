@@ -28,7 +28,7 @@ from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
+STAGES = ("import", "reference", "lower", "compile", "link", "verify")
 """What is reported as progress, in order."""
 
 _SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
@@ -155,9 +155,9 @@ def compile(
     expected = reference.scores(imported.proto, reference_inputs.inputs(_SEED, _FACES))
 
     # for each target: layers -> kernels, weights as they want them -> native code
-    images, all_placed, logs = [], [], []
+    parts = []
     for each in options.targets:
-        enter("place kernels")
+        enter("lower")
         log = find(options.tuning_logs, each)
         if log is not None and log.target != each.log:
             _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
@@ -169,18 +169,16 @@ def compile(
         executable = lower.build(placed.module, each)
         phases.compiled(each, executable)
         enter("link")
-        images.append(export.link_image(executable, each))
-        all_placed.append(placed)
-        logs.append(log.target if log else "")
+        image = export.link_image(executable, each)
+        parts.append(export.Part(each, placed, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
-    weights = export.lay_out(all_placed)
+    weights = export.lay_out([part.placed for part in parts])
+    images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
-        export.describe(options, each, imported, placed, weights.tensors, index, acceptance, name)
-        for each, placed, index, name in zip(
-            options.targets, all_placed, weights.index, logs, strict=True
-        )
+        export.describe(options, imported, part, weights.tensors, index, acceptance)
+        for part, index in zip(parts, weights.index, strict=True)
     ]
     if options.require_tuned:
         _expect_tuned(manifests)
