@@ -400,7 +400,7 @@ def _peak(arch: str, precision: str, number: int) -> float | None:
         return value.value
 
     kind = targets.GPUS[arch]
-    rate = kind.multiply_adds if precision == "float32" else kind.tensor_words
+    rate = kind.fma_per_clock if precision == "float32" else kind.tensor_fma_per_clock
     rate *= 2 if precision == "float16" else 1
     return 2.0 * rate * attribute(_PROCESSORS) * attribute(_KILOHERTZ) * 1e3 or None
 

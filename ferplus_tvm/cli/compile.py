@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -14,8 +14,9 @@ from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ferplus_tvm.artifact.manifest import Kernel, Manifest
+    from ferplus_tvm.compiler.options import CompileOptions
     from ferplus_tvm.compiler.pipeline import CompileResult
-    from ferplus_tvm.targets import Precision
+    from ferplus_tvm.targets import Precision, ResolvedTarget
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
@@ -63,38 +64,46 @@ def compile_(
     with_runtime: Annotated[
         bool, typer.Option("--with-runtime", help="Put libtvm_runtime beside the library.")
     ] = False,
+    dump: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write what the compiler saw after each phase into this folder: tidy ONNX, "
+            "Relax, TensorIR, assembly or CUDA source.",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Compile a FER+ model into a library for a target, or for several."""
-    sizes = parse_batch_sizes(batch)
+    wanted: dict[str, Any] = {
+        "model": model,
+        "target": target,
+        "output": output,
+        "batch_sizes": parse_batch_sizes(batch),
+        "precision": parse_precision(precision),
+        "tuning_logs": tuning_logs,
+        "require_tuned": require_tuned,
+        "with_runtime": with_runtime,
+        "dump": dump,
+    }
     compiler = _compiler()
+    from ferplus_tvm.compiler.options import CompileOptions
     from ferplus_tvm.compiler.pipeline import STAGES
 
+    print_facts(_resolved(CompileOptions.of(**wanted)), err=as_json)
     with stages(STAGES) as progress:
-        result = compiler(
-            model,
-            target,
-            output,
-            sizes,
-            precision=parse_precision(precision),
-            tuning_logs=tuning_logs,
-            require_tuned=require_tuned,
-            with_runtime=with_runtime,
-            progress=progress,
-        )
+        result = compiler(**wanted, progress=progress)
     if as_json:
         typer.echo(json.dumps(summary(result), indent=2))
         return
-    first = result.manifests[0]
     size = result.path.stat().st_size
+    typer.echo()
     print_facts(
         [
             ("library", f"{result.path} ({size / 1e6:.1f} MB)"),
-            ("model", first.model_name),
-            ("batch sizes", ", ".join(map(str, first.batch_sizes))),
             *(fact for manifest in result.manifests for fact in _of_target(manifest, result.path)),
             ("time", f"{result.seconds:.1f} s"),
             *([("runtime", str(result.runtime))] if result.runtime else []),
@@ -135,6 +144,25 @@ def parse_precision(text: str) -> Precision:
     return cast("Precision", text)
 
 
+def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
+    """Return the options as they will be used."""
+    return [
+        ("model", str(options.model)),
+        *(("target", _hardware(target)) for target in options.targets),
+        ("batch sizes", ", ".join(map(str, options.batch_sizes))),
+        ("precision", options.precision),
+        *(("tuning logs", str(folder)) for folder in options.tuning_logs),
+        ("output", str(options.output)),
+        *([("dump", str(options.dump))] if options.dump else []),
+    ]
+
+
+def _hardware(target: ResolvedTarget) -> str:
+    features = " ".join(sorted(target.features)) or "no CPU features beyond the architecture's"
+    gpu = "" if target.gpu is None else f"{target.gpu.hardware}; host "
+    return f"{target.name} ({gpu}{target.triple}: {features})"
+
+
 def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
     error = manifest.check.error
     checked = (
@@ -143,15 +171,15 @@ def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
         else f"not run here: 'ferplus-tvm verify {library.name}' does it on the device"
     )
     return [
-        ("target", f"{manifest.target} ({manifest.triple})"),
+        ("target", manifest.target),
         ("tuned", _tuned(manifest)),
         ("checked", checked),
     ]
 
 
 def _tuned(manifest: Manifest) -> str:
-    tuned = sum(kernel.tuned for kernel in manifest.kernels)
-    text = f"{tuned} of {tuned + len(manifest.untuned)} kernels"
+    tunable = len(manifest.tunable)
+    text = f"{tunable - len(manifest.untuned)} of {tunable} kernels"
     own = (manifest.target, f"{manifest.target}-{manifest.precision}")
     if manifest.tuning_logs not in ("", *own):
         text += f", by the log of {manifest.tuning_logs}, the nearest to {manifest.target}"

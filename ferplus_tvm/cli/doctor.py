@@ -99,12 +99,11 @@ def _gpu() -> str:
 
 
 def _cuda_compiler() -> str:
-    from ferplus_tvm.toolchain import cuda_compiler as cuda
+    from ferplus_tvm.toolchain import cuda_compiler, nvcc
 
-    nvcc = cuda.find_nvcc()
-    if nvcc is not None:
-        return _short(nvcc)
-    return "NVRTC" if cuda.has_nvrtc() else f"none: {cuda.missing_compiler()}"
+    path = nvcc.find()
+    missing = cuda_compiler.missing_compiler()
+    return _short(path) if path else f"none: {missing}" if missing else "NVRTC"
 
 
 def _short(path: str | Path) -> str:

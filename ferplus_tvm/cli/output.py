@@ -31,11 +31,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], fold: str)
         typer.echo("  ".join(cells).rstrip())
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print named facts, one a line."""
+def print_facts(facts: Sequence[tuple[str, str]], err: bool = False) -> None:
+    """Print named facts, one a line; with ``err`` on stderr."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name.ljust(width)}  {value}")
+        typer.echo(f"{name.ljust(width)}  {value}", err=err)
 
 
 def bar(share: float, width: int = 30) -> str:

@@ -12,9 +12,9 @@ from ferplus_tvm.toolchain.cuda_compiler import kernels_as_source
 def executable(module: Any, target: ResolvedTarget) -> Any:
     """Return the ``VMExecutable`` of a module whose every call is a kernel.
 
-    The passes are those that TVM's own pipeline ends with; nothing is legalised or fused here,
-    since the rewrite has chosen every kernel.  On a GPU, all launches but the first, which reads
-    the faces, and the last, which writes the scores, are one CUDA graph.
+    The passes are those that TVM's own pipeline ends with.  Nothing is legalised or fused here,
+    since lowering has chosen every kernel.  On a GPU, all launches but the first, which reads the
+    faces, and the last, which writes the scores, are one CUDA graph.
     """
     import tvm
     from tvm import relax
@@ -26,7 +26,7 @@ def executable(module: Any, target: ResolvedTarget) -> Any:
             passes.ToNonDataflow(),
             passes.RemovePurityChecking(),
             passes.CallTIRRewrite(),
-            # buffers that are free again are used again
+            # memory of dead tensors is reused
             passes.StaticPlanBlockMemory(),
             *([] if target.gpu is None else [passes.RewriteCUDAGraph()]),
             passes.LowerAllocTensor(),

@@ -22,12 +22,12 @@ from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.host import runtime_library
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.host.lock import hold, remove_abandoned
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.lowering.writer import LoweredModel
-from ferplus_tvm.targets import ResolvedTarget, system_of
+from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.toolchain.link import export_library
 
 
@@ -56,11 +56,39 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weights of all targets as one block, each at a multiple of 64 bytes.
+class Part:
+    """What was compiled for one target.
 
+    Attributes
+    ----------
+    target
+        The target.
+    lowered
+        The kernels that were chosen, and the weights packed for them.
+    image
+        The native image, linked.
+    log
+        The target whose tuning log was looked into, or "" where there was none.
+    """
+
+    target: ResolvedTarget
+    lowered: LoweredModel
+    image: bytes
+    log: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of all targets as one block.
+
+    Attributes
+    ----------
+    block
+        The bytes of all tensors, each at a multiple of 64 bytes.
+    tensors
+        What lies where in it.
     index
-        for each target, the number of the tensor that a weight of its is.
+        For each target, the number in ``tensors`` of each of its weights, by the weight's name.
     """
 
     block: bytearray
@@ -68,15 +96,15 @@ class Weights:
     index: tuple[dict[str, int], ...]
 
 
-def lay_out(all_placed: Sequence[LoweredModel]) -> Weights:
-    """Lay the weights of all targets out; what several want alike is there once."""
+def lay_out(all_lowered: Sequence[LoweredModel]) -> Weights:
+    """Lay the weights of all targets out; equal tensors of several targets are stored once."""
     block = bytearray()
     tensors: list[Tensor] = []
     known: dict[tuple[str, tuple[int, ...], str, bytes], int] = {}
     index = []
-    for placed in all_placed:
+    for lowered in all_lowered:
         own = {}
-        for name, weight in placed.weights.items():
+        for name, weight in lowered.weights.items():
             content = np.ascontiguousarray(weight)
             digest = hashlib.sha256(content.data).digest()
             key = (name, weight.shape, str(weight.dtype), digest)
@@ -91,26 +119,38 @@ def lay_out(all_placed: Sequence[LoweredModel]) -> Weights:
 
 
 def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> Check:
-    """Return the model's acceptance test, not yet run."""
+    """Return the model's acceptance test, not yet run.
+
+    Parameters
+    ----------
+    seed
+        The seed that the faces are drawn with.
+    reference
+        Their scores (N, 8) in float64.
+    tolerance
+        The largest difference allowed, relative to the largest score.
+    """
     rows = tuple(tuple(float(score) for score in row) for row in reference)
     return Check(seed, len(rows), rows, tolerance, error=None)
 
 
 def describe(
     options: CompileOptions,
-    target: ResolvedTarget,
     imported: ImportedModel,
-    placed: LoweredModel,
+    part: Part,
     tensors: tuple[Tensor, ...],
     index: dict[str, int],
     check: Check,
-    log: str,
 ) -> Manifest:
     """Return a target's manifest, but for what is known only when the file is written.
 
-    ``log`` is the target whose tuning log was looked into.
+    Parameters
+    ----------
+    tensors, index
+        The weights of all targets, and the numbers of this target's: see `Weights`.
     """
-    own_runtime = runtime_library.installed() if _is_here(target) else None
+    target, lowered = part.target, part.lowered
+    own_runtime = runtime_library.installed() if target.is_host else None
     return Manifest(
         model_name=imported.name,
         model_sha256=imported.sha256,
@@ -119,7 +159,7 @@ def describe(
         target_config=target.config,
         triple=target.triple,
         arch=target.arch,
-        system=system_of(target.triple),
+        system=target.system,
         cpu_features=tuple(sorted(target.features)),
         gpu_arch=target.gpu.arch if target.gpu is not None else "",
         tvm_version=importlib.metadata.version("apache-tvm"),
@@ -131,11 +171,11 @@ def describe(
         value_range=(0.0, 255.0),
         labels=EMOTIONS,
         functions={
-            batch: Function(name, tuple(index[weight] for weight in placed.arguments[batch]))
-            for batch, name in placed.functions.items()
+            batch: Function(name, tuple(index[weight] for weight in lowered.arguments[batch]))
+            for batch, name in lowered.functions.items()
         },
-        kernels=placed.kernels,
-        tuning_logs=log if any(kernel.tuned for kernel in placed.kernels) else "",
+        kernels=lowered.kernels,
+        tuning_logs=part.log if any(kernel.tuned for kernel in lowered.kernels) else "",
         check=check,
         options=options.describe(),
         image_offset=0,
@@ -150,9 +190,9 @@ def describe(
 
 @contextmanager
 def temporary(output: Path) -> Iterator[Path]:
-    """Give a name beside ``output`` to write under; what is left under it at the end is removed.
+    """Give a name beside ``output`` to write under, and remove what is left under it at the end.
 
-    So is what a process that was killed has left there before.
+    What a process that was killed has left beside ``output`` is removed, too.
 
     Raises
     ------
@@ -185,7 +225,7 @@ def temporary(output: Path) -> Iterator[Path]:
 def write(
     path: Path, images: Sequence[bytes], weights: bytearray, described: Sequence[Manifest]
 ) -> tuple[Manifest, ...]:
-    """Write the library file and see it on the disk, with the permissions of any new file."""
+    """Write the library file through to the disk, with the permissions of any new program."""
     with path.open("wb") as file:
         complete = library_file.write(file, images, weights, described)
         file.flush()
@@ -195,25 +235,25 @@ def write(
 
 
 def find_runtime(options: CompileOptions) -> list[Path]:
-    """Return the ``libtvm_runtime`` of the target, and for a GPU its part for those.
+    """Return the ``libtvm_runtime`` of the target, and for a GPU the library that it needs besides.
 
     Raises
     ------
     CompileError
-        For a foreign target whose own is not at hand.
+        For the target of another machine, whose runtime library is not at hand.
     """
     own = runtime_library.installed()
     target = options.targets[0]  # all are of one architecture and system
-    if own is not None and _is_here(target):
+    if own is not None and target.is_host:
         gpus = any(each.gpu is not None for each in options.targets)
-        beside = own.parent / runtime_library.gpu_file_name(system_of(target.triple))
+        beside = own.parent / runtime_library.gpu_file_name(target.system)
         if gpus and not beside.is_file():
             raise CompileError(
                 f"the {beside.name} that a GPU needs is not in {own.parent}: install the "
                 "apache-tvm wheel for Linux or Windows, or compile without --with-runtime"
             )
         return [own, beside] if gpus else [own]
-    name = runtime_library.file_name(system_of(target.triple))
+    name = runtime_library.file_name(target.system)
     raise CompileError(
         f"the {name} for {target.triple} is not on this machine: take it out of the "
         f"apache-tvm {importlib.metadata.version('apache-tvm')} wheel for that platform ('pip "
@@ -229,8 +269,3 @@ def copy_runtime(runtime: Path, folder: Path) -> Path:
         unfinished.chmod(0o755)
         os.replace(unfinished, folder / runtime.name)
     return folder / runtime.name
-
-
-def _is_here(target: ResolvedTarget) -> bool:
-    """Whether the installed runtime library is one for the target, whatever its CPU features."""
-    return (target.arch, system_of(target.triple)) == (cpu.architecture(), cpu.system())

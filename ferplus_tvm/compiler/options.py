@@ -1,4 +1,4 @@
-"""What can be asked of the compiler, worked out before the work starts."""
+"""What can be asked of the compiler, resolved before the work starts."""
 
 from __future__ import annotations
 
@@ -12,25 +12,33 @@ from typing import Any, get_args
 from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.host import cpu, runtime_library
 from ferplus_tvm.records.find import search_path
-from ferplus_tvm.targets import Precision, ResolvedTarget, resolve, system_of
+from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
 
 LARGEST_BATCH = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompileOptions:
-    """The options of one compilation, resolved.
+    """The resolved options of one compilation.
 
+    Attributes
+    ----------
+    model
+        A name of the zoo, or the path of an ONNX file.
     targets
-        one or several, of one architecture and system.
+        One or several targets, of one architecture and system, and one precision.
+    output
+        The absolute path of the library.
     batch_sizes
-        increasing, without repetition.
+        Increasing, without repetition, each in 1..4096.
     tuning_logs
-        the folders to look records up in, in order.
+        The folders to look records up in, in order.
     require_tuned
-        whether every kernel has to have a record.
+        Whether every kernel that can be tuned has to have a record.
     with_runtime
-        whether to put a copy of ``libtvm_runtime`` beside the library.
+        Whether to put a copy of ``libtvm_runtime`` beside the library.
+    dump
+        The folder to write what the compiler saw after each phase into, or None.
     """
 
     model: str | os.PathLike[str]
@@ -40,20 +48,23 @@ class CompileOptions:
     tuning_logs: tuple[Path, ...]
     require_tuned: bool
     with_runtime: bool
+    dump: Path | None
 
     @classmethod
     def of(
         cls,
+        *,
         model: str | os.PathLike[str],
         target: str | dict[str, Any],
         output: str | os.PathLike[str],
         batch_sizes: Iterable[int],
-        precision: Precision,
-        tuning_logs: str | os.PathLike[str] | None,
-        require_tuned: bool,
-        with_runtime: bool,
+        precision: Precision = "float32",
+        tuning_logs: str | os.PathLike[str] | None = None,
+        require_tuned: bool = False,
+        with_runtime: bool = False,
+        dump: str | os.PathLike[str] | None = None,
     ) -> CompileOptions:
-        """Work the options out.
+        """Resolve what was asked for; parameters as for `ferplus_tvm.compile`.
 
         Raises
         ------
@@ -68,7 +79,8 @@ class CompileOptions:
             If there is no such folder of tuning logs.
         CompileError
             If the output's folder is missing, or what stands in its place is not for replacing: a
-            folder, a device, the model itself, the runtime library.
+            folder, a device, the model itself, the runtime library; or if the dump is not a folder
+            and cannot become one.
         """
         sizes = batch_sizes_of(batch_sizes)
         path = Path(os.path.abspath(output))
@@ -77,9 +89,27 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
-        logs = search_path(tuning_logs)
-        targets = targets_of(target, precision)
-        return cls(model, targets, path, sizes, logs, require_tuned, with_runtime)
+        folder = None if dump is None else Path(os.path.abspath(dump))
+        wrong = None if folder is None else _wrong_dump(folder, path)
+        if wrong:
+            raise CompileError(
+                f"the dump {folder} {wrong}: expected a folder, or the name of a new one"
+            )
+        return cls(
+            model=model,
+            targets=targets_of(target, precision),
+            output=path,
+            batch_sizes=sizes,
+            tuning_logs=search_path(tuning_logs),
+            require_tuned=require_tuned,
+            with_runtime=with_runtime,
+            dump=folder,
+        )
+
+    @property
+    def precision(self) -> Precision:
+        """How all of the targets compute GEMMs."""
+        return self.targets[0].precision
 
     def describe(self) -> dict[str, Any]:
         """Return what is worth recording: no paths of the machine that compiled."""
@@ -87,7 +117,7 @@ class CompileOptions:
             "model": os.path.basename(self.model),
             "target": ",".join(target.name for target in self.targets),
             "batch_sizes": list(self.batch_sizes),
-            "precision": self.targets[0].precision,
+            "precision": self.precision,
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
         }
@@ -124,7 +154,7 @@ def targets_of(
                 "could be chosen where the library is loaded: leave one of them out"
             )
     targets = tuple(found.values())
-    kinds = sorted({f"{each.arch} {system_of(each.triple)}" for each in targets})
+    kinds = sorted({f"{each.arch} {each.system}" for each in targets})
     if len(kinds) > 1:
         raise TargetError(
             f"the targets {', '.join(found)} are of {' and '.join(kinds)}: expected one "
@@ -185,4 +215,17 @@ def _wrong_output(path: Path, model: str | os.PathLike[str]) -> str | None:
         return "is the model"
     if path.name == runtime_library.file_name(cpu.system()):
         return "has the name of TVM's runtime library"
+    return None
+
+
+def _wrong_dump(folder: Path, output: Path) -> str | None:
+    """Say why nothing can be dumped into ``folder``, or None if it can."""
+    if folder == output:
+        return "is the output"
+    if folder.exists() and not folder.is_dir():
+        return "is not a folder"
+    if not folder.parent.is_dir():
+        return "lies in a folder that does not exist"
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK | os.X_OK):
+        return "cannot be written to"
     return None

@@ -13,6 +13,7 @@ from typing import Any
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.compiler import build, export, reference
+from ferplus_tvm.compiler.dump import Dump
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
@@ -30,7 +31,7 @@ from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("import", "reference", "place kernels", "compile", "link", "verify")
+STAGES = ("import", "reference", "lower", "compile", "link", "verify")
 """What is reported as progress, in order."""
 
 _SEED = 20160801  # the month in which the FER+ paper appeared; any number would do
@@ -39,15 +40,21 @@ _FACES = 4
 
 @dataclass(frozen=True)
 class CompileResult:
-    """What a compilation made.
+    """The output of a compilation.
 
+    Attributes
+    ----------
+    path
+        The library that was written.
     manifests
-        what the library says of itself, for each target.
+        What the library says of itself, for each target.
     verified
-        False if this machine cannot run the code of a target; ``verify`` does the check on the
-        device.
+        False where this machine cannot run the code of a target; `ferplus_tvm.verify` does the
+        check on the device.
     seconds
-        the time it took, verification included.
+        The time that the compilation took, verification included.
+    runtime
+        The copy of ``libtvm_runtime`` beside the library, or None where none was asked for.
     """
 
     path: Path
@@ -58,7 +65,7 @@ class CompileResult:
 
     @property
     def manifest(self) -> Manifest:
-        """The first target's."""
+        """The manifest of the first target."""
         return self.manifests[0]
 
 
@@ -72,6 +79,7 @@ def compile(
     tuning_logs: str | os.PathLike[str] | None = None,
     require_tuned: bool = False,
     with_runtime: bool = False,
+    dump: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CompileResult:
     """Compile a FER+ model into a library for a target, or for several.
@@ -84,15 +92,15 @@ def compile(
         ``"native"``, a name of `ferplus_tvm.targets.NAMED`, ``"cuda"`` for this machine's GPU, a
         GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
         between them make one library for all, of which the best part that a CPU or GPU can run is
-        chosen where it is loaded; weights of the same layout and type are there once.
+        chosen when it is loaded; weights of the same layout and type are stored once.
     output
         The library to write; it takes its final name once it is whole and verified.
     batch_sizes
         The batch sizes to compile for; an engine serves any number of faces with them.
     precision
-        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: products on tensor cores, of
-        numbers with 11 significant bits, which also halves the memory that maps take in the
-        latter.  Scores are then off by some thousandths of the largest.
+        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: GEMMs on tensor cores, of numbers
+        with 11 significant bits, and with ``"float16"`` activations of half the size.  Scores are
+        then off by some thousandths of the largest.
     tuning_logs
         A folder of tuning logs to look into before the user's own and those that the package
         carries.  A target without a log takes that of the nearest target.
@@ -100,6 +108,10 @@ def compile(
         Refuse to use a preset where no record is found.
     with_runtime
         Put a copy of the target's ``libtvm_runtime`` beside the library.
+    dump
+        A folder, existing or new, to write what the compiler saw after each phase into: the tidy
+        ONNX model, Relax as imported, and for each target Relax with kernel calls, TensorIR, and
+        assembly or CUDA source.  Files of an earlier dump are replaced.
     progress
         Called with the name of each stage of `STAGES` as it starts.
 
@@ -112,7 +124,8 @@ def compile(
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
     CompileError
-        If linking or a GPU's compiler fails, or the library's scores are off the reference.
+        If linking or a GPU's compiler fails, the library's scores are off the reference, or the
+        output or the dump cannot be written.
     """
     start = time.perf_counter()
 
@@ -121,13 +134,23 @@ def compile(
         progress(stage)
 
     options = CompileOptions.of(
-        model, target, output, batch_sizes, precision, tuning_logs, require_tuned, with_runtime
+        model=model,
+        target=target,
+        output=output,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        tuning_logs=tuning_logs,
+        require_tuned=require_tuned,
+        with_runtime=with_runtime,
+        dump=dump,
     )
     runtime = export.find_runtime(options) if with_runtime else []
+    phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
     imported = load_model(resolve_model(options.model))
+    phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 
     # fixed faces and their scores in float64
@@ -135,29 +158,29 @@ def compile(
     expected = reference.scores(imported.proto, reference_inputs.inputs(_SEED, _FACES))
 
     # for each target: layers -> kernels, weights as they want them -> native code
-    images, all_placed, logs = [], [], []
+    parts = []
     for each in options.targets:
-        enter("place kernels")
+        enter("lower")
         log = find(options.tuning_logs, each)
         if log is not None and log.target != each.log:
             _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
         backend = backend_of(each)
-        placed = lower(layers, options.batch_sizes, backend, _lookup(log, backend))
+        lowered = lower(layers, options.batch_sizes, backend, _lookup(log, backend))
+        phases.lowered(each, lowered.module)
         enter("compile")
-        executable = build.executable(placed.module, each)
+        executable = build.executable(lowered.module, each)
+        phases.compiled(each, executable)
         enter("link")
-        images.append(export.link_image(executable, each))
-        all_placed.append(placed)
-        logs.append(log.target if log else "")
+        image = export.link_image(executable, each)
+        parts.append(export.Part(each, lowered, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
-    weights = export.lay_out(all_placed)
+    weights = export.lay_out([part.placed for part in parts])
+    images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
-        export.describe(options, each, imported, placed, weights.tensors, index, acceptance, name)
-        for each, placed, index, name in zip(
-            options.targets, all_placed, weights.index, logs, strict=True
-        )
+        export.describe(options, imported, part, weights.tensors, index, acceptance)
+        for part, index in zip(parts, weights.index, strict=True)
     ]
     if options.require_tuned:
         _expect_tuned(manifests)

@@ -1,8 +1,8 @@
-"""
-The importer: an ONNX file, as any tool exports it, to one tidy graph.
+"""The importer: an ONNX file, as any tool exports it, to one tidy graph.
 
-    path | bytes --read--> ModelProto --structure, interface, upgrade--> valid, opset 17
-                 --passes--> tidy graph, which contract.py describes and checks
+1. `read_model` parses a path or bytes, external data included.
+2. `check_structure`, `free_interface` and `upgrade` make it one valid graph of opset 17.
+3. The rules under ``passes/`` rewrite it; ``contract.py`` says what a tidy graph is and checks it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ __all__ = ["ImportedModel", "load_model"]
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """
-    A model ready to be compiled.
+    """A model ready to be compiled.
 
     Attributes
     ----------
@@ -48,8 +47,7 @@ class ImportedModel:
 
 
 def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
-    """
-    Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
+    """Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
 
     Parameters
     ----------

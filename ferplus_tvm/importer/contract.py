@@ -1,5 +1,4 @@
-"""
-The contract between the importer and everything after it: what a tidy graph is.
+"""The contract between the importer and everything after it: what a tidy graph is.
 
 - Opset 17; one input, float32 ("N", 1, 64, 64); one output, float32 ("N", 8).
 - Every initializer is float32, finite, used, and no graph input.
@@ -63,8 +62,7 @@ _ONLY = dict.fromkeys(
 
 
 def check_tidy(model: onnx.ModelProto) -> None:
-    """
-    Check that ``model`` keeps the contract of this module.
+    """Check that ``model`` keeps the contract of this module.
 
     Raises
     ------
@@ -90,8 +88,7 @@ def check_tidy(model: onnx.ModelProto) -> None:
 
 
 def check_graph(graph: Graph) -> None:
-    """
-    Check nodes and constants of a graph against the contract; errors as for `check_tidy`.
+    """Check nodes and constants of a graph against the contract; errors as for `check_tidy`.
 
     This is also where a user learns which part of his model no rule could handle.
     """
@@ -173,7 +170,7 @@ def _check_node(graph: Graph, node: Node, previous: list[str]) -> None:
 
 
 def _pads_fit(given: dict[str, list[int]]) -> bool:
-    """Tell whether each window touches the map; this also bounds what a file can ask for."""
+    """Whether each window touches the feature map, which also bounds what a file can ask for."""
     reach = [
         d * (k - 1) + 1 for d, k in zip(given["dilations"], given["kernel_shape"], strict=True)
     ]

@@ -25,8 +25,7 @@ _SMALL = 64
 
 
 def constant_value(node: Node) -> NDArray[Any]:
-    """
-    Return the array of a Constant node, whose size `read_model` checked.
+    """Return the array of a Constant node, whose size `read_model` checked.
 
     Raises
     ------
@@ -47,8 +46,7 @@ def constant_value(node: Node) -> NDArray[Any]:
 
 
 def evaluate(node: Node, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
-    """
-    Return the outputs of ``node``, one for each of its output names.
+    """Return the outputs of ``node``, one for each of its output names.
 
     Parameters
     ----------

@@ -14,8 +14,7 @@ from ferplus_tvm.importer.tensors import claimed_bytes, tensors_of, type_name
 
 
 def load_external(proto: onnx.ModelProto, folder: Path | None, limit: int, digest: Any) -> None:
-    """
-    Read the external data of ``proto`` into it.
+    """Read the external data of ``proto`` into it.
 
     Parameters
     ----------

@@ -15,7 +15,19 @@ from ferplus_tvm.importer.tensors import to_array
 
 @dataclass(eq=False)
 class Node:
-    """One operator; ``attributes`` hold Python values, text as str, tensors as TensorProto."""
+    """One operator of the graph.
+
+    Attributes
+    ----------
+    op
+        The ONNX operator, for example ``Conv``.
+    name
+        A name that no other node of the graph has.
+    inputs, outputs
+        The names of the values that it reads and makes; "" where an optional one is left out.
+    attributes
+        Python values: text as str, tensors as TensorProto.
+    """
 
     op: str
     name: str
@@ -29,8 +41,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """
-    A graph with one input and one output.
+    """A graph with one input and one output.
 
     Attributes
     ----------
@@ -122,8 +133,7 @@ class Graph:
         return _unique(wanted, {node.name for node in self.nodes})
 
     def split(self, node: Node) -> tuple[str, NDArray[Any], bool] | None:
-        """
-        Take a node of two inputs apart into the value and the constant.
+        """Take a node of two inputs apart into the value and the constant.
 
         Returns
         -------

@@ -12,8 +12,7 @@ BATCH = "N"
 
 
 def free_interface(model: onnx.ModelProto) -> int | None:
-    """
-    Declare the one input as float32 (N, 1, 64, 64), whatever batch the file fixed.
+    """Declare the one input as float32 (N, 1, 64, 64), whatever batch the file fixed.
 
     The input is found by type and shape, never by its name.  Dimensions that the file leaves
     open fit any number.  The output is declared as float32 with two open dimensions, since files

@@ -1,5 +1,4 @@
-"""
-The operators of opset 1 to 6 in the words of opset 7.
+"""The operators of opset 1 to 6 in the words of opset 7.
 
 onnx's own converter turns such files into invalid graphs, so these few rules come first:
 
@@ -33,8 +32,7 @@ _RANK_TWO = ("Flatten", "Gemm")
 
 
 def upgrade_legacy(model: onnx.ModelProto) -> None:
-    """
-    Rewrite a model of opset 1 to 6 as one of opset 7, in place.
+    """Rewrite a model of opset 1 to 6 as one of opset 7, in place.
 
     Parameters
     ----------

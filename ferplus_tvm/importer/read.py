@@ -22,8 +22,7 @@ _RETRY = "fetch or export the model again"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """
-    A parsed model.
+    """A parsed model.
 
     Attributes
     ----------
@@ -41,8 +40,7 @@ class ModelFile:
 
 
 def read_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
-    """
-    Read and parse an ONNX model.
+    """Read and parse an ONNX model.
 
     Parameters
     ----------

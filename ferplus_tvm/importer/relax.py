@@ -1,32 +1,38 @@
 """The tidy graph as a Relax function: ``main(x, weight, bias, ...)`` over a symbolic batch N.
 
 Relax is TVM's graph language, the successor of Relay.  Weights stay parameters, never constants:
-the rewrite lays them out for its kernels and the library maps them from its own file.
+lowering packs them for its kernels, and the library maps them from its own file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from ferplus_tvm.errors import UnsupportedModelError
+from ferplus_tvm.importer.graph import Graph, Node, float32
+
+BLOCK_BUILDER_LOCK = threading.Lock()
+"""Held while a Relax function is written: TVM's BlockBuilder has one stack for all threads."""
 
 
 @dataclass(frozen=True)
 class RelaxModel:
     """A Relax module with the values of its weights.
 
+    Attributes
+    ----------
     module
-        an ``IRModule`` whose ``main`` takes x (N, 1, 64, 64) and then the weights, all float32.
+        An ``IRModule`` whose ``main`` takes x (N, 1, 64, 64) and then the weights, all float32.
     weights
-        their values, by parameter name, in the order of the parameters.
+        The weights by parameter name, in the order of the parameters.
     nodes
-        the name of the ONNX node that each binding of ``main`` comes from, by its variable: Relax
+        The name of the ONNX node that each binding of ``main`` comes from, by its variable: Relax
         changes names to fit its own rules.
     """
 
@@ -35,77 +41,112 @@ class RelaxModel:
     nodes: dict[Any, str]
 
 
-def to_relax(proto: onnx.ModelProto) -> RelaxModel:
+def to_relax(model: onnx.ModelProto) -> RelaxModel:
     """Translate a tidy graph, node by node.
 
     A convolution becomes ``conv2d`` and ``add``, a dense layer ``matmul`` and ``add``.
+
+    Raises
+    ------
+    UnsupportedModelError
+        For an operator that a tidy graph does not have.
     """
     from tvm import relax, tirx
 
-    graph = proto.graph
-    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    batch = tirx.Var("N", "int64")
-    x = relax.Var("x", relax.TensorType((batch, 1, 64, 64), "float32"))
-    weights: dict[str, NDArray[np.float32]] = {}
-    parameters = {}
-
-    def parameter(tensor: str, node: str, role: str, shape: tuple[int, ...] | None = None) -> Any:
-        value = np.ascontiguousarray(values[tensor], dtype=np.float32)
-        value = value.reshape(shape if shape is not None else value.shape)
-        name = f"{node}.{role}"
-        weights[name] = value
-        parameters[name] = relax.Var(name, relax.TensorType(value.shape, "float32"))
-        return parameters[name]
-
-    def scalar(tensor: str) -> Any:
-        return relax.const(float(values[tensor].reshape(())), "float32")
-
+    graph = Graph.from_model(model, None)
+    parameters = _Parameters(graph.constants)
+    calls = [(node.name, call) for node in graph.nodes for call in _calls(node, parameters)]
+    x = relax.Var("x", relax.TensorType((tirx.Var("N", "int64"), 1, 64, 64), "float32"))
     builder = relax.BlockBuilder()
     nodes: dict[Any, str] = {}
-    steps: list[tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = []
-    current = x
-    for node in graph.node:
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if node.op_type in ("Sub", "Mul"):
-            operator = {"Sub": relax.op.subtract, "Mul": relax.op.multiply}[node.op_type]
-            steps.append((node.name, operator, (scalar(node.input[1]),), {}))
-        elif node.op_type == "Conv":
-            weight = parameter(node.input[1], node.name, "weight")
-            bias = parameter(node.input[2], node.name, "bias", (1, -1, 1, 1))
-            options = {
-                "strides": attributes["strides"],
-                "padding": attributes["pads"],
-                "dilation": attributes["dilations"],
-                "groups": attributes["group"],
-            }
-            steps.append((node.name, relax.op.nn.conv2d, (weight,), options))
-            steps.append((node.name, relax.op.add, (bias,), {}))
-        elif node.op_type == "Relu":
-            steps.append((node.name, relax.op.nn.relu, (), {}))
-        elif node.op_type == "MaxPool":
-            options = {
-                "pool_size": attributes["kernel_shape"],
-                "strides": attributes["strides"],
-                "padding": attributes["pads"],
-            }
-            steps.append((node.name, relax.op.nn.max_pool2d, (), options))
-        elif node.op_type == "Flatten":
-            steps.append((node.name, relax.op.nn.batch_flatten, (), {}))
-        elif node.op_type == "Gemm":
-            weight = parameter(node.input[1], node.name, "weight")
-            bias = parameter(node.input[2], node.name, "bias")
-            steps.append((node.name, relax.op.matmul, (weight,), {}))
-            steps.append((node.name, relax.op.add, (bias,), {}))
-        else:
-            raise UnsupportedModelError(
-                f"node {node.name!r} is a {node.op_type}, which a tidy graph does not have"
-            )
-
-    with builder.function("main", [x, *parameters.values()]):
+    with BLOCK_BUILDER_LOCK, builder.function("main", [x, *parameters.variables]):
         with builder.dataflow():
-            for name, operator, operands, options in steps:
-                current = builder.emit(operator(current, *operands, **options))
+            current = x
+            for name, call in calls:
+                current = builder.emit(call.operator(current, *call.operands, **call.options))
                 nodes[current] = name
             result = builder.emit_output(current)
         builder.emit_func_output(result)
-    return RelaxModel(builder.get(), weights, nodes)
+    return RelaxModel(builder.get(), parameters.weights, nodes)
+
+
+class _Parameters:
+    """The parameters that stored tensors become, and the values of these."""
+
+    def __init__(self, stored: dict[str, NDArray[Any]]) -> None:
+        self._stored = stored
+        self.weights: dict[str, NDArray[np.float32]] = {}
+        self.variables: list[Any] = []
+
+    def weight(self, node: Node) -> Any:
+        """Return the parameter of the second input."""
+        return self._add(f"{node.name}.weight", self._stored[node.inputs[1]])
+
+    def bias(self, node: Node, shape: tuple[int, ...] = (-1,)) -> Any:
+        """Return the parameter of the third input, in the shape that broadcasts as ONNX does."""
+        return self._add(f"{node.name}.bias", self._stored[node.inputs[2]].reshape(shape))
+
+    def scalar(self, node: Node) -> Any:
+        """Return the second input, a single number, as a constant."""
+        from tvm import relax
+
+        return relax.const(float(self._stored[node.inputs[1]].item()), "float32")
+
+    def _add(self, name: str, value: NDArray[Any]) -> Any:
+        from tvm import relax
+
+        self.weights[name] = float32(value)
+        self.variables.append(relax.Var(name, relax.TensorType(value.shape, "float32")))
+        return self.variables[-1]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a Relax operator on the value before it."""
+
+    operator: Any
+    operands: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _calls(node: Node, parameters: _Parameters) -> list[_Call]:
+    """Return what an ONNX node is in Relax."""
+    from tvm.relax import op
+
+    given = node.attributes
+    match node.op:
+        case "Sub":
+            return [_Call(op.subtract, (parameters.scalar(node),))]
+        case "Mul":
+            return [_Call(op.multiply, (parameters.scalar(node),))]
+        case "Conv":
+            window = {
+                "strides": given["strides"],
+                "padding": given["pads"],
+                "dilation": given["dilations"],
+                "groups": given["group"],
+            }
+            return [
+                _Call(op.nn.conv2d, (parameters.weight(node),), window),
+                _Call(op.add, (parameters.bias(node, (1, -1, 1, 1)),)),
+            ]
+        case "Relu":
+            return [_Call(op.nn.relu)]
+        case "MaxPool":
+            window = {
+                "pool_size": given["kernel_shape"],
+                "strides": given["strides"],
+                "padding": given["pads"],
+            }
+            return [_Call(op.nn.max_pool2d, (), window)]
+        case "Flatten":
+            return [_Call(op.nn.batch_flatten)]
+        case "Gemm":
+            return [
+                _Call(op.matmul, (parameters.weight(node),)),
+                _Call(op.add, (parameters.bias(node),)),
+            ]
+    raise UnsupportedModelError(
+        f"node {node.name!r} is a {node.op}, which a tidy graph does not have: load the model "
+        "with load_model"
+    )

@@ -16,8 +16,7 @@ _EXPORT = "export the network for 64x64 faces again"
 
 
 def value_shapes(graph: Graph) -> dict[str, Shape]:
-    """
-    Return the shape of each value that is known to be float32 with the batch in front.
+    """Return the shape of each value that is known to be float32 with the batch in front.
 
     A shape is (C, H, W) or (K,).  A value after an operator that is not known here is missing:
     the rules then leave its readers alone.
@@ -98,7 +97,8 @@ def _windowed(graph: Graph, node: Node, shape: Shape) -> Shape | None:
     window = window_of(node, (kernel[0], kernel[1]), (shape[1], shape[2]))
     if window.output is None:
         raise ModelShapeError(
-            f"{node} has a window larger than the {shape[1]}x{shape[2]} map it gets: {_EXPORT}"
+            f"{node} has a window larger than the {shape[1]}x{shape[2]} feature map it gets: "
+            f"{_EXPORT}"
         )
     return (channels, *window.output)
 

@@ -15,14 +15,13 @@ _SIGNATURES = (
     (0, b"\x89HDF", "an HDF5 (Keras) file", "export the network to ONNX first"),
     (4, b"TFL3", "a TensorFlow Lite file", "pass the ONNX export instead"),
     (0, b"\x7fELF", "a compiled library", "pass the ONNX model that it was compiled from"),
-    (0, b"\x89PNG", "a PNG picture", "pass the ONNX model"),
-    (0, b"\xff\xd8\xff", "a JPEG picture", "pass the ONNX model"),
+    (0, b"\x89PNG", "a PNG image", "pass the ONNX model"),
+    (0, b"\xff\xd8\xff", "a JPEG image", "pass the ONNX model"),
 )
 
 
 def recognise(data: bytes) -> str | None:
-    """
-    Return what ``data`` is and what to do next, or None if it may be an ONNX model.
+    """Return what ``data`` is and what to do next, or None if it may be an ONNX model.
 
     An ONNX file has no signature of its own (it is a bare protobuf message), so only things
     that are certainly something else are recognised.

@@ -20,8 +20,7 @@ _SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """
-    Return the version of the standard operator set that ``model`` is written in.
+    """Return the version of the standard operator set that ``model`` is written in.
 
     Raises
     ------
@@ -43,8 +42,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def check_structure(model: onnx.ModelProto) -> None:
-    """
-    Sort the nodes of ``model``, drop the dead ones, and refuse what no rule can handle.
+    """Sort the nodes of ``model``, drop the dead ones, and refuse what no rule can handle.
 
     Initializers leave the list of inputs, where files of IR version 3 repeat them; unused
     initializers, value_info and metadata are dropped.  ``model`` is changed in place.

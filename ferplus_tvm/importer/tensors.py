@@ -48,8 +48,7 @@ def type_name(tensor: TensorProto) -> str:
 
 
 def claimed_bytes(tensor: TensorProto) -> int | None:
-    """
-    Return the size in bytes that type and dims claim; None for a type that is not handled.
+    """Return the size in bytes that type and dims claim; None for a type that is not handled.
 
     Raises
     ------
@@ -67,8 +66,7 @@ def claimed_bytes(tensor: TensorProto) -> int | None:
 
 
 def check_size(tensor: TensorProto) -> None:
-    """
-    Check that the file holds as much data as the tensor's dims claim.
+    """Check that the file holds as much data as the tensor's dims claim.
 
     Types that are not handled are let pass: they only matter if the network uses the tensor.
 
@@ -94,8 +92,7 @@ def check_size(tensor: TensorProto) -> None:
 
 
 def to_array(tensor: TensorProto) -> NDArray[Any]:
-    """
-    Return the values of a tensor whose size was checked.
+    """Return the values of a tensor whose size was checked.
 
     Raises
     ------

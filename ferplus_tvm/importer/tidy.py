@@ -14,8 +14,7 @@ from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """
-    Return the tidy graph of ``model``; contract.py says what that is.
+    """Return the tidy graph of ``model``; contract.py says what that is.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""
-A model of any operator set to one of operator set `OPSET`.
+"""A model of any operator set to one of operator set `OPSET`.
 
 Opsets 1 to 6 go through our own rules (legacy.py) first; then onnx's version converter does the
 rest, upwards or downwards.  Newer IR versions only add what `check_structure` refuses or drops.
@@ -20,8 +19,7 @@ IR_VERSION = 8
 
 
 def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
-    """
-    Return ``model`` in operator set `OPSET`, valid by onnx's own checker.
+    """Return ``model`` in operator set `OPSET`, valid by onnx's own checker.
 
     Parameters
     ----------

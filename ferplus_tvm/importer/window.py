@@ -12,8 +12,7 @@ _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 @dataclass(frozen=True)
 class Window:
-    """
-    A two-dimensional window with nothing left to default.
+    """A two-dimensional window with nothing left to default.
 
     Attributes
     ----------
@@ -42,8 +41,7 @@ class Window:
 
 
 def window_of(node: Node, kernel: tuple[int, int], size: tuple[int, int]) -> Window:
-    """
-    Work out the window of a Conv or MaxPool node.
+    """Work out the window of a Conv or MaxPool node.
 
     Parameters
     ----------

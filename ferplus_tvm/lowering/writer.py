@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.artifact.manifest import Kernel
+from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.kernels.backend import Backend, describe, executed_flops
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
 from ferplus_tvm.lowering.layers import DenseLayer, Layer, PoolLayer
@@ -57,6 +58,13 @@ def lower(
     TuningLogError
         If a tuning record does not fit its layer.
     """
+    with BLOCK_BUILDER_LOCK:
+        return _lower(layers, batch_sizes, backend, lookup)
+
+
+def _lower(
+    layers: Sequence[Layer], batch_sizes: Sequence[int], backend: Backend, lookup: Lookup
+) -> LoweredModel:
     from tvm import relax
 
     builder = relax.BlockBuilder()

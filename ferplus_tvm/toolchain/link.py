@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import LinkerError
-from ferplus_tvm.host import cpu
-from ferplus_tvm.targets import ResolvedTarget, arch_of, system_of
-from ferplus_tvm.toolchain import cuda_compiler
+from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.targets.triples import arch_of, is_host, system_of
+from ferplus_tvm.toolchain import cubin
 
 # A C driver is enough: kernels use nothing of C++.
 _DRIVERS = ("cc", "gcc", "clang", "c++", "g++", "clang++")
@@ -37,8 +37,7 @@ def find_linker(triple: str) -> list[str] | None:
 
 
 def _candidates(triple: str) -> Iterator[list[str]]:
-    native = (arch_of(triple), system_of(triple)) == (cpu.architecture(), cpu.system())
-    if native:
+    if is_host(triple):
         for variable in ("CC", "CXX"):
             try:
                 command = shlex.split(os.environ.get(variable, ""))
@@ -49,7 +48,7 @@ def _candidates(triple: str) -> Iterator[list[str]]:
                 ) from error
             if command and shutil.which(command[0]):
                 yield command
-    prefix = "" if native else f"{arch_of(triple)}-{_gnu_system(triple)}-"
+    prefix = "" if is_host(triple) else f"{arch_of(triple)}-{_gnu_system(triple)}-"
     for driver in _DRIVERS:
         path = shutil.which(prefix + driver)
         if path:
@@ -61,7 +60,7 @@ def _candidates(triple: str) -> Iterator[list[str]]:
 
 def missing_linker(triple: str) -> str:
     """Return what to install in order to link for ``triple``."""
-    if (arch_of(triple), system_of(triple)) == (cpu.architecture(), cpu.system()):
+    if is_host(triple):
         return "gcc or clang, or pip install ziglang"
     if system_of(triple) == "linux":
         # As Debian and Ubuntu name it, with a hyphen where an architecture has none in a package.
@@ -81,8 +80,8 @@ def require_linker(target: ResolvedTarget) -> list[str]:
     command = find_linker(target.triple)
     if command is None:
         raise LinkerError(
-            f"no C or C++ compiler that links for {arch_of(target.triple)} ({target.triple}) was "
-            f"found: install {missing_linker(target.triple)}"
+            f"no C or C++ compiler that links for {target.arch} ({target.triple}) was found: "
+            f"install {missing_linker(target.triple)}"
         )
     return command
 
@@ -97,7 +96,7 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
     """
     command = require_linker(target)
     options = ["-shared", "-fPIC"] if target.loadable else ["-r", "-nostdlib"]
-    if system_of(target.triple) == "darwin":
+    if target.system == "darwin":
         options += ["-undefined", "dynamic_lookup"]  # TVM's functions come from the process
     try:
         done = subprocess.run(
@@ -128,7 +127,7 @@ def export_library(executable: Any, target: ResolvedTarget, output: Path) -> Non
     CudaCompilerError
         If a GPU's kernels cannot be compiled.
     """
-    pack = None if target.gpu is None else cuda_compiler.packed(executable, target.gpu.arch)
+    pack = None if target.gpu is None else cubin.packed(executable, target.gpu.arch)
 
     def run_linker(path: str, objects: Sequence[str]) -> None:
         link(target, Path(path), objects)

@@ -32,10 +32,10 @@ def assert_close(library: Path, model: onnx.ModelProto, x: NDArray[np.float32]) 
 
 
 def real_faces(sample: Path) -> NDArray[np.float32]:
-    """Return the sample face as it is, and as other pictures of it would be."""
+    """Return the sample face as it is, and as other images of it would be."""
     face = Image.open(sample)
     width, height = face.size
-    pictures = [
+    images = [
         face,
         ImageOps.mirror(face.convert("L")),
         face.rotate(15),
@@ -44,7 +44,7 @@ def real_faces(sample: Path) -> NDArray[np.float32]:
         ImageEnhance.Contrast(face.convert("RGB")).enhance(3),
         face.resize((24, 24)),
     ]
-    return fer.preprocess(pictures)
+    return fer.preprocess(images)
 
 
 def noise() -> NDArray[np.float32]:
@@ -63,7 +63,7 @@ def awkward(weights: Weights, seed: int = 0) -> Weights:
     """Scale channels between two convolutions by a thousandth to a thousand, and back in the next.
 
     The network computes the same, since a ReLU lets a positive factor through, but its weights and
-    maps are of very different size by channel.
+    activations are of very different size by channel.
     """
     random = np.random.default_rng(seed)
     changed = dict(weights)

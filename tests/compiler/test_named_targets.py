@@ -26,7 +26,7 @@ def test_every_named_target_has_a_library(name: str, narrow_model: Path, tmp_pat
         pytest.skip(f"needs {missing_linker(resolved.triple)}")
     result = fer.compile(narrow_model, name, tmp_path / "m.so", [1])
     head = result.path.read_bytes()[:64]
-    if targets.system_of(resolved.triple) == "darwin":
+    if resolved.system == "darwin":
         assert head.startswith(_MACH_O_ARM64)
     else:
         assert head.startswith(b"\x7fELF\x02\x01")

@@ -10,6 +10,7 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ferplus_tvm.compiler.reference import scores
+from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer import load_model
 from tests.chains import Chain, faces
 from tests.importer.support import run
@@ -60,6 +61,13 @@ def test_it_is_what_onnxruntime_computes_but_for_float32(batch: int) -> None:
     model = chain.flatten().dense("d").model()
     x = faces(batch)
     assert_close(scores(model, x), run(model, x).astype(np.float64), 1e-5)
+
+
+def test_an_operator_of_no_tidy_graph_is_refused_by_node() -> None:
+    model = Chain().conv("a", 3).relu("odd").flatten().dense("d").model()
+    model.graph.node[1].op_type = "Sigmoid"
+    with pytest.raises(UnsupportedModelError, match="Sigmoid node 'odd' has no reference"):
+        scores(model, faces(1))
 
 
 def test_an_imported_model_gives_what_its_file_gives() -> None:

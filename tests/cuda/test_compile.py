@@ -98,8 +98,8 @@ def test_a_library_for_gpus_is_not_loaded_on_a_cpu(compiled: CompileResult) -> N
 def test_without_a_cuda_compiler_it_says_what_to_install(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ferplus_tvm.toolchain.cuda_compiler.find_nvcc", lambda: None)
-    monkeypatch.setattr("ferplus_tvm.toolchain.cuda_compiler.has_nvrtc", lambda: False)
+    monkeypatch.setattr("ferplus_tvm.toolchain.nvcc.find", lambda: None)
+    monkeypatch.setattr("ferplus_tvm.toolchain.nvrtc.is_installed", lambda: False)
     with pytest.raises(CudaCompilerError) as caught:
         fer.compile(model, "cuda/sm_90", tmp_path / "m.so", SIZES)
     assert_sentence(str(caught.value), "nvcc", "pip install 'ferplus_tvm[cuda]'")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from ferplus_tvm.tuning.gpu import record_of
 
 import ferplus_tvm as fer
 from ferplus_tvm.artifact import reference_inputs
@@ -23,7 +24,6 @@ from ferplus_tvm.kernels.cuda import winograd
 from ferplus_tvm.lowering import cuda
 from ferplus_tvm.lowering.layers import match
 from ferplus_tvm.targets import GPUS
-from ferplus_tvm.tuning.gpu import record_of
 from tests.artifacts import assert_sentence, read_manifests
 from tests.cuda.conftest import SIZES, Run, needs_emulation
 from tests.tuning.support import write_log

@@ -58,7 +58,7 @@ def zip_file() -> bytes:
         (tar_file(), "tar archive.*unpack"),
         (zip_file(), "zip archive.*unpack"),
         (b"\x7fELF\x02\x01\x01" + bytes(100), "compiled library"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "PNG image"),
         (DATA[: len(DATA) // 2], "breaks off or is damaged"),
         (DATA[:-10], "breaks off|cut short"),
         (b"not an onnx model at all", "not an ONNX model"),

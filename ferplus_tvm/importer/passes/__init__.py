@@ -1,5 +1,4 @@
-"""
-The rules that make a graph tidy, one file each, in the order in which they are tried.
+"""The rules that make a graph tidy, one file each, in the order in which they are tried.
 
 Each rule is a function ``apply(graph) -> bool``: it rewrites what it knows, leaves everything
 else as it is, and says whether it changed anything.  Applied to its own result it changes

@@ -1,5 +1,4 @@
-"""
-Rule: write Clip as Relu where it is one.
+"""Rule: write Clip as Relu where it is one.
 
 1. Clip with the lower bound 0 and no upper bound, or one that float32 cannot exceed, is Relu.
 2. Any other Clip (Relu6, bounds that are not constant) is left alone.

@@ -1,7 +1,6 @@
-"""
-Rule: write every convolution with all of its attributes and a bias.
+"""Rule: write every convolution with all of its attributes and a bias.
 
-1. auto_pad becomes pads, worked out for the size of the map.
+1. auto_pad becomes pads, worked out for the size of the feature map.
 2. kernel_shape, strides, dilations and group are written where they were left to their defaults.
 3. A convolution without a bias gets one of zeros.
 4. A convolution whose weights are computed, or whose input has no known shape, is left alone.

@@ -1,9 +1,8 @@
-"""
-Rule: write every maximum pooling with all of its attributes and one output.
+"""Rule: write every maximum pooling with all of its attributes and one output.
 
-1. auto_pad becomes pads, worked out for the size of the map.
+1. auto_pad becomes pads, worked out for the size of the feature map.
 2. strides, pads, dilations, ceil_mode and storage_order are written where they were left out.
-3. ceil_mode=1 becomes 0 where both give a map of the same size.
+3. ceil_mode=1 becomes 0 where both give a feature map of the same size.
 4. The second output (indices) goes where nobody reads it, and storage_order, which only concerns
    it, becomes 0.
 5. Pooling with dilations, with indices in use, or with a ceil_mode that matters, is left alone.

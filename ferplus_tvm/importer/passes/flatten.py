@@ -1,5 +1,4 @@
-"""
-Rule: write the step from feature maps to rows of values as Flatten.
+"""Rule: write the step from feature maps to rows of values as Flatten.
 
 1. A Reshape of (N, C, H, W) to (N, C*H*W) becomes Flatten with axis 1.  In its target 0 and -1
    may stand for dimensions, and the batch may be a number: the one that the file fixed, or 1.

@@ -1,5 +1,4 @@
-"""
-Rule: fold BatchNormalization into the layer before it.
+"""Rule: fold BatchNormalization into the layer before it.
 
 1. After a Conv, with or without a bias: with s = scale / sqrt(variance + epsilon), W becomes
    W * s per output channel and the bias (bias - mean) * s + shift, in float64, rounded once.

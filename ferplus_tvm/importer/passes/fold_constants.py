@@ -1,5 +1,4 @@
-"""
-Rule: compute at import what does not depend on the faces.
+"""Rule: compute at import what does not depend on the faces.
 
 1. A Constant node becomes a stored array.
 2. A node whose inputs are all stored arrays is run, and its outputs become stored arrays: casts
@@ -15,8 +14,7 @@ from ferplus_tvm.importer.graph import Graph, Node
 
 
 def apply(graph: Graph) -> bool:
-    """
-    Apply the rule; return whether it changed the graph.
+    """Apply the rule; return whether it changed the graph.
 
     Raises
     ------

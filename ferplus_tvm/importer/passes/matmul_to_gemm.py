@@ -1,5 +1,4 @@
-"""
-Rule: write a dense layer as Gemm.
+"""Rule: write a dense layer as Gemm.
 
 1. MatMul of rows (N, K) with a stored matrix [K, O] becomes Gemm with these inputs.
 2. A MatMul of two computed values, with the stored matrix first, or on feature maps, is left

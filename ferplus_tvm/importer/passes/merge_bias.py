@@ -1,5 +1,4 @@
-"""
-Rule: a stored bias that is added after a layer becomes the layer's own.
+"""Rule: a stored bias that is added after a layer becomes the layer's own.
 
 1. Conv, then Add of one number per channel, of shape [C, 1, 1] or [1, C, 1, 1], or of a single
    number.

@@ -1,5 +1,4 @@
-"""
-Rule: write Gemm with A (N, K), B [K, O] and C [O], and nothing else.
+"""Rule: write Gemm with A (N, K), B [K, O] and C [O], and nothing else.
 
 1. With transB=1 the stored B is transposed.
 2. alpha is multiplied into B, and beta into C, in float64.

@@ -1,5 +1,4 @@
-"""
-Rule: drop what the output does not need.
+"""Rule: drop what the output does not need.
 
 1. A node none of whose outputs is read leaves the graph.
 2. A constant that nobody reads leaves the graph.

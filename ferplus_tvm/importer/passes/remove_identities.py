@@ -1,5 +1,4 @@
-"""
-Rule: take out operators that hand their input on at inference.
+"""Rule: take out operators that hand their input on at inference.
 
 1. Identity.
 2. Dropout, whose mask nobody reads.

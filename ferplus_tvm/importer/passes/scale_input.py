@@ -1,12 +1,11 @@
-"""
-Rule: write the affine scaling of the input as (x - a) * b.
+"""Rule: write the affine scaling of the input as (x - a) * b.
 
 1. A chain of Add, Sub, Mul and Div of the input with single numbers becomes one Sub and one Mul;
    a and b are composed in float64 and rounded once.  Where the chain is already Sub then Mul or
    Div, a stays exactly as it is.
 2. The numbers become scalars, whatever their shape was ([1], [1, 1, 1, 1]).
 3. A Sub of 0 or a Mul by 1 is not written.
-4. A number divided by the input, a constant of more than one number (a mean picture), a factor
+4. A number divided by the input, a constant of more than one number (a mean image), a factor
    of 0, and an input that is read twice are left alone.
 """
 

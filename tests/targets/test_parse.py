@@ -99,6 +99,25 @@ def test_native_is_this_cpu() -> None:
 
 
 @pytest.mark.skipif(cpu.architecture() != "x86_64", reason="about x86 features")
+def test_this_cpus_own_name_in_llvm_is_native_where_no_named_target_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unlisted = "haswell"
+    assert unlisted not in NAMED
+    monkeypatch.setattr(codegen, "llvm_get_system_cpu", lambda: "znver4")
+    with pytest.raises(TargetError, match="no target named 'haswell'"):
+        targets.resolve(unlisted)
+    monkeypatch.setattr(codegen, "llvm_get_system_cpu", lambda: unlisted)
+    monkeypatch.setattr(cpu, "features", lambda: frozenset(V3 - {"movbe"}))
+    target = targets.resolve(unlisted)
+    assert target == targets.resolve("native")
+    assert target.name == unlisted and target.config["mcpu"] == unlisted
+    assert target.features == V3 - {"movbe"} and target.runs_here
+    # What a tuning log's folder is named resolves to the target again.
+    assert targets.resolve(target.log) == target
+
+
+@pytest.mark.skipif(cpu.architecture() != "x86_64", reason="about x86 features")
 @pytest.mark.parametrize(("visible", "lanes"), [(V2, 4), (V3, 8), (V3 - {"bmi2", "movbe"}, 8)])
 def test_native_leaves_out_what_the_machine_hides(
     monkeypatch: pytest.MonkeyPatch, visible: set[str], lanes: int
@@ -150,8 +169,8 @@ def test_a_library_runs_where_system_and_features_are(
     ],
 )
 def test_triples(triple: str, arch: str, system: str) -> None:
-    assert targets.arch_of(triple) == arch
-    assert targets.system_of(triple) == system
+    target = ResolvedTarget("custom", {}, triple, frozenset())
+    assert (target.arch, target.system) == (arch, system)
 
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"}
