@@ -176,7 +176,7 @@ def compile(
 
     # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
-    weights = export.lay_out([part.placed for part in parts])
+    weights = export.lay_out([part.lowered for part in parts])
     images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
         export.describe(options, imported, part, weights.tensors, index, acceptance)

@@ -14,15 +14,15 @@ from ferplus_tvm.host import runtime_library
 from tests.artifacts import assert_sentence
 
 
-def placed(*shapes: tuple[int, ...]) -> Any:
-    """Stand in for what the rewrite gives: weights only."""
+def lowered(*shapes: tuple[int, ...]) -> Any:
+    """Stand in for what lowering gives: weights only."""
     rng = np.random.default_rng(0)
     weights = {f"w{i}": rng.random(shape, np.float32) for i, shape in enumerate(shapes)}
     return SimpleNamespace(weights=weights)
 
 
 def test_weights_lie_one_after_the_other_at_multiples_of_64_bytes() -> None:
-    model = placed((3,), (16,), (2, 9), (1,))
+    model = lowered((3,), (16,), (2, 9), (1,))
 
     laid_out = export.lay_out([model])
     tensors, block = laid_out.tensors, laid_out.block
@@ -49,7 +49,7 @@ def test_a_weight_in_another_memory_order_is_stored_in_c_order() -> None:
 
 
 def test_what_two_targets_want_alike_is_there_once() -> None:
-    first, second = placed((3,), (16,)), placed((3,), (16,))
+    first, second = lowered((3,), (16,)), lowered((3,), (16,))
     second.weights["w1"] = 2 * second.weights["w1"]
 
     laid_out = export.lay_out([first, second])

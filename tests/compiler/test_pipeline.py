@@ -194,7 +194,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(
         output.write_bytes(b"the library of yesterday")
     # What comes before the end is not in question here.
     monkeypatch.setattr(export, "link_image", lambda *_: b"\x7fELF")
-    monkeypatch.setattr(pipeline.lower, "build", lambda *_: None)
+    monkeypatch.setattr(pipeline.build, "executable", lambda *_: None)
     monkeypatch.setattr(pipeline, "verify_as", lambda *_: Verification({1: 1e-7}, 1e-4))
     monkeypatch.setattr(module, name, failure)
 

@@ -12,10 +12,11 @@ import tvm
 
 import ferplus_tvm as fer
 from ferplus_tvm import targets
-from ferplus_tvm.compiler import lower
+from ferplus_tvm.compiler import build
 from ferplus_tvm.errors import CudaCompilerError
-from ferplus_tvm.lowering import place_kernels
+from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.toolchain import cubin
 from ferplus_tvm.toolchain.cubin import with_cubin
 from tests.artifacts import assert_sentence
@@ -117,7 +118,7 @@ def test_what_the_installed_tvm_packs_is_of_the_known_format() -> None:
     target = targets.resolve("cuda/sm_90")
     model = Chain().conv("a", 8).relu("r").pool("p").flatten().dense("d").model()
     lowered = place_kernels(layers_of(model), (1,), target, lambda layer: None)
-    executable = lower.build(lowered.module, target)
+    executable = build.executable(lowered.module, target)
     generated = cubin._generated(executable).encode()
     blob = cubin._packed_imports(executable.mod)
     assert generated in blob
