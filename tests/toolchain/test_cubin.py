@@ -117,7 +117,7 @@ except CudaCompilerError as error:
 def test_what_the_installed_tvm_packs_is_of_the_known_format() -> None:
     target = targets.resolve("cuda/sm_90")
     model = Chain().conv("a", 8).relu("r").pool("p").flatten().dense("d").model()
-    lowered = place_kernels(layers_of(model), (1,), target, lambda layer: None)
+    lowered = lower(layers_of(model), (1,), backend_of(target), lambda workload: None)
     executable = build.executable(lowered.module, target)
     generated = cubin._generated(executable).encode()
     blob = cubin._packed_imports(executable.mod)
