@@ -11,13 +11,13 @@ import os
 import shutil
 import struct
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.errors import CudaCompilerError, last_line
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.kernels.cuda.launch import source
 
 _STANDARD = "-std=c++20"  # templates take structs of constants
@@ -105,14 +105,20 @@ def packed(executable: Any, arch: str) -> Callable[..., str]:
 
 
 def _by_nvcc(nvcc: str, source: str, arch: str) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-        kernels, output = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
+    with temporary_folder() as folder:
+        kernels, output = folder / "kernels.cu", folder / "kernels.cubin"
         kernels.write_text(source)
         options = [_STANDARD, "-O3", f"-arch={arch}", "--cubin"]
         command = [nvcc, *options, "-o", str(output), str(kernels)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=600, check=False
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=600,
+                check=False,
+                env={**os.environ, "TMPDIR": str(folder)},  # its own files, if it is killed
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CudaCompilerError(f"{nvcc} did not compile the kernels: {error}") from error

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from pathlib import Path
 from ferplus_tvm.compiler.options import batch_sizes_of, with_precision
 from ferplus_tvm.errors import MissingExtraError, TargetError, TuningLogError
 from ferplus_tvm.host import cpu, gpu
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.lowering import cuda
 from ferplus_tvm.lowering.layers import Layer as ModelLayer
@@ -173,7 +173,7 @@ def tune(
     found = layers_of(load_model(resolve_model(model)).proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ferplus-tvm-")))
+        folder = opened.enter_context(temporary_folder())
         # one process for each device, and builders, each of which imports TVM
         started = time.perf_counter()
         progress(Progress("import", 0))
