@@ -7,14 +7,16 @@ writes in place of machine code names the library of emulated kernels, which dri
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,26 +69,64 @@ def emulate(text: str, library: Path) -> Path:
     return compile_library(text + "\n".join(callers), library)
 
 
+class Program:
+    """Kernels that are compiled together: a compiler spends most of its time on the headers."""
+
+    def __init__(self, launches: Iterable[Sequence[Kernel]]) -> None:
+        self._numbers: dict[Kernel, int] = {}
+        for kernel in itertools.chain.from_iterable(launches):
+            self._numbers.setdefault(kernel, len(self._numbers))
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The CUDA source."""
+        return source(_generated(list(self._numbers)))
+
+    @property
+    def name(self) -> str:
+        """A name that no program with another source has."""
+        return f"kernels-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+
+    def build(self, folder: Path) -> Path:
+        """Compile them into a library in a folder."""
+        return emulate(self.text, folder / "kernels.so")
+
+    def run(self, library: Path, kernels: Sequence[Kernel], **arrays: NDArray[Any]) -> NDArray[Any]:
+        """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output.
+
+        ``library`` is what was built.
+        """
+        opened, x = ctypes.CDLL(str(library)), arrays["x"]
+        for kernel in kernels:
+            given = [x if a.name == "x" else arrays[a.name] for a in kernel.arguments[:-1]]
+            x = _launch(opened, self._numbers[kernel], kernel, given)
+        return x
+
+
 def run(kernels: Sequence[Kernel], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
-    """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output."""
-    x = arrays["x"]
-    library = ctypes.CDLL(str(emulate(source(_generated(kernels)), folder / "kernels.so")))
-    for at, kernel in enumerate(kernels):
-        output = kernel.output
-        size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
-        memory = np.full(size + 64, 0xFF, np.uint8)  # NaN, whatever the type
-        start = -memory.ctypes.data % 64
-        y = memory[start : start + size].view(output.dtype).reshape(output.shape)
-        given = [_aligned(x if a.name == "x" else arrays[a.name]) for a in kernel.arguments[:-1]]
-        for array, wanted in zip(given, kernel.arguments, strict=False):
-            assert (array.size, str(array.dtype)) == (int(np.prod(wanted.shape)), wanted.dtype)
-        pointers: list[Any] = [ctypes.c_void_p(array.ctypes.data) for array in (*given, y)]
-        arguments = (ctypes.c_void_p * len(pointers))(
-            *(ctypes.addressof(pointer) for pointer in pointers)
-        )
-        getattr(library, f"emulated_kernel{at}")(kernel.blocks, kernel.threads, arguments)
-        x = y
-    return x
+    """Compile launches by themselves, and run them as `Program.run` does."""
+    program = Program([kernels])
+    return program.run(program.build(folder), kernels, **arrays)
+
+
+def _launch(
+    library: ctypes.CDLL, number: int, kernel: Kernel, given: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """Run a kernel on all arguments but the output, and return that."""
+    output = kernel.output
+    size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
+    memory = np.full(size + 64, 0xFF, np.uint8)  # NaN, whatever the type
+    start = -memory.ctypes.data % 64
+    y = memory[start : start + size].view(output.dtype).reshape(output.shape)
+    aligned = [_aligned(array) for array in given]
+    for array, wanted in zip(aligned, kernel.arguments, strict=False):
+        assert (array.size, str(array.dtype)) == (int(np.prod(wanted.shape)), wanted.dtype)
+    pointers: list[Any] = [ctypes.c_void_p(array.ctypes.data) for array in (*aligned, y)]
+    arguments = (ctypes.c_void_p * len(pointers))(
+        *(ctypes.addressof(pointer) for pointer in pointers)
+    )
+    getattr(library, f"emulated_kernel{number}")(kernel.blocks, kernel.threads, arguments)
+    return y
 
 
 def _generated(kernels: Sequence[Kernel]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,50 +13,47 @@ from ferplus_tvm.kernels.cuda import implicit_gemm, winograd
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import GPUS
-from tests.cuda.emulator import COMPILER, run
+from tests.cuda.conftest import RunEmulated
+from tests.cuda.emulator import Program
 from tests.cuda.test_kernels import conv, numbers
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
-
-WORKLOADS = {
-    "as FER+ has them": conv(),
-    "pooled": conv(pool=True, height=12, width=8),
-    "pooled, odd map": conv(pool=True, height=9, width=7),
-    "no ReLU": conv(relu=False, height=5, width=13),
-    "one-sided border": conv(padding=(2, 0, 0, 1)),
-    "no border": conv(padding=(0, 0, 0, 0), pool=True),
-    "a map smaller than a tile": conv(height=1, width=2),
-    "more channels than a block": conv(in_channels=72, out_channels=40, batch=1),
+CASES: dict[str, tuple[Conv, winograd.Config]] = {
+    name: (w, winograd.Config(4, 32, 32, 32, 16, 2))
+    for name, w in {
+        "as FER+ has them": conv(),
+        "pooled": conv(pool=True, height=12, width=8),
+        "pooled, odd map": conv(pool=True, height=9, width=7),
+        "no ReLU": conv(relu=False, height=5, width=13),
+        "one-sided halo": conv(padding=(2, 0, 0, 1)),
+        "no halo": conv(padding=(0, 0, 0, 0), pool=True),
+        "a map smaller than a tile": conv(height=1, width=2),
+        "more channels than a block": conv(in_channels=72, out_channels=40, batch=1),
+    }.items()
 }
+CASES |= {
+    f"F({tile},3), pool {pool}": (
+        conv(pool=pool, height=9, width=15, padding=(2, 1, 0, 1)),
+        winograd.Config(tile, 32, 32, 32, 16, 2),
+    )
+    for tile in ALGORITHMS
+    for pool in (False, True)
+}
+CASES |= {
+    f"tiling {at}": (conv(height=20, width=12, out_channels=40), winograd.Config(4, *tiling))
+    for at, tiling in enumerate([(64, 32, 64, 32, 4), (64, 64, 32, 32, 3), (128, 32, 32, 16, 2)])
+}
+PROGRAM = Program(winograd.kernels(w, config) for w, config in CASES.values())
 
 
-@needs_compiler
-@pytest.mark.parametrize("w", WORKLOADS.values(), ids=WORKLOADS.keys())
-def test_convolutions(w: Conv, tmp_path: Path) -> None:
-    check(w, winograd.Config(4, 32, 32, 32, 16, 2), tmp_path)
-
-
-@needs_compiler
-@pytest.mark.parametrize("tile", ALGORITHMS)
-@pytest.mark.parametrize("pool", [False, True])
-def test_algorithms(pool: bool, tile: int, tmp_path: Path) -> None:
-    w = conv(pool=pool, height=9, width=15, padding=(2, 1, 0, 1))
-    check(w, winograd.Config(tile, 32, 32, 32, 16, 2), tmp_path)
-
-
-@needs_compiler
-@pytest.mark.parametrize("tiling", [(64, 32, 64, 32, 4), (64, 64, 32, 32, 3), (128, 32, 32, 16, 2)])
-def test_tilings(tiling: Any, tmp_path: Path) -> None:
-    check(conv(height=20, width=12, out_channels=40), winograd.Config(4, *tiling), tmp_path)
-
-
-def check(w: Conv, config: winograd.Config, folder: Path) -> None:
+@pytest.mark.parametrize(("w", "config"), CASES.values(), ids=CASES.keys())
+def test_convolutions(w: Conv, config: winograd.Config, run_emulated: RunEmulated) -> None:
     """Compare with the reference; the error allowed is the one that the matrices promise."""
     x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
     weight = numbers((w.out_channels, w.in_channels, 3, 3), 2)
     bias = numbers((w.out_channels,), 3)
     packed = winograd.pack_weight(weight, config.tile)
-    y = run(winograd.kernels(w, config), folder, x=x, weight=packed, bias=bias)
+    kernels = winograd.kernels(w, config)
+    y = run_emulated(PROGRAM, kernels, x=x, weight=packed, bias=bias)
     reference = w.reference(x, weight, bias)
     largest = np.abs(replace(w, relu=False).reference(x, weight, bias)).max()
     assert y.shape == reference.shape
