@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
 import ferplus_tvm as fer
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.data import SAMPLE_FACE
+from ferplus_tvm.host.temporary import remove_abandoned
 from tests.chains import Chain
+from tests.network import make_weights
+from tests.official import official
 
+T = TypeVar("T")
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -34,11 +43,54 @@ def no_tuning_logs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have all temporary files in a folder of their own, and see at the end that it is empty."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+        end = time.monotonic() + 10  # for processes that are about to end
+        while time.monotonic() < end and any(folder.iterdir()):
+            remove_abandoned()  # of processes that tests have killed
+            time.sleep(0.1)
+    left = [str(path.relative_to(folder)) for path in folder.rglob("*")]
+    assert not left, f"temporary files are left behind: {left}"
+
+
+class Shared:
+    """Makes things once for all worker processes of a run of tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str, build: Callable[[Path], T]) -> T:
+        """Return what ``build`` returns for a new folder of this name; the result is pickled."""
+        folder, result = self.folder / name, self.folder / f"{name}.pickle"
+        with FileLock(self.folder / f"{name}.lock", timeout=600):
+            if not result.exists():
+                folder.mkdir()
+                result.write_bytes(pickle.dumps(build(folder)))
+            made: T = pickle.loads(result.read_bytes())
+            return made
+
+
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompileResult:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return Shared(folder)
+
+
+@pytest.fixture(scope="session")
+def compiled(shared: Shared) -> CompileResult:
     """The bundled model, compiled for this machine at batch sizes 1, 3 and 8."""
-    output = tmp_path_factory.mktemp("library") / "ferplus.so"
-    return fer.compile(output=output, batch_sizes=(8, 1, 3))
+    return shared.make(
+        "library",
+        lambda folder: fer.compile(output=folder / "ferplus.so", batch_sizes=(8, 1, 3)),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -56,28 +108,27 @@ def engine(library: Path) -> Iterator[fer.Engine]:
 @pytest.fixture(scope="session")
 def narrow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file of the same network with an eighth of the channels and random weights."""
-    import onnx
-
-    from tests.network import make_weights
-    from tests.official import official
-
     path = tmp_path_factory.mktemp("narrow") / "narrow.onnx"
     onnx.save(official(make_weights(seed=0, width=8)), path)
     return path
 
 
 @pytest.fixture(scope="session")
-def narrow_library(narrow_model: Path) -> Path:
+def narrow_library(shared: Shared, narrow_model: Path) -> Path:
     """The narrow model, compiled for this machine at batch sizes 1 and 2."""
-    output = narrow_model.with_suffix(".so")
-    return fer.compile(narrow_model, output=output, batch_sizes=(1, 2)).path
+    return shared.make(
+        "narrow_library",
+        lambda folder: fer.compile(narrow_model, output=folder / "narrow.so", batch_sizes=(1, 2)),
+    ).path
 
 
 @pytest.fixture(scope="session")
-def other_library(narrow_model: Path) -> Path:
+def other_library(shared: Shared, narrow_model: Path) -> Path:
     """The narrow model at batch size 2 only: other code, the same answers."""
-    output = narrow_model.with_name("other.so")
-    return fer.compile(narrow_model, output=output, batch_sizes=(2,)).path
+    return shared.make(
+        "other_library",
+        lambda folder: fer.compile(narrow_model, output=folder / "other.so", batch_sizes=(2,)),
+    ).path
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from tests.network import (
 from tests.official import official
 
 __all__ = [
+    "COMPILED",
     "CONVOLUTIONS",
     "DENSE",
     "FEATURES",
@@ -357,6 +358,9 @@ VARIANTS: dict[str, Callable[[Weights], onnx.ModelProto]] = {
     "dropout-masks": lambda w: dropout_masks(pytorch_style(w)),
     "untidy-declarations": lambda w: untidy_declarations(pytorch_style(w)),
 }
+
+# Those that are compiled and run; the compiler cannot tell the others from them.
+COMPILED = ("official-8", "pytorch-17", "batchnorm")
 
 
 def _ir4(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -25,6 +25,7 @@ from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.host import runtime_library
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.host.lock import hold, remove_abandoned
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.lowering.writer import LoweredModel
 from ferplus_tvm.targets import ResolvedTarget
@@ -44,8 +45,8 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
         If there is no room for temporary files.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-            image = Path(folder) / "image.so"
+        with temporary_folder() as folder:
+            image = folder / "image.so"
             export_library(executable, target, image)
             return image.read_bytes()
     except OSError as error:

@@ -37,12 +37,13 @@ def decode(record: Record, w: Conv | Dense, backend: Backend) -> Config:
     try:
         algorithm = Algorithm(values.pop("algorithm", None))
         config: Config = backend.config_types[algorithm](**values)
+        found = config.algorithm
     except (KeyError, TypeError, ValueError) as error:
         raise _misfit(w, f"{error}") from None
     if not all(type(value) is int for value in values.values()):
         raise _misfit(w, "its fields are not whole numbers")
-    if config.algorithm is not algorithm:
-        raise _misfit(w, f"it says {algorithm} and has the fields of {config.algorithm}")
+    if found is not algorithm:
+        raise _misfit(w, f"it says {algorithm} and has the fields of {found}")
     return config
 
 

@@ -205,12 +205,13 @@ def _open(artifact: Artifact, code: str) -> Any:
         if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
             module = tvm_ffi.load_module(str(path))
         else:
-            import tempfile  # slow to import, and hardly ever needed
+            # slow to import, and hardly ever needed
+            from ferplus_tvm.host.temporary import temporary_folder
 
             # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so
             # it would answer with the code that it opened under this name before.
-            with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-                alias = Path(folder) / f"{code}.so"
+            with temporary_folder() as folder:
+                alias = folder / f"{code}.so"
                 alias.symlink_to(path)
                 module = tvm_ffi.load_module(str(alias))
     except (RuntimeError, OSError) as error:
@@ -238,17 +239,14 @@ def _expect_same(artifact: Artifact) -> None:
 
 def _open_copy(artifact: Artifact, code: str) -> Any:
     """Open another image than the file's first, from a temporary copy of it."""
-    import tempfile
-
     import tvm_ffi
+
+    from ferplus_tvm.host.temporary import temporary_folder
 
     try:
         _log.debug("%s is copied to be opened", artifact.manifest.target)
-        # Windows keeps an opened library busy until this process ends.
-        with tempfile.TemporaryDirectory(
-            prefix="ferplus-tvm-", ignore_cleanup_errors=os.name == "nt"
-        ) as folder:
-            copy = Path(folder) / f"{code}.so"
+        with temporary_folder() as folder:
+            copy = folder / f"{code}.so"
             copy.write_bytes(artifact.image())
             module = tvm_ffi.load_module(str(copy))
     except (RuntimeError, OSError) as error:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
             errors="replace",
             timeout=300,
             check=False,
+            env={**os.environ, "TMPDIR": str(output.parent)},  # its own files, if it is killed
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LinkerError(f"{shlex.join(command)} did not link the library: {error}") from error
@@ -120,6 +122,9 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
 def export_library(executable: Any, target: ResolvedTarget, output: Path) -> None:
     """Link what TVM has compiled into the shared library ``output``, a GPU's kernels in it.
 
+    Object files lie beside it meanwhile, so its folder is to be one that is removed with them where
+    this process is killed.
+
     Raises
     ------
     LinkerError
@@ -132,7 +137,10 @@ def export_library(executable: Any, target: ResolvedTarget, output: Path) -> Non
     def run_linker(path: str, objects: Sequence[str]) -> None:
         link(target, Path(path), objects)
 
-    executable.export_library(str(output), fcompile=run_linker, fpack_imports=pack)
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+        executable.export_library(
+            str(output), fcompile=run_linker, fpack_imports=pack, workspace_dir=folder
+        )
 
 
 def _reason(said: str) -> str:

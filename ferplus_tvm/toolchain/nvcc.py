@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 from ferplus_tvm.errors import CudaCompilerError
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.toolchain.cuda_errors import STANDARD, failed
 
 _TIMEOUT = 600  # seconds; the kernels of one library take some ten
@@ -32,8 +31,8 @@ def compile(path: str, source: str, arch: str) -> bytes:
     CudaCompilerError
         If nvcc cannot be run, takes too long, or refuses the source.
     """
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-") as folder:
-        kernels, output = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
+    with temporary_folder() as folder:
+        kernels, output = folder / "kernels.cu", folder / "kernels.cubin"
         kernels.write_text(source)
         options = [STANDARD, "-O3", f"-arch={arch}", "--cubin"]
         command = [path, *options, "-o", str(output), str(kernels)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.host import cpu
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
@@ -173,7 +173,7 @@ def tune(
     layers = layers_of(load_model(resolve_model(model)).proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="ferplus-tvm-")))
+        folder = opened.enter_context(temporary_folder())
         # one process for each device, and builders, each of which imports TVM
         started = time.perf_counter()
         progress(Progress("import", 0))

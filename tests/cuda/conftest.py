@@ -6,22 +6,28 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
+from numpy.typing import NDArray
 
+from ferplus_tvm.kernels.cuda.launch import Launch
 from tests.chains import Chain
-from tests.cuda.emulator import COMPILER, HERE, compile_library
+from tests.conftest import Shared
+from tests.cuda.emulator import COMPILER, HERE, Program, compile_library
 
 SIZES = (1, 4)
 ARCHS = ("sm_80", "sm_90")
 
 needs_emulation = pytest.mark.skipif(
-    COMPILER is None or sys.platform != "linux", reason="needs Linux and a C++ compiler"
+    COMPILER is None or sys.platform != "linux",
+    reason="needs Linux and a C++ compiler (Debian: g++)",
 )
 
+RunEmulated = Callable[..., NDArray[Any]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -37,10 +43,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def emulation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture(scope="session", params=["emulated"])
+def run_emulated(shared: Shared) -> RunEmulated:
+    """Run kernels of a program on an emulated GPU; a test's name says that it is one."""
+    if COMPILER is None:
+        pytest.skip("needs a C++ compiler (Debian: g++)")
+
+    def run(program: Program, kernels: Sequence[Launch], **arrays: NDArray[Any]) -> NDArray[Any]:
+        return program.run(shared.make(program.name, program.build), kernels, **arrays)
+
+    return run
+
+
+@pytest.fixture(scope="session", params=["emulated"])
+def emulation(shared: Shared) -> dict[str, str]:
     """The environment of a machine whose nvcc, driver and CUDA runtime library are emulated."""
-    folder = tmp_path_factory.mktemp("emulation")
+    return shared.make("emulation", _emulation)
+
+
+def _emulation(folder: Path) -> dict[str, str]:
     versions = folder / "versions"
     versions.write_text(
         "libcudart.so.13 { global: cuda*; };\nlibcuda { global: cu[A-Z]*; local: *; };\n"
@@ -88,12 +109,16 @@ def run_on(emulation: dict[str, str]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def library(model: Path, run_on: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(model: Path, run_on: Run, shared: Shared) -> Path:
     """The network for two architectures, compiled where there is no GPU."""
-    output = tmp_path_factory.mktemp("cuda") / "gpu.so"
-    names = ",".join(f"cuda/{arch}" for arch in ARCHS)
-    sizes = ",".join(map(str, SIZES))
-    command = ["compile", str(model), "--target", names, "--batch", sizes, "-o", str(output)]
-    done = run_on(command, STATUS=100)
-    assert done.returncode == 0, done.stderr
-    return output
+
+    def build(folder: Path) -> Path:
+        output = folder / "gpu.so"
+        names = ",".join(f"cuda/{arch}" for arch in ARCHS)
+        sizes = ",".join(map(str, SIZES))
+        command = ["compile", str(model), "--target", names, "--batch", sizes, "-o", str(output)]
+        done = run_on(command, STATUS=100)
+        assert done.returncode == 0, done.stderr
+        return output
+
+    return shared.make("gpu_library", build)

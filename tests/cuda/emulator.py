@@ -7,21 +7,23 @@ writes in place of machine code names the library of emulated kernels, which dri
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.kernels.cuda.launch import Kernel, header, source
+from ferplus_tvm.kernels.cuda.launch import Launch, header, source
 
 HERE = Path(__file__).parent
 COMPILER = next((path for path in map(shutil.which, ("g++", "clang++", "c++")) if path), None)
@@ -67,40 +69,80 @@ def emulate(text: str, library: Path) -> Path:
     return compile_library(text + "\n".join(callers), library)
 
 
-def run(kernels: Sequence[Kernel], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
-    """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output."""
-    x = arrays["x"]
-    library = ctypes.CDLL(str(emulate(source(_generated(kernels)), folder / "kernels.so")))
-    for at, kernel in enumerate(kernels):
-        output = kernel.output
-        size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
-        memory = np.full(size + 64, 0xFF, np.uint8)  # NaN, whatever the type
-        start = -memory.ctypes.data % 64
-        y = memory[start : start + size].view(output.dtype).reshape(output.shape)
-        given = [_aligned(x if a.name == "x" else arrays[a.name]) for a in kernel.arguments[:-1]]
-        for array, wanted in zip(given, kernel.arguments, strict=False):
-            assert (array.size, str(array.dtype)) == (int(np.prod(wanted.shape)), wanted.dtype)
-        pointers: list[Any] = [ctypes.c_void_p(array.ctypes.data) for array in (*given, y)]
-        arguments = (ctypes.c_void_p * len(pointers))(
-            *(ctypes.addressof(pointer) for pointer in pointers)
-        )
-        getattr(library, f"emulated_kernel{at}")(kernel.blocks, kernel.threads, arguments)
-        x = y
-    return x
+class Program:
+    """Kernels that are compiled together: a compiler spends most of its time on the headers."""
+
+    def __init__(self, launches: Iterable[Sequence[Launch]]) -> None:
+        self._launches: list[Launch] = []
+        for launch in itertools.chain.from_iterable(launches):
+            if launch not in self._launches:
+                self._launches.append(launch)
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The CUDA source."""
+        return source(_generated(self._launches))
+
+    @property
+    def name(self) -> str:
+        """A name that no program with another source has."""
+        return f"kernels-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+
+    def build(self, folder: Path) -> Path:
+        """Compile them into a library in a folder."""
+        return emulate(self.text, folder / "kernels.so")
+
+    def run(self, library: Path, kernels: Sequence[Launch], **arrays: NDArray[Any]) -> NDArray[Any]:
+        """Run launches one after the other on ``x``, ``weight``, ``bias``; return the last output.
+
+        ``library`` is what was built.
+        """
+        opened, x = ctypes.CDLL(str(library)), arrays["x"]
+        for kernel in kernels:
+            given = [x if name == "x" else arrays[name] for name in kernel.inputs]
+            x = _launch(opened, self._launches.index(kernel), kernel, given)
+        return x
 
 
-def _generated(kernels: Sequence[Kernel]) -> str:
+def run(kernels: Sequence[Launch], folder: Path, **arrays: NDArray[Any]) -> NDArray[Any]:
+    """Compile launches by themselves, and run them as `Program.run` does."""
+    program = Program([kernels])
+    return program.run(program.build(folder), kernels, **arrays)
+
+
+def _launch(
+    library: ctypes.CDLL, number: int, kernel: Launch, given: Sequence[NDArray[Any]]
+) -> NDArray[Any]:
+    """Run a kernel on all arguments but the output, and return that."""
+    output = kernel.output
+    size = int(np.prod(output.shape)) * np.dtype(output.dtype).itemsize
+    memory = np.full(size + 64, 0xFF, np.uint8)  # NaN, whatever the type
+    start = -memory.ctypes.data % 64
+    y = memory[start : start + size].view(output.dtype).reshape(output.shape)
+    aligned = [_aligned(array) for array in given]
+    for array, wanted in zip(aligned, kernel.inputs.values(), strict=True):
+        assert (array.size, str(array.dtype)) == (int(np.prod(wanted.shape)), wanted.dtype)
+    pointers: list[Any] = [ctypes.c_void_p(array.ctypes.data) for array in (*aligned, y)]
+    arguments = (ctypes.c_void_p * len(pointers))(
+        *(ctypes.addressof(pointer) for pointer in pointers)
+    )
+    getattr(library, f"emulated_kernel{number}")(kernel.blocks, kernel.threads, arguments)
+    return y
+
+
+def _generated(kernels: Sequence[Launch]) -> str:
     """Return kernels as TVM generates them, with their arguments in order."""
     declared, defined = [], []
     for at, kernel in enumerate(kernels):
         types = {"float32": "float* __restrict__", "float16": "half* __restrict__"}
-        parameters = ", ".join(f"{types[a.dtype]} {a.name}_ptr" for a in kernel.arguments)
+        arguments = {**kernel.inputs, "y": kernel.output}
+        parameters = ", ".join(f"{types[a.dtype]} {name}_ptr" for name, a in arguments.items())
         head = (
             f'extern "C" __global__ void __launch_bounds__({kernel.threads}) '
             f"kernel{at}({parameters})"
         )
-        operands = [f"{a.name}_ptr" for a in kernel.arguments]
-        operands += [f"{number!r}f" for number in kernel.numbers]
+        operands = [f"{name}_ptr" for name in arguments]
+        operands += [f"{number!r}f" for number in kernel.constants]
         shared = ""
         if kernel.shared:
             shared = "extern __shared__ __align__(64) uint _ptr[];\n"

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET
@@ -24,6 +25,48 @@ def run(model: onnx.ModelProto | bytes, x: NDArray[np.float32]) -> NDArray[np.fl
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     result: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: x})[0]
     return result
+
+
+def assert_same_to_the_compiler(found: onnx.ModelProto, expected: onnx.ModelProto) -> None:
+    """Two tidy graphs are the same but for names, and for roundings of what a rule has computed.
+
+    Weights of dense layers are equal to the last bit, since the compiler looks whether they are
+    half-precision numbers.
+    """
+    sides = [_values(found.graph), _values(expected.graph)]
+    for ends in ("input", "output"):
+        types = [[each.type for each in getattr(m.graph, ends)] for m in (found, expected)]
+        assert types[0] == types[1]
+    assert found.opset_import == expected.opset_import
+    assert len(found.graph.node) == len(expected.graph.node)
+    for a, b in zip(found.graph.node, expected.graph.node, strict=True):
+        assert a.op_type == b.op_type
+        attributes = [
+            {each.name: helper.get_attribute_value(each) for each in n.attribute} for n in (a, b)
+        ]
+        assert attributes[0] == attributes[1]
+        assert len(a.input) == len(b.input)
+        for names in zip(a.input, b.input, strict=True):
+            value, wanted = (side[name] for side, name in zip(sides, names, strict=True))
+            assert type(value) is type(wanted)
+            if isinstance(value, int):
+                assert value == wanted
+                continue
+            assert (value.shape, value.dtype) == (wanted.shape, wanted.dtype)
+            tolerance = 0 if a.op_type == "Gemm" else 1e-5 * np.abs(wanted).max()
+            np.testing.assert_allclose(value, wanted, rtol=0, atol=tolerance)
+    outputs = [
+        side[each.graph.output[0].name] for side, each in zip(sides, (found, expected), strict=True)
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def _values(graph: onnx.GraphProto) -> dict[str, Any]:
+    """Return what each name is: a stored array, or the number of the node that computes it."""
+    values: dict[str, Any] = {graph.input[0].name: -1}
+    values |= {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    values |= {node.output[0]: at for at, node in enumerate(graph.node)}
+    return values
 
 
 def graph(

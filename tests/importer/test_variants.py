@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import onnx
 import pytest
 
 from ferplus_tvm.importer import load_model
-from tests.importer.support import run
+from tests.importer.support import assert_same_to_the_compiler, run
 from tests.models import (
+    COMPILED,
     INPUT,
     OUTPUT,
     TIDY_OPS,
@@ -41,6 +44,44 @@ def test_variant_becomes_the_tidy_graph_of_the_same_network(name: str) -> None:
     for batch in (1, 3):
         scores = run(imported.proto, FACES[:batch])
         np.testing.assert_allclose(scores, REFERENCE[:batch], rtol=0, atol=TOLERANCE)
+
+
+@functools.cache
+def tidy(name: str) -> onnx.ModelProto:
+    return load_model(VARIANTS[name](WEIGHTS).SerializeToString()).proto
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in COMPILED])
+def test_the_compiler_sees_of_a_variant_what_it_sees_of_one_that_is_compiled(name: str) -> None:
+    assert_same_to_the_compiler(
+        tidy(name), tidy("batchnorm" if "batchnorm" in name else "official-8")
+    )
+
+
+def test_the_compiler_sees_the_same_of_weights_in_another_file(tmp_path: Path) -> None:
+    external_data(WEIGHTS, tmp_path / "model.onnx")
+    assert_same_to_the_compiler(load_model(tmp_path / "model.onnx").proto, tidy("pytorch-17"))
+
+
+def test_another_graph_is_not_the_same_to_the_compiler() -> None:
+    def changed(change: Callable[[onnx.GraphProto], object]) -> onnx.ModelProto:
+        model = onnx.ModelProto.FromString(tidy("official-8").SerializeToString())
+        change(model.graph)
+        return model
+
+    def scale(graph: onnx.GraphProto) -> None:
+        last = onnx.numpy_helper.to_array(graph.initializer[-1])
+        graph.initializer[-1].raw_data = (last * np.float32(1.001)).tobytes()
+
+    assert_same_to_the_compiler(changed(lambda graph: None), tidy("official-8"))
+    for change in (
+        scale,
+        lambda graph: graph.node.pop(),
+        lambda graph: graph.node[2].attribute.pop(),
+        lambda graph: graph.node[3].input.__setitem__(0, graph.node[1].output[0]),
+    ):
+        with pytest.raises(AssertionError):
+            assert_same_to_the_compiler(changed(change), tidy("official-8"))
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "official-2"])

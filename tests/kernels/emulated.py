@@ -3,7 +3,6 @@ qemu's emulation of user programs."""
 
 from __future__ import annotations
 
-import functools
 import shutil
 import struct
 import subprocess
@@ -38,26 +37,13 @@ def reason_not_to(arch: str) -> str | None:
     return None
 
 
-@functools.cache
-def _main(arch: str, folder: str) -> Path:
-    """Compile the program that runs a kernel, once."""
-    compiled = Path(folder) / f"main_{arch}.o"
-    command = [str(compiler(arch)), "-O1", "-c", str(MAIN), "-o", str(compiled)]
-    subprocess.run(command, check=True, timeout=60)
-    return compiled
-
-
-_folder = tempfile.TemporaryDirectory(prefix="ferplus-tvm-emulated-")
-
-
 def run(library: Any, target: ResolvedTarget, *arrays: NDArray[Any]) -> NDArray[np.float32]:
     """Run a compiled kernel over arrays, the output last; return the output."""
-    main = _main(target.arch, _folder.name)
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-emulated-") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("kernel.o", "kernel", "arrays", "output")]
         kernel, program, given, output = map(str, paths)
         library.mod.write_to_file(kernel, "o")
-        link = [str(compiler(target.arch)), "-static", str(main), kernel, "-o", program]
+        link = [str(compiler(target.arch)), "-O1", "-static", str(MAIN), kernel, "-o", program]
         subprocess.run(link, check=True, timeout=60)
         with open(given, "wb") as file:
             for array in arrays:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.host import cpu
 from ferplus_tvm.kernels.cpu.tensorir import Halo, pass_context
-from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.targets import ResolvedTarget, VectorUnit
 from tests.kernels import emulated
 
 _GUARD = 256  # values on either side of every buffer
+
+UNITS = (VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32))
 
 
 def compile_kernel(function: Any, target: ResolvedTarget) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from ferplus_tvm.kernels.cpu import dense
 from ferplus_tvm.kernels.cpu.dense import Config
 from ferplus_tvm.kernels.workloads import Dense, exact_in_fp16
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
-from tests.kernels.support import compile_kernel, run_kernel
+from tests.kernels.support import UNITS, compile_kernel, run_kernel
 
 
 def draw(w: Dense, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
@@ -124,21 +125,17 @@ def test_the_reference_is_a_product_a_sum_and_a_clip() -> None:
     np.testing.assert_array_equal(unclipped, [[10, -7, 16]])
 
 
-@pytest.mark.parametrize(
-    "unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32)]
-)
-@pytest.mark.parametrize("vectors", [1, 2, 3, 4, 5, 64])
-@pytest.mark.parametrize("batch", [1, 2, 5, 32])
-@pytest.mark.parametrize("half", [False, True])
-def test_the_preset_fits_the_registers(
-    unit: VectorUnit, vectors: int, batch: int, half: bool
-) -> None:
-    stored = vectors * unit.lanes
-    config = Config.preset(Dense(batch, 7, stored, stored, relu=True, fp16_weights=half), unit)
-    assert stored % config.panel == 0
-    assert 1 <= config.rows <= batch
-    # accumulators, weights, and one broadcast input value
-    assert config.rows * config.vectors + config.vectors + 1 <= unit.registers
+def test_the_preset_fits_the_registers() -> None:
+    shapes = itertools.product((1, 2, 3, 4, 5, 64), (1, 2, 5, 32), (False, True))
+    for (vectors, batch, half), unit in itertools.product(shapes, UNITS):
+        stored = vectors * unit.lanes
+        w = Dense(batch, 7, stored, stored, relu=True, fp16_weights=half)
+        config = Config.preset(w, unit)
+        assert stored % config.panel == 0, (w, unit)
+        assert 1 <= config.rows <= batch, (w, unit)
+        # accumulators, weights, and one broadcast input value
+        needed = config.rows * config.vectors + config.vectors + 1
+        assert needed <= unit.registers, (w, unit)
 
 
 def test_for_one_face_no_line_of_half_precision_weights_is_read_by_two_tasks() -> None:

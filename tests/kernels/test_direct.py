@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +19,8 @@ from ferplus_tvm.kernels.cpu import direct
 from ferplus_tvm.kernels.cpu.direct import Config
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.workloads import Conv
-from ferplus_tvm.targets import ResolvedTarget, VectorUnit
-from tests.kernels.support import compile_kernel, inside, run_kernel, with_halos
+from ferplus_tvm.targets import ResolvedTarget
+from tests.kernels.support import UNITS, compile_kernel, inside, run_kernel, with_halos
 
 PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -213,17 +214,14 @@ def test_the_reference_scales_before_it_pads() -> None:
     assert y.item() == 8
 
 
-@pytest.mark.parametrize(
-    "unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32)]
-)
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 16])
-@pytest.mark.parametrize("width", [1, 2, 7, 8, 13, 64])
-def test_the_preset_fits_the_registers(unit: VectorUnit, channels: int, width: int) -> None:
-    w = replace(PLAIN, width=width, out_channels=channels * unit.lanes)
-    config = Config.preset(w, unit)
-    assert w.out_channels % config.panel == 0
-    # accumulators, weights, and one broadcast input value
-    assert config.width * config.vectors + config.vectors + 1 <= unit.registers
+def test_the_preset_fits_the_registers() -> None:
+    shapes = itertools.product((1, 2, 3, 4, 7, 16), (1, 2, 7, 8, 13, 64))
+    for (channels, width), unit in itertools.product(shapes, UNITS):
+        w = replace(PLAIN, width=width, out_channels=channels * unit.lanes)
+        config = Config.preset(w, unit)
+        assert w.out_channels % config.panel == 0, (w, unit)
+        # accumulators, weights, and one broadcast input value
+        assert config.width * config.vectors + config.vectors + 1 <= unit.registers, (w, unit)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from ferplus_tvm.kernels.cpu import winograd
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.cpu.winograd import Config
+from ferplus_tvm.kernels.winograd import applies
 from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
 from ferplus_tvm.kernels.workloads import Conv
-from ferplus_tvm.targets import ResolvedTarget, VectorUnit
-from tests.kernels.support import inside, run_kernel, with_halos
+from ferplus_tvm.targets import ResolvedTarget
+from tests.kernels.support import UNITS, inside, run_kernel, with_halos
 
 PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -50,8 +52,15 @@ def check(
     assert abs(inside(found, out_halo) - y).max() <= ALGORITHMS[config.tile].error * largest
 
 
-@tiles
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 13])
+@pytest.mark.spread
+@pytest.mark.parametrize(
+    ("tile", "size"),
+    [
+        (tile, size)
+        for tile in ALGORITHMS
+        for size in sorted({1, 2, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1})
+    ],
+)
 def test_any_size_of_map_around_the_tile(target: ResolvedTarget, tile: int, size: int) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, height=3, width=size, in_channels=lanes, out_channels=lanes)
@@ -68,6 +77,7 @@ def test_any_number_of_vectors_of_channels(
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
+@pytest.mark.spread
 @tiles
 @pytest.mark.parametrize(
     ("height", "width", "relu"), [(8, 8, True), (7, 9, False), (2, 3, True), (4, 13, False)]
@@ -80,6 +90,7 @@ def test_the_pooling_is_taken_in(
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
+@pytest.mark.spread
 @tiles
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (2, 0, 1, 2), (0, 3, 2, 0)])
 def test_any_border(target: ResolvedTarget, tile: int, padding: tuple[int, int, int, int]) -> None:
@@ -88,6 +99,7 @@ def test_any_border(target: ResolvedTarget, tile: int, padding: tuple[int, int, 
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
+@pytest.mark.spread
 @tiles
 @pytest.mark.parametrize(
     ("block", "rows", "prefetch"),
@@ -112,6 +124,7 @@ def test_a_tile_may_begin_within_a_cache_line(
     check(w, target, Config(lanes, 4, vectors, 3, block, 256))
 
 
+@pytest.mark.spread
 @tiles
 @pytest.mark.parametrize("block", [0, 3])
 @pytest.mark.parametrize(
@@ -186,22 +199,16 @@ def test_the_matrices_compute_a_convolution_in_exact_arithmetic(tile: int) -> No
     ids=lambda change: next(iter(change)),
 )
 def test_what_it_does_not_compute_is_left_to_the_direct_convolution(change: Any) -> None:
-    assert winograd.applies(PLAIN)
-    assert not winograd.applies(replace(PLAIN, **change))
+    assert applies(PLAIN)
+    assert not applies(replace(PLAIN, **change))
 
 
-@tiles
-@pytest.mark.parametrize(
-    "unit", [VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32)]
-)
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 16])
-@pytest.mark.parametrize("width", [1, 2, 7, 8, 13, 64])
-@pytest.mark.parametrize("batch", [1, 7, 32])
-def test_the_preset_fits_the_registers_and_divides_the_work(
-    unit: VectorUnit, tile: int, channels: int, width: int, batch: int
-) -> None:
-    w = replace(PLAIN, batch=batch, width=width, out_channels=channels * unit.lanes)
-    config = Config.preset(w, unit, tile)
-    assert w.out_channels % config.panel == 0
-    # accumulators, weights, and one broadcast input value
-    assert config.rows * config.vectors + config.vectors + 1 <= unit.registers
+def test_the_preset_fits_the_registers_and_divides_the_work() -> None:
+    shapes = itertools.product((1, 2, 3, 4, 7, 16), (1, 2, 7, 8, 13, 64), (1, 7, 32))
+    for (channels, width, batch), unit, tile in itertools.product(shapes, UNITS, ALGORITHMS):
+        w = replace(PLAIN, batch=batch, width=width, out_channels=channels * unit.lanes)
+        config = Config.preset(w, unit, tile)
+        assert w.out_channels % config.panel == 0, (w, unit, tile)
+        # accumulators, weights, and one broadcast input value
+        needed = config.rows * config.vectors + config.vectors + 1
+        assert needed <= unit.registers, (w, unit, tile)
