@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -31,6 +32,20 @@ from tests.official import official
 T = TypeVar("T")
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ORT_FILE = ".ses"  # which onnxruntime writes when it is imported, and leaves
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--skipped", metavar="FILE", help="write which tests are skipped and why")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    file = config.getoption("--skipped")
+    if file:
+        reports = terminalreporter.stats.get("skipped", [])
+        reasons = {each.nodeid: each.longrepr[2].removeprefix("Skipped: ") for each in reports}
+        Path(file).write_text(json.dumps(reasons, indent=1))
 
 
 def pytest_configure() -> None:
