@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import ferplus_tvm as fer
@@ -32,7 +34,6 @@ def is_whole(path: Path) -> bool:
 SLOW = """
 import sys, time
 from ferplus_tvm.artifact import library_file
-from ferplus_tvm.compiler import export
 write = library_file.write
 class Slow:
     def __init__(self, file):
@@ -47,7 +48,7 @@ def say(what):
 def write_slowly(file, *rest):
     say("writing")
     return write(Slow(file), *rest)
-export.artifact.write = write_slowly
+library_file.write = write_slowly
 import ferplus_tvm as fer
 fer.compile(sys.argv[1], output=sys.argv[2], batch_sizes=[1], progress=say)
 say("done")
@@ -101,6 +102,34 @@ def test_a_hundred_kills_leave_a_whole_library(narrow_model: Path, tmp_path: Pat
     kill_at_random(narrow_model, tmp_path, 100)
 
 
+def test_a_kill_while_it_links_leaves_nothing_once_another_has_compiled(
+    narrow_model: Path, tmp_path: Path
+) -> None:
+    temporary, output = tmp_path / "temporary", tmp_path / "ferplus.so"
+    temporary.mkdir()
+    linking = tmp_path / "linking"
+    linker = tmp_path / "linker"
+    linker.write_text(f'#!/bin/sh\n: > "$TMPDIR/cc.o"\n: > {linking}\nexec sleep 60\n')
+    linker.chmod(0o755)
+    command = [sys.executable, "-m", "ferplus_tvm", "compile", str(narrow_model), "--batch", "1"]
+    command += ["-o", str(output)]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, env={**environment, "CC": str(linker)}, start_new_session=True
+    ) as process:
+        end = time.monotonic() + 120
+        while not linking.exists():
+            assert process.poll() is None and time.monotonic() < end, "it does not link"
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        for child in psutil.process_iter(["environ"]):
+            if (child.info["environ"] or {}).get("CC") == str(linker):
+                child.kill()
+    assert {path.name for path in temporary.rglob("*.o")} >= {"lib0.o", "cc.o"}
+    subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
+    assert list(temporary.iterdir()) == [] and is_whole(output)
+
+
 def test_what_another_compilation_is_writing_is_left_alone(
     narrow_model: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +168,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
         [sys.executable, "-c", code, str(narrow_model), str(output)],
         capture_output=True,
         text=True,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

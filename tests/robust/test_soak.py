@@ -18,14 +18,14 @@ import numpy as np
 import ferplus_tvm as fer
 from ferplus_tvm.errors import FerplusError, InputError
 
-library, picture, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-content = open(picture, "rb").read()
-face = fer.preprocess(picture)
+library, image, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+content = open(image, "rb").read()
+face = fer.preprocess(image)
 engine = fer.load(library, threads=2)
 wanted = engine.scores(face).tobytes()
 batches = [np.repeat(face, 1 + n, 0) for n in range(9)]
 many = [engine.scores(batch).tobytes() for batch in batches]
-label = engine.predict(picture).label
+label = engine.predict(image).label
 end = time.monotonic() + seconds
 counts, wrong = {}, []
 
@@ -56,8 +56,8 @@ def reopened(_):
 
 jobs = {
     "scores": lambda n: engine.scores(batches[n % 9]).tobytes() == many[n % 9],
-    "pictures": lambda n: engine.predict(content).label == label,
-    "bad pictures": lambda n: refused(InputError, lambda: engine.predict(content[: 50 + n % 800])),
+    "images": lambda n: engine.predict(content).label == label,
+    "bad images": lambda n: refused(InputError, lambda: engine.predict(content[: 50 + n % 800])),
     "bad arrays": lambda n: refused(InputError, lambda: engine.scores(face * np.nan)),
     "bad batches": bad_batch,
     "engines": reopened,
@@ -94,13 +94,11 @@ assert late - early < 6, memory  # megabytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_minute_of_mixed_load_grows_nothing(narrow_library: Path, run_python: RunPython) -> None:
-    run_python(SOAK, narrow_library, SAMPLE_FACE, "60", timeout=200)
-
-
-@pytest.mark.long
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ten_minutes_of_mixed_load_grow_nothing(
-    narrow_library: Path, run_python: RunPython
+@pytest.mark.parametrize(
+    "seconds",
+    [8, pytest.param(60, marks=pytest.mark.long), pytest.param(600, marks=pytest.mark.long)],
+)
+def test_mixed_load_grows_nothing(
+    narrow_library: Path, run_python: RunPython, seconds: int
 ) -> None:
-    run_python(SOAK, narrow_library, SAMPLE_FACE, "600", timeout=900)
+    run_python(SOAK, narrow_library, SAMPLE_FACE, seconds, timeout=140 + 1.5 * seconds)
