@@ -1,10 +1,11 @@
 """Put the figures of the kept reports into the pages: ``python benchmarks/figures.py``.
 
 The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says
-how they were made, and those of a GPU in docs/gpu.  The line ``<!-- figures: NAME -->``, with a key
-of `TABLES`, says where figures belong: they end with the next empty line.  ``tests/docs/test_figures.py`` sees that every page holds what this
-script writes.  The reports are read as plain JSON, so that kept ones outlive the code that wrote
-them.
+how they were made, and those of a GPU in docs/gpu.  They are read as plain JSON, so that kept ones
+outlive the code that wrote them.
+
+The line ``<!-- figures: NAME -->``, with a key of `TABLES`, says where figures belong on a page:
+they end with the next empty line.  A test sees that the pages hold what this script writes.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def cpu(chosen: Callable[[Row, Row], bool] = lambda row, peer: True) -> str:
     rows = []
     for row, ours, peer, ratio in cpu_rows():
         if chosen(row, peer):
-            batch = f"{row['batch']}" if row["way"] == "scores" else f"{row['batch']}, JPEG to label"
+            batch = (
+                f"{row['batch']}" if row["way"] == "scores" else f"{row['batch']}, JPEG to label"
+            )
             times = [f"{1e3 * each['p50'] / row['batch']:.2f}" for each in (peer, ours)]
             rows.append([peer["engine"], batch, str(row["threads"]), *times, interval(ratio)])
     header = ("peer", "batch", "threads", "peer, ms a face", "ferplus_tvm, ms a face", "ratio")

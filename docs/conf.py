@@ -46,7 +46,6 @@ docs/architecture
 docs/artifact-format
 tuning_logs/README
 ferplus_tvm/zoo/data/MODEL_CARD
-ferplus_tvm/data/README
 CONTRIBUTING
 SECURITY
 CHANGELOG
@@ -59,8 +58,8 @@ author = "the ferplus_tvm authors"
 version = release = ferplus_tvm.__version__
 root_doc = "README"
 include_patterns = ["*.md", "docs/*.md", "*/cpp/README.md", "tuning_logs/README.md"]
-include_patterns += ["ferplus_tvm/**/*.md"]
-exclude_patterns = ["docs/_build", ".*", "build", "dist", "**/node_modules"]
+include_patterns += ["ferplus_tvm/zoo/data/*.md"]
+exclude_patterns = ["docs/_build", "docs/_templates", ".*", "build", "dist", "**/node_modules"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 
 myst_heading_anchors = 3
@@ -75,6 +74,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ferplus_tvm"
 html_show_sourcelink = False
 html_copy_source = False
+templates_path = ["_templates"]
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 html_theme_options: dict[str, Any] = {
@@ -90,7 +90,7 @@ html_theme_options: dict[str, Any] = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"**": ["sidebar-nav-bs"]}
+html_sidebars = {"**": ["navigation"]}
 
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:

@@ -1,0 +1,45 @@
+"""The pages link to what is there, and name what the code has."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Tensor
+from ferplus_tvm.targets import GPUS, NAMED
+from tests.docs.pages import PAGES, ROOT, name_of
+
+LINK = re.compile(r'\]\((?!\w+:)([^)#]+)[^)]*\)|(?:href|src)="(?!\w+:)([^"#]+)"')
+
+
+def links(page: Path) -> list[str]:
+    return [one or other for one, other in LINK.findall(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if links(page)], ids=name_of)
+def test_links_lead_to_files(page: Path) -> None:
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+
+
+def test_every_page_of_docs_is_linked_from_another() -> None:
+    found = {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.resolve() not in found] == []
+
+
+def test_every_target_is_in_the_table() -> None:
+    page = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
+
+    names = [*NAMED, *(f"cuda/{arch}" for arch in GPUS)]
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("kind", [Manifest, Kernel, Function, Tensor, Check])
+def test_the_page_of_the_file_format_has_every_field_of_the_manifest(kind: type) -> None:
+    page = (ROOT / "docs" / "artifact-format.md").read_text(encoding="utf-8")
+
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    assert [name for name in names if f"`{name}`" not in page] == []
