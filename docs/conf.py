@@ -57,8 +57,8 @@ project = "ferplus_tvm"
 author = "the ferplus_tvm authors"
 version = release = ferplus_tvm.__version__
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "*/cpp/README.md", "tuning_logs/README.md"]
-include_patterns += ["ferplus_tvm/zoo/data/*.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md"]
+include_patterns += ["examples/cpp/*.md", "tuning_logs/*.md", "ferplus_tvm/zoo/data/*.md"]
 exclude_patterns = ["docs/_build", "docs/_templates", ".*", "build", "dist", "**/node_modules"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 
