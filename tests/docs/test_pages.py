@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ferplus_tvm as fer
 from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Tensor
 from ferplus_tvm.targets import GPUS, NAMED
 from tests.docs.pages import PAGES, ROOT, name_of
@@ -43,3 +44,12 @@ def test_the_page_of_the_file_format_has_every_field_of_the_manifest(kind: type)
 
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+    # Its base class stands among the errors, and the version explains itself.
+    names = set(fer.__all__) - {"FerplusError", "__version__", "errors"}
+    listed = set(re.findall(r"^\.\. auto(?:function|class|data):: (\w+)$", page, re.M))
+    assert listed == names
