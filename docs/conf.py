@@ -64,6 +64,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 
 myst_heading_anchors = 3
 default_role = "py:obj"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 autodoc_type_aliases = {"Source": "Source", "ArrayLike": "ArrayLike"}
 python_use_unqualified_type_names = True
