@@ -107,7 +107,7 @@ def cold() -> str:
     for each in bench["cold"]:
         ratio = ratios.get(each["engine"])
         parts = [each[name] for name in ("seconds", "importing", "opening", "answering")]
-        sizes = ("written_memory", "private_memory", "resident_memory", "installed", "model")
+        sizes = ("private_dirty", "uss", "rss", "installed", "model")
         rows.append(
             [
                 each["engine"],
