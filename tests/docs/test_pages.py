@@ -13,6 +13,10 @@ from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Ten
 from ferplus_tvm.targets import GPUS, NAMED
 from tests.docs.pages import PAGES, ROOT, name_of
 
+FOLDERS = [
+    *("tests", "benchmarks", "ferplus_tvm", "examples", r"\.ci"),
+    *(path.name for path in (ROOT / "ferplus_tvm").iterdir() if path.is_dir()),
+]
 LINK = re.compile(r'\]\((?!\w+:)([^)#]+)[^)]*\)|(?:href|src)="(?!\w+:)([^"#]+)"')
 
 
@@ -23,6 +27,21 @@ def links(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", [page for page in PAGES if links(page)], ids=name_of)
 def test_links_lead_to_files(page: Path) -> None:
     assert [link for link in links(page) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """Paths in backticks or in a comment, from the repository or from the package."""
+    text = page.read_text(encoding="utf-8")
+    marked = " ".join(re.findall(r"`[^`\n]+`|<!--.*?-->", text))
+    named = re.findall(rf"(?<![\w/.])((?:{'|'.join(FOLDERS)})/[\w/.-]*)", marked)
+    paths = [path.rstrip(".") for path in named if "NAME" not in path]
+
+    assert [
+        path
+        for path in paths
+        if not ((ROOT / path).exists() or (ROOT / "ferplus_tvm" / path).exists())
+    ] == []
 
 
 def test_every_page_of_docs_is_linked_from_another() -> None:
