@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.kernels.workloads import Conv
 
 
@@ -30,4 +30,4 @@ def flops(w: Conv, m: int) -> int:
 
 def transformed_weights(w: Conv, m: int) -> int:
     """Return how many numbers the transformed filters are: (m+2)^2 for 9."""
-    return int(ALGORITHMS[m].side ** 2) * w.in_channels * w.out_channels
+    return int(MATRICES[m].side ** 2) * w.in_channels * w.out_channels

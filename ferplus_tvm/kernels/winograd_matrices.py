@@ -88,4 +88,5 @@ F2 = Matrices(tile=2, points=(0, 1, -1), error=2e-6)
 F4 = Matrices(tile=4, points=(0, 5 / 8, -5 / 8, 3 / 2, -3 / 2), error=1e-5)
 F6 = Matrices(tile=6, points=(0, 5 / 8, -5 / 8, 1, -1, 3 / 2, -3 / 2), error=3e-5)
 
-ALGORITHMS = {algorithm.tile: algorithm for algorithm in (F2, F4, F6)}
+MATRICES = {matrices.tile: matrices for matrices in (F2, F4, F6)}
+"""By m, the outputs of a tile along one side."""

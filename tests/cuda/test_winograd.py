@@ -11,7 +11,7 @@ import pytest
 
 from ferplus_tvm.kernels.cuda import implicit_gemm, winograd
 from ferplus_tvm.kernels.cuda.backend import CudaBackend
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import GPUS
 from tests.cuda.conftest import RunEmulated
@@ -36,7 +36,7 @@ CASES |= {
         conv(pool=pool, height=9, width=15, padding=(2, 1, 0, 1)),
         winograd.Config(tile, 32, 32, 32, 16, 2),
     )
-    for tile in ALGORITHMS
+    for tile in MATRICES
     for pool in (False, True)
 }
 CASES |= {
@@ -58,7 +58,7 @@ def test_convolutions(w: Conv, config: winograd.Config, run_emulated: RunEmulate
     reference = w.reference(x, weight, bias)
     largest = np.abs(replace(w, relu=False).reference(x, weight, bias)).max()
     assert y.shape == reference.shape
-    assert np.abs(y - reference).max() <= ALGORITHMS[config.tile].error * largest
+    assert np.abs(y - reference).max() <= MATRICES[config.tile].error * largest
 
 
 @pytest.mark.parametrize("arch", GPUS)

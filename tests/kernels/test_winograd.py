@@ -15,14 +15,14 @@ from ferplus_tvm.kernels.cpu import winograd
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.cpu.winograd import Config
 from ferplus_tvm.kernels.winograd import applies
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import ResolvedTarget
 from tests.kernels.support import UNITS, inside, run_kernel, with_halos
 
 PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
-tiles = pytest.mark.parametrize("tile", ALGORITHMS)
+tiles = pytest.mark.parametrize("tile", MATRICES)
 
 
 def check(
@@ -49,7 +49,7 @@ def check(
         bias,
     )
     largest = abs(replace(w, relu=False).reference(x, weight, bias)).max()
-    assert abs(inside(found, out_halo) - y).max() <= ALGORITHMS[config.tile].error * largest
+    assert abs(inside(found, out_halo) - y).max() <= MATRICES[config.tile].error * largest
 
 
 @pytest.mark.spread
@@ -57,7 +57,7 @@ def check(
     ("tile", "size"),
     [
         (tile, size)
-        for tile in ALGORITHMS
+        for tile in MATRICES
         for size in sorted({1, 2, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1})
     ],
 )
@@ -169,13 +169,13 @@ def test_any_convolution(target: ResolvedTarget, data: st.DataObject) -> None:
         pool=data.draw(st.booleans()),
     )
     assume(w.out_height > 1 and w.out_width > 1)
-    tile = data.draw(st.sampled_from(sorted(ALGORITHMS)))
+    tile = data.draw(st.sampled_from(sorted(MATRICES)))
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
 @tiles
 def test_the_matrices_compute_a_convolution_in_exact_arithmetic(tile: int) -> None:
-    algorithm = ALGORITHMS[tile]
+    algorithm = MATRICES[tile]
     random = np.random.default_rng(tile)
     d = random.standard_normal((tile + 2, tile + 2))
     g = random.standard_normal((1, 1, 3, 3))
@@ -205,7 +205,7 @@ def test_what_it_does_not_compute_is_left_to_the_direct_convolution(change: Any)
 
 def test_the_preset_fits_the_registers_and_divides_the_work() -> None:
     shapes = itertools.product((1, 2, 3, 4, 7, 16), (1, 2, 7, 8, 13, 64), (1, 7, 32))
-    for (channels, width, batch), unit, tile in itertools.product(shapes, UNITS, ALGORITHMS):
+    for (channels, width, batch), unit, tile in itertools.product(shapes, UNITS, MATRICES):
         w = replace(PLAIN, batch=batch, width=width, out_channels=channels * unit.lanes)
         config = Config.preset(w, unit, tile)
         assert w.out_channels % config.panel == 0, (w, unit, tile)

@@ -12,7 +12,7 @@ from tvm import relax
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels.backend import NO_HALO
 from ferplus_tvm.kernels.cpu.backend import CpuBackend
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.lowering.writer import LoweredModel, lower
@@ -240,7 +240,7 @@ def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:
     assert "direct" in b.why and "F(2,3)" in b.why
     assert b.milliseconds > 0
     (name,) = (name for name in lowered.weights if name.startswith("b.weight"))
-    u = ALGORITHMS[tile].transform_filter(layers[1].weight)
+    u = MATRICES[tile].transform_filter(layers[1].weight)
     np.testing.assert_array_equal(
         np.sort(lowered.weights[name].ravel()), np.sort(u.ravel().astype(np.float32))
     )

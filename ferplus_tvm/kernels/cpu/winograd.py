@@ -43,7 +43,7 @@ from ferplus_tvm.kernels.cpu.tensorir import (
 )
 from ferplus_tvm.kernels.cpu.winograd_kernel import WinogradKernel
 from ferplus_tvm.kernels.winograd import tile_counts, tiles
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Matrices
+from ferplus_tvm.kernels.winograd_matrices import MATRICES, Matrices
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import VectorUnit
 
@@ -109,7 +109,7 @@ class Config:
     @property
     def matrices(self) -> Matrices:
         """The matrices of the algorithm."""
-        return ALGORITHMS[self.tile]
+        return MATRICES[self.tile]
 
     @classmethod
     def preset(cls, w: Conv, unit: VectorUnit, tile: int) -> Config:
@@ -123,7 +123,7 @@ class Config:
         count = tiles(w, tile)
         vectors = vectors_per_tile(w.out_channels, unit.lanes, most=2 if count >= _FEW else 4)
         most = max(1, most_rows(vectors, unit.registers))
-        elements = ALGORITHMS[tile].side ** 2
+        elements = MATRICES[tile].side ** 2
         if w.batch == 1 and 4 * elements * w.in_channels * w.out_channels > _SMALL_WEIGHTS:
             rows = _even_share(count, min(most, _ROWS))
             return cls(unit.lanes, tile, vectors, rows, 0, _PREFETCH)
@@ -192,7 +192,7 @@ def halo(w: Conv, config: Config) -> Halo:
 
 def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
     """Transform (CO,CI,3,3) in float64 and group the columns of ((m+2)^2 * CI, CO)."""
-    u = ALGORITHMS[tile].transform_filter(weight)
+    u = MATRICES[tile].transform_filter(weight)
     return grouped(u.reshape(-1, u.shape[-1]))
 
 

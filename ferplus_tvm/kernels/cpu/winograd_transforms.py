@@ -21,29 +21,29 @@ Read = Callable[[int, int], Expr]
 Write = Callable[[int, int, Expr], None]
 
 
-def transform_input(unit: Vectors, algorithm: Matrices, read: Read, write: Write) -> None:
+def transform_input(unit: Vectors, matrices: Matrices, read: Read, write: Write) -> None:
     """Emit B^T d B for d = ``read(row, column)``, both in 0..m+2, and hand each value on."""
-    matrix = algorithm.input
-    for rows in _groups(algorithm.side):
+    matrix = matrices.input
+    for rows in _groups(matrices.side):
         columns = [
-            _rows_of_input(unit, matrix, rows, [read(k, j) for k in range(algorithm.side)])
-            for j in range(algorithm.side)
+            _rows_of_input(unit, matrix, rows, [read(k, j) for k in range(matrices.side)])
+            for j in range(matrices.side)
         ]
         for position, i in enumerate(rows):
             line = [column[position] for column in columns]
-            for targets in _groups(algorithm.side):
+            for targets in _groups(matrices.side):
                 for j, result in zip(
                     targets, _rows_of_input(unit, matrix, targets, line), strict=True
                 ):
                     write(i, j, result)
 
 
-def transform_output(unit: Vectors, algorithm: Matrices, read: Read) -> list[list[Expr]]:
+def transform_output(unit: Vectors, matrices: Matrices, read: Read) -> list[list[Expr]]:
     """Emit A^T M A for M = ``read(row, column)``, both in 0..m+2; return the m x m outputs."""
-    side = range(algorithm.side)
-    columns = [_output(unit, algorithm, [value(read(k, j)) for k in side]) for j in side]
+    side = range(matrices.side)
+    columns = [_output(unit, matrices, [value(read(k, j)) for k in side]) for j in side]
     return [
-        _output(unit, algorithm, [column[i] for column in columns]) for i in range(algorithm.tile)
+        _output(unit, matrices, [column[i] for column in columns]) for i in range(matrices.tile)
     ]
 
 
@@ -68,13 +68,13 @@ def _rows_of_input(
     return [value(even + odd), value(even - odd)]
 
 
-def _output(unit: Vectors, algorithm: Matrices, line: list[Expr]) -> list[Expr]:
+def _output(unit: Vectors, matrices: Matrices, line: list[Expr]) -> list[Expr]:
     """Return A^T times a line of m + 2 values."""
-    pairs = range(1, algorithm.side - 1, 2)
+    pairs = range(1, matrices.side - 1, 2)
     sums = {k: value(line[k] + line[k + 1]) for k in pairs}
     differences = {k: value(line[k] - line[k + 1]) for k in pairs}
     results = []
-    for row in algorithm.output:
+    for row in matrices.output:
         terms = [(row[0], line[0])]
         terms += [(row[k], (sums if row[k] == row[k + 1] else differences)[k]) for k in pairs]
         results.append(value(unit.combine([*terms, (row[-1], line[-1])])))

@@ -1,39 +1,39 @@
-// Convolution with bias, ReLU and 2x2 maxima as one matrix product; a dense layer is one of 1x1.
+// Convolution with bias, ReLU and 2x2 max pooling as an implicit GEMM; a dense layer is one of 1x1.
 //
 //   y[m, o] = max(0, bias[o] + sum over k of x[m, k] * weight[o, k])
 //
-// m counts output pixels and k = (ky, kx, ci); x[m, k] is read from the map (N, H, W, CI) in place,
-// zero outside of it ("implicit GEMM").  A block computes `rows` pixels of `columns` channels, or a
-// `split`-th of their sums.  With `elements`, as Winograd's algorithm has them, there are as many
-// such products, each of operands of its own.  Slices of 16 words (floats or pairs of halves) of k
-// pass through `stages` buffers in shared memory, copied while others are multiplied; rows lie 20
-// words apart, so that neither 16-byte reads of eight rows nor a fragment's reads meet in a bank.
+// m counts output pixels and k = (ky, kx, ci); x[m, k] is read from the activation (N, H, W, CI) in
+// place, zero outside of it.  A block computes a tile of `rows` pixels by `columns` channels, or its
+// share of k (split-K by `split`).  `gemms` is the number of GEMMs in a batch, each with operands of
+// its own, as Winograd's algorithm has them.  k-tiles of 16 words (floats or pairs of halves) pass
+// through `stages` buffers in shared memory, copied while others are multiplied; rows lie 20 words
+// apart, so that neither 16-byte reads of eight rows nor a fragment's reads conflict in a bank.
 //
-// Where maxima are wanted, every 32 rows are 8 windows: row 8 q + g is pixel q of window g.  Both
-// products below give a thread the rows 8 q + g of its g, so that it has whole windows.
+// With pooling, every 32 rows are 8 windows: row 8 q + g is pixel q of window g.  Both kinds of
+// arithmetic below give a thread the rows 8 q + g of its g, so that it has whole windows.
 
 namespace ferplus {
 
 struct Conv2d {
   int batch, height, width, in_channels, out_channels;
   int kernel_y, kernel_x, stride_y, stride_x, top, left, dilation_y, dilation_x;
-  int out_height, out_width;  // of the convolution, before maxima are taken
+  int out_height, out_width;  // of the convolution, before pooling
   bool relu, pool;
   int rows, columns;            // of a block
   int warp_rows, warp_columns;  // of each of its warps: multiples of 32 and 16
-  int stages, split, elements;
+  int stages, split, gemms;
 };
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 constexpr int kStride = 20;  // words between rows in shared memory
-constexpr int kSlice = 4;    // 16-byte vectors of k in a step
+constexpr int kTile = 4;    // 16-byte vectors of k in a step
 
 __host__ __device__ constexpr int outputs(Conv2d c) {
   return c.pool ? c.batch * (c.out_height / 2) * (c.out_width / 2)
                 : c.batch * c.out_height * c.out_width;
 }
-__host__ __device__ constexpr int product_rows(Conv2d c) {
+__host__ __device__ constexpr int gemm_rows(Conv2d c) {
   return c.pool ? ceil_div(outputs(c), 8) * 32 : outputs(c);
 }
 
@@ -59,7 +59,7 @@ __device__ __forceinline__ Pixel pixel_of(int row) {
 
 // A warp's sums by fused multiply-adds, each lane with 4 rows a band and 4 adjacent columns a group.
 template <Conv2d C>
-struct Multiply {
+struct Simt {
   using T = float;
   static constexpr int kGroup = 4;
   static constexpr int kRows = C.warp_rows / 8, kGroups = C.warp_columns / 16;
@@ -72,7 +72,7 @@ struct Multiply {
 
   __device__ __forceinline__ void add(const unsigned* a, const unsigned* b, int lane) {
 #pragma unroll
-    for (int k = 0; k < kSlice; ++k) {
+    for (int k = 0; k < kTile; ++k) {
       float4 left[kRows];
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
@@ -113,7 +113,7 @@ struct TensorCores {
   __device__ __forceinline__ void add(const unsigned* a, const unsigned* b, int lane) {
     const int word = lane % 4;
 #pragma unroll
-    for (int k = 0; k < 4 * kSlice; k += 8) {
+    for (int k = 0; k < 4 * kTile; k += 8) {
       unsigned right[kGroups][2];
 #pragma unroll
       for (int j = 0; j < kGroups; ++j) {
@@ -136,35 +136,35 @@ struct TensorCores {
 template <Conv2d C>
 using Tf32 = TensorCores<C, float>;
 template <Conv2d C>
-using Halves = TensorCores<C, half>;
+using Fp16 = TensorCores<C, half>;
 
-// Takes y, or where there are several parts, of sums or elements, those without bias, ReLU and
-// maxima: (parts, product_rows, CO).
+// Writes y, or for split-K and batches of GEMMs the sums without bias, ReLU and pooling:
+// (parts, gemm_rows, CO).
 template <Conv2d C, template <Conv2d> typename Products, Store S>
 __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
                                        const typename Products<C>::T* weight, const float* bias,
                                        typename Stored<S>::Type* y, unsigned* shared) {
-  using Product = Products<C>;
-  using T = typename Product::T;
+  using Mma = Products<C>;
+  using T = typename Mma::T;
   constexpr int kVector = 16 / sizeof(T);
   constexpr int kDeep = C.in_channels / kVector;  // vectors of a pixel
   constexpr int kVectors = C.kernel_y * C.kernel_x * kDeep;
-  constexpr int kSteps = ceil_div(kVectors, kSlice), kShare = ceil_div(kSteps, C.split);
+  constexpr int kSteps = ceil_div(kVectors, kTile), kShare = ceil_div(kSteps, C.split);
   constexpr int kWarpsAcross = C.columns / C.warp_columns;
   constexpr int kThreads = C.rows / C.warp_rows * kWarpsAcross * 32;
-  constexpr int kCopiesA = ceil_div(C.rows * kSlice, kThreads);
-  constexpr int kCopiesB = ceil_div(C.columns * kSlice, kThreads);
+  constexpr int kCopiesA = ceil_div(C.rows * kTile, kThreads);
+  constexpr int kCopiesB = ceil_div(C.columns * kTile, kThreads);
   static_assert(C.in_channels % kVector == 0 && C.stages >= 2);
-  static_assert(C.split == 1 || C.elements == 1);
-  constexpr int kParts = C.split * C.elements;
-  constexpr int kStage = (C.rows + C.columns) * kStride;  // a slice of x, and one of the weights
+  static_assert(C.split == 1 || C.gemms == 1);
+  constexpr int kParts = C.split * C.gemms;
+  constexpr int kStage = (C.rows + C.columns) * kStride;  // a k-tile of x, and one of the weights
 
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
   constexpr int kColumnTiles = ceil_div(C.out_channels, C.columns);
   const int first_column = blockIdx.x % kColumnTiles * C.columns;
   const int part = blockIdx.x / kColumnTiles % kParts;
   const int first_row = blockIdx.x / kColumnTiles / kParts * C.rows;
-  if constexpr (C.elements > 1) {
+  if constexpr (C.gemms > 1) {
     x += part * (C.batch * C.height * C.width * C.in_channels);
     weight += part * (C.out_channels * kVectors * kVector);
   }
@@ -173,35 +173,35 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   int map[kCopiesA], map_y[kCopiesA], map_x[kCopiesA];
 #pragma unroll
   for (int i = 0; i < kCopiesA; ++i) {
-    const Pixel pixel = pixel_of<C>(first_row + (thread + i * kThreads) / kSlice);
+    const Pixel pixel = pixel_of<C>(first_row + (thread + i * kThreads) / kTile);
     map[i] = pixel.n * C.height * C.width;
     map_y[i] = pixel.n < C.batch ? pixel.y * C.stride_y - C.top : -(1 << 20);
     map_x[i] = pixel.x * C.stride_x - C.left;
   }
 
   auto copy = [&](int stage, int step) {
-    const int within = thread % kSlice, k = step * kSlice + within;
+    const int within = thread % kTile, k = step * kTile + within;
     const int tap = k / kDeep, channel = k % kDeep * kVector;
     const int ky = tap / C.kernel_x * C.dilation_y, kx = tap % C.kernel_x * C.dilation_x;
 #pragma unroll
     for (int i = 0; i < kCopiesA; ++i) {
-      const int row = (thread + i * kThreads) / kSlice, in_y = map_y[i] + ky, in_x = map_x[i] + kx;
+      const int row = (thread + i * kThreads) / kTile, in_y = map_y[i] + ky, in_x = map_x[i] + kx;
       const bool inside = k < kVectors && in_y >= 0 && in_y < C.height && in_x >= 0 && in_x < C.width;
       const T* from = x + (inside ? (map[i] + in_y * C.width + in_x) * C.in_channels + channel : 0);
-      if (C.rows * kSlice % kThreads == 0 || row < C.rows)
+      if (C.rows * kTile % kThreads == 0 || row < C.rows)
         copy16(shared + stage * kStage + row * kStride + 4 * within, from, inside);
     }
 #pragma unroll
     for (int i = 0; i < kCopiesB; ++i) {
-      const int row = (thread + i * kThreads) / kSlice, column = first_column + row;
+      const int row = (thread + i * kThreads) / kTile, column = first_column + row;
       const bool inside = k < kVectors && column < C.out_channels;
       const T* from = weight + (inside ? (column * kVectors + k) * kVector : 0);
-      if (C.columns * kSlice % kThreads == 0 || row < C.columns)
+      if (C.columns * kTile % kThreads == 0 || row < C.columns)
         copy16(shared + stage * kStage + (C.rows + row) * kStride + 4 * within, from, inside);
     }
   };
 
-  const int first = C.elements > 1 ? 0 : part * kShare;
+  const int first = C.gemms > 1 ? 0 : part * kShare;
   const int last = first + kShare < kSteps ? first + kShare : kSteps;
 #pragma unroll
   for (int stage = 0; stage < C.stages - 1; ++stage) {
@@ -210,44 +210,44 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   }
   const int warp_row = warp / kWarpsAcross * C.warp_rows;
   const int warp_column = warp % kWarpsAcross * C.warp_columns;
-  Product product;
+  Mma mma;
   int reading = 0, writing = C.stages - 1;
   for (int step = first; step < last; ++step) {
     wait_for_copies<C.stages - 2>();
-    __syncthreads();  // the step's slice is there, and nobody reads the one before it any more
+    __syncthreads();  // the step's k-tile is there, and nobody reads the one before it any more
     if (step + C.stages - 1 < last) copy(writing, step + C.stages - 1);
     commit_copies();
-    const unsigned* slice = shared + reading * kStage;
-    product.add(slice + warp_row * kStride, slice + (C.rows + warp_column) * kStride, lane);
+    const unsigned* k_tile = shared + reading * kStage;
+    mma.add(k_tile + warp_row * kStride, k_tile + (C.rows + warp_column) * kStride, lane);
     reading = reading + 1 == C.stages ? 0 : reading + 1;
     writing = writing + 1 == C.stages ? 0 : writing + 1;
   }
 
-  constexpr int kGroup = Product::kGroup;
+  constexpr int kGroup = Mma::kGroup;
 #pragma unroll
-  for (int j = 0; j < Product::kGroups; ++j) {
-    const int column = first_column + warp_column + Product::column(lane, j);
+  for (int j = 0; j < Mma::kGroups; ++j) {
+    const int column = first_column + warp_column + Mma::column(lane, j);
     if (column >= C.out_channels) continue;
     Pack<float, kGroup> shift = {};
     if constexpr (kParts == 1) shift = load<float, kGroup>(bias + column);
 #pragma unroll
-    for (int i = 0; i < Product::kRows; i += C.pool && kParts == 1 ? 4 : 1) {
-      const int row = first_row + warp_row + 8 * i + Product::row(lane);
+    for (int i = 0; i < Mma::kRows; i += C.pool && kParts == 1 ? 4 : 1) {
+      const int row = first_row + warp_row + 8 * i + Mma::row(lane);
       float values[kGroup];
       int output = row;
       if constexpr (kParts > 1) {
-        if (row >= product_rows(C)) continue;
-        output = part * product_rows(C) + row;
+        if (row >= gemm_rows(C)) continue;
+        output = part * gemm_rows(C) + row;
       } else {
         if constexpr (C.pool) output = row / 32 * 8 + row % 8;
         if (output >= outputs(C)) continue;
       }
 #pragma unroll
       for (int w = 0; w < kGroup; ++w) {
-        values[w] = product.sums[i][j][w];
+        values[w] = mma.sums[i][j][w];
         if constexpr (C.pool && kParts == 1) {
 #pragma unroll
-          for (int q = 1; q < 4; ++q) values[w] = fmaxf(values[w], product.sums[i + q][j][w]);
+          for (int q = 1; q < 4; ++q) values[w] = fmaxf(values[w], mma.sums[i + q][j][w]);
         }
         values[w] += shift.values[w];
         if (C.relu && kParts == 1) values[w] = fmaxf(values[w], 0.0f);
@@ -257,10 +257,10 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   }
 }
 
-// Adds the parts of a split product in their order, then bias, ReLU and maxima; a thread for each
+// Reduces the partial sums of split-K in their order, then bias, ReLU and pooling; a thread for each
 // channel of a pixel.  A block of 256 has 64 outputs, or 64 channels of one window's four pixels.
 template <Conv2d C, Store S>
-__device__ __forceinline__ void combine(const float* parts, const float* bias,
+__device__ __forceinline__ void reduce_split_k(const float* parts, const float* bias,
                                         typename Stored<S>::Type* y) {
   constexpr int kPixels = C.pool ? 4 : 1, kOutputs = 256 / kPixels;
   __shared__ float pixels[C.pool ? 256 : 1];
@@ -274,7 +274,7 @@ __device__ __forceinline__ void combine(const float* parts, const float* bias,
     float values[C.split];
 #pragma unroll
     for (int part = 0; part < C.split; ++part)
-      values[part] = from[part * product_rows(C) * C.out_channels];
+      values[part] = from[part * gemm_rows(C) * C.out_channels];
 #pragma unroll
     for (int part = 0; part < C.split; ++part) sum += values[part];
   }
@@ -300,7 +300,7 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
   constexpr int kAcross = C.out_channels / 4;
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   const int column = at % kAcross * 4;
-  // Rows as in the product: four of a thread are 8 apart, a window's where maxima are wanted.
+  // Rows as in the GEMM: four of a thread are 8 apart, a window's where the output is pooled.
   const int first_row = at / kAcross / 8 * 32 + at / kAcross % 8;
   Pixel pixels[4];
 #pragma unroll

@@ -175,7 +175,7 @@ def launches(w: Conv, config: Config, precision: Precision, last: bool = False) 
         multiply(f"{name}_parts", partial, "float32"),
         Launch(
             f"{name}_combine",
-            instance("combine", "Conv2d", constants, store(stored)),
+            instance("reduce_split_k", "Conv2d", constants, store(stored)),
             math.ceil(outputs * (4 if w.pool else 1) / _REDUCTION_THREADS),
             _REDUCTION_THREADS,
             {"x": partial, "bias": bias},
@@ -185,8 +185,8 @@ def launches(w: Conv, config: Config, precision: Precision, last: bool = False) 
 
 
 def policy(precision: Precision) -> str:
-    """Return the name that `primitives.cuh` has for the arithmetic of a precision."""
-    names = {"float32": "Multiply", "tf32": "Tf32", "float16": "Halves"}
+    """Return the name that `conv2d.cuh` has for the arithmetic of a precision."""
+    names = {"float32": "Simt", "tf32": "Tf32", "float16": "Fp16"}
     return f"ferplus::{names[precision]}"
 
 
@@ -223,7 +223,7 @@ def fields(w: Conv, config: Config, batch: int = 1) -> dict[str, int | bool]:
         "relu": w.relu,
         "pool": w.pool,
         **vars(config),
-        "elements": batch,
+        "gemms": batch,
     }
 
 

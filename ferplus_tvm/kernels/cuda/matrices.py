@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS, Matrix
+from ferplus_tvm.kernels.winograd_matrices import MATRICES, Matrix
 
 
 def source() -> str:
     """Return ``Matrices<m>::input(i, k)``, which is B^T, and ``output(i, k)``, A^T."""
     structs = "\n".join(
         f"template <>\nstruct Matrices<{tile}> {{\n"
-        f"{_entry('input', algorithm.input)}{_entry('output', algorithm.output)}}};"
-        for tile, algorithm in ALGORITHMS.items()
+        f"{_entry('input', each.input)}{_entry('output', each.output)}}};"
+        for tile, each in MATRICES.items()
     )
     return f"namespace ferplus {{\ntemplate <int Tile>\nstruct Matrices;\n{structs}\n}}\n"
 

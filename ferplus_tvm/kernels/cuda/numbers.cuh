@@ -1,4 +1,4 @@
-// How activations are stored: as float32, as TF32 (float32 whose last 13 bits are zero) or as halves.
+// How activations are stored: as float32, as TF32 (float32 whose last 13 bits are zero) or as float16.
 
 using uint = unsigned int;  // TVM's name of it, which NVRTC does not know
 

@@ -1,8 +1,8 @@
 // Winograd's convolution F(m x m, 3x3) of stride 1: the way in and the way back of its tiles.
 //
 //   v[e, t, ci] = (B^T d B)[e] for the (m+2) x (m+2) inputs d of tile t, zero outside of the map
-//   m[e, t, o] = sum over ci of v[e, t, ci] * u[e, o, ci]: `conv2d` with (m+2)^2 elements
-//   y = max(0, bias + A^T m A) for the m x m outputs of a tile, of which 2x2 maxima may be taken
+//   m[e, t, o] = sum over ci of v[e, t, ci] * u[e, o, ci]: `conv2d` with (m+2)^2 GEMMs
+//   y = max(0, bias + A^T m A) for the m x m outputs of a tile, which may be pooled by 2x2
 //
 // A thread has one channel of a tile in its registers, so that each access of a warp is to adjacent
 // channels.  The matrices are generated: kernels/winograd_matrices.py has their source.

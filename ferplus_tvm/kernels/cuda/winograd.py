@@ -19,7 +19,7 @@ from ferplus_tvm.kernels.backend import Algorithm, TensorSpec
 from ferplus_tvm.kernels.cuda import implicit_gemm, store
 from ferplus_tvm.kernels.cuda.launch import Launch, instance
 from ferplus_tvm.kernels.winograd import applies, tiles
-from ferplus_tvm.kernels.winograd_matrices import ALGORITHMS
+from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import Gpu, Precision
 
@@ -56,7 +56,7 @@ class Config:
     @property
     def elements(self) -> int:
         """The GEMMs: one for each element of a transformed tile."""
-        return int(ALGORITHMS[self.tile].side ** 2)
+        return int(MATRICES[self.tile].side ** 2)
 
     @property
     def gemm(self) -> implicit_gemm.Config:
@@ -73,7 +73,7 @@ def candidates(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
     """
     if precision != "float32" or not applies(w):
         return
-    for tile, matrices in ALGORITHMS.items():
+    for tile, matrices in MATRICES.items():
         gemm = gemm_of(w, tile)
         channels = max(w.in_channels, w.out_channels)
         if matrices.side**2 * gemm.batch * channels > _MOST_VALUES:
@@ -91,7 +91,7 @@ def gemm_of(w: Conv, tile: int) -> Conv:
 
 def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
     """Transform (CO,CI,3,3) in float64 and lay it out as ((m+2)^2, CO, CI)."""
-    u = ALGORITHMS[tile].transform_filter(weight)
+    u = MATRICES[tile].transform_filter(weight)
     side, _, in_channels, out_channels = u.shape
     elements = u.reshape(side * side, in_channels, out_channels)
     return np.ascontiguousarray(elements.transpose(0, 2, 1), dtype=np.float32)
