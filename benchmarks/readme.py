@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ferplus_tvm.bench import report, text
 from ferplus_tvm.bench.measure import Row
+
+from ferplus_tvm.bench import report, text
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures of docs/bench -->", "<!-- end of figures -->"
