@@ -17,6 +17,7 @@ from ferplus_tvm.bench.engines.catalog import CPU_KINDS, CPU_PEERS
 from ferplus_tvm.bench.engines.opened import OURS, Opened, faces
 from ferplus_tvm.bench.measurements import sample_jpeg
 from ferplus_tvm.bench.timing import quiet
+from ferplus_tvm.bench.timing.rows import where
 from ferplus_tvm.faces.postprocess import postprocess
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.host import cpu
@@ -31,7 +32,7 @@ def test_scores(
     benchmark: Any, open_engine: Callable[..., Opened], kind: str, batch: int, threads: int
 ) -> None:
     """Faces to scores."""
-    benchmark.group = f"scores, batch {batch}, {threads} thread(s)"
+    benchmark.group = where("scores", batch, threads)
     opened = open_engine(kind, threads, batch)
     given = faces(batch)
     benchmark.extra_info.update(precision=opened.precision, version=opened.version)
@@ -48,7 +49,7 @@ def test_jpeg_to_label(
     benchmark: Any, open_engine: Callable[..., Opened], kind: str, threads: int
 ) -> None:
     """A JPEG's bytes to the label of the face."""
-    benchmark.group = f"JPEG to label, {threads} thread(s)"
+    benchmark.group = where("jpeg", 1, threads)
     opened = open_engine(kind, threads, 1)
     jpeg = sample_jpeg()
     quiet.wait()

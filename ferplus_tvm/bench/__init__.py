@@ -4,5 +4,5 @@
 
     engines/  every engine behind one interface, each in a process of its own
     timing/   what is measured, and what the samples let one say
-    report/   the figures as JSON, CSV, pictures and a page; text for the terminal; warnings
+    report/   the figures as JSON, CSV, plots and a page; text for the terminal; warnings
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferplus_tvm.bench.report.data import Report
-from ferplus_tvm.bench.timing.interleaved import Row
+from ferplus_tvm.bench.timing.rows import Row
 from ferplus_tvm.errors import BenchError
 
 

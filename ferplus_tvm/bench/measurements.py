@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from ferplus_tvm.bench.engines import catalog
 from ferplus_tvm.bench.subjects import Subject
 from ferplus_tvm.bench.timing import cold_start, layers, scenarios
-from ferplus_tvm.bench.timing.interleaved import Call, Row, measure, where
+from ferplus_tvm.bench.timing.interleaved import measure
 from ferplus_tvm.bench.timing.layers import LayerTimes
 from ferplus_tvm.bench.timing.process import EngineProcess
 from ferplus_tvm.bench.timing.roofline import Roofline
+from ferplus_tvm.bench.timing.rows import Call, Row, where
 from ferplus_tvm.bench.timing.samples import Ratio
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.errors import BenchError

@@ -17,7 +17,7 @@ from ferplus_tvm.bench.report import warnings
 from ferplus_tvm.bench.report.data import Report
 from ferplus_tvm.bench.subjects import Subject
 from ferplus_tvm.bench.timing import gpu_card, load, scenarios
-from ferplus_tvm.bench.timing.interleaved import Call
+from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.host import cpu
 
@@ -64,10 +64,10 @@ def bench(
     device = subjects.device_of(library, options.device)
     named = catalog.default_peers(device) if options.peers is None else options.peers
     catalog.expect_peers(named, device)
-    if device != "cpu" and (options.cold_start or options.by_layer):
+    if device != "cpu" and (options.cold_start or options.by_layer or options.threads):
         raise BenchError(
-            f"cold starts and layers are measured on a CPU, and this is {device}: leave out --cold "
-            "and --layers"
+            f"cold starts, layers and numbers of threads are measured on a CPU, and this is "
+            f"{device}: leave out --cold, --layers and --threads"
         )
     # Windows keeps an opened library busy until its process ends.
     with tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True) as folder:

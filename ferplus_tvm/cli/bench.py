@@ -143,7 +143,7 @@ def _gate(report: Report, baseline: Report, most: float) -> None:
 
 def _print(report: Report) -> None:
     from ferplus_tvm.bench.report import text, warnings
-    from ferplus_tvm.bench.timing.interleaved import where
+    from ferplus_tvm.bench.timing.rows import where
 
     print_table(*text.latency(report.rows), fold="engine")
     if report.scenarios:

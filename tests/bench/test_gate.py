@@ -8,7 +8,7 @@ import pytest
 
 from ferplus_tvm.bench import gate
 from ferplus_tvm.bench.report.data import Report
-from ferplus_tvm.bench.timing.interleaved import EngineTime, Row
+from ferplus_tvm.bench.timing.rows import EngineTime, Row
 from ferplus_tvm.bench.timing.samples import Ratio
 from ferplus_tvm.errors import BenchError
 from tests.artifacts import assert_sentence

@@ -9,9 +9,10 @@ import pytest
 
 from ferplus_tvm.bench.report import warnings
 from ferplus_tvm.bench.report.data import BenchWarning
-from ferplus_tvm.bench.timing.interleaved import measure, where
+from ferplus_tvm.bench.timing.interleaved import measure
 from ferplus_tvm.bench.timing.load import Watch
 from ferplus_tvm.bench.timing.process import EngineProcess, Turn
+from ferplus_tvm.bench.timing.rows import where
 from ferplus_tvm.errors import BenchError
 from tests.artifacts import assert_sentence
 

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import csv
 import getpass
-import gzip
 import json
 import platform
 import re
-from dataclasses import fields, replace
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
 import ferplus_tvm as fer
 from ferplus_tvm.bench.options import BenchOptions
-from ferplus_tvm.bench.report import data, text
-from ferplus_tvm.bench.report.data import BenchWarning, Report
-from ferplus_tvm.bench.report.plots import NAMES, SCHEMES
-from ferplus_tvm.bench.report.write import render, write
+from ferplus_tvm.bench.report import data
+from ferplus_tvm.bench.report.data import Report
+from ferplus_tvm.bench.report.write import write
 from ferplus_tvm.bench.run import bench
 from ferplus_tvm.bench.subjects import device_of, open_library
 from ferplus_tvm.bench.timing import roofline
-from ferplus_tvm.bench.timing.cold_start import ColdStart
-from ferplus_tvm.bench.timing.interleaved import Call, EngineTime, Row
-from ferplus_tvm.bench.timing.layers import LayerTime, LayerTimes
 from ferplus_tvm.bench.timing.roofline import Level, Roofline
-from ferplus_tvm.bench.timing.samples import Ratio
-from ferplus_tvm.bench.timing.scenarios import Outcome
+from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.errors import BenchError, GpuError
 from ferplus_tvm.host import gpu
 from tests import artifacts
@@ -140,76 +132,6 @@ def test_the_report_reads_back_as_it_was_written(measured: Measured, tmp_path: P
     assert [float(row["seconds"]) for row in rows] == [call.seconds for call in calls]
 
 
-def test_the_page_opens_with_a_sentence_and_the_ratios(measured: Measured, tmp_path: Path) -> None:
-    report, calls = measured
-    write(tmp_path, report, calls)
-    page = (tmp_path / "index.html").read_text()
-    parts = ["<h1>", 'class="lead"', "<figure>", 'class="warnings"', "<details>", "<table>"]
-    places = [page.index(part) for part in parts]
-    assert places == sorted(places)
-    assert escape(text.headline(report)) in page
-    first = page.index("<figure>")
-    assert "How many times as fast" in page[first : page.index("<svg", first) + 300]
-    assert page.count("<figure>") == page.count('<svg role="img" aria-label="') == 5
-    folded = page[page.index('class="warnings"') :]
-    assert folded[: folded.index("<details>")].count("<br>") < 3
-
-
-def test_the_page_needs_no_other_file_and_is_light_and_dark(
-    measured: Measured, tmp_path: Path
-) -> None:
-    report, calls = measured
-    write(tmp_path, report, calls)
-    page = (tmp_path / "index.html").read_text()
-    assert not re.findall(r"<(?:img|script|link)|@import|url\((?!#)", page)
-    assert set(re.findall(r'(?:src|href)="([^"]?)', page)) <= {"#"}
-    assert "prefers-color-scheme: dark" in page
-    used = set(re.findall(r"var\(--(\w+)\)", page))
-    light, dark = (set(re.findall(r"--(\w+): #", line)) for line in SCHEMES.splitlines())
-    assert used <= light == dark
-    assert not re.findall(r"#0f0f\w\w", page)  # what stands for the variables while drawing
-    ids = re.findall(r' id="([^"]+)"', page)
-    assert len(ids) == len(set(ids))
-    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(ids)
-
-
-def test_pictures_are_files_that_show_every_engine(measured: Measured, tmp_path: Path) -> None:
-    report, calls = measured
-    paths = [path for path in write(tmp_path, report, calls) if path.suffix == ".svg"]
-    assert {path.stem for path in paths} == set(NAMES)
-    for path in paths:
-        picture = ElementTree.parse(path).getroot()
-        assert picture.tag.endswith("svg") and picture.get("aria-label")
-        words = " ".join(picture.itertext())
-        assert "prefers-color-scheme" in words
-        if path.stem != "layers":
-            assert {each.engine for each in report.rows[0].engines} <= set(words.split())
-
-
-def test_a_report_that_is_kept_is_rendered_anew(measured: Measured, tmp_path: Path) -> None:
-    report, calls = measured
-    before = {path.name: path.read_bytes() for path in write(tmp_path, report, calls)}
-    (tmp_path / "index.html").write_text("an older page")
-    packed = gzip.compress((tmp_path / "calls.csv").read_bytes())
-    (tmp_path / "calls.csv.gz").write_bytes(packed)
-    (tmp_path / "calls.csv").unlink()
-    names = {path.name for path in render(tmp_path)}
-    assert names == {name for name in before if name.endswith((".svg", ".html"))}
-    assert all((tmp_path / name).read_bytes() == before[name] for name in names)
-    (tmp_path / "calls.csv.gz").unlink()
-    with pytest.raises(BenchError, match=r"calls\.csv"):
-        render(tmp_path)
-
-
-def test_pictures_of_a_report_with_more_figures_are_removed(
-    measured: Measured, tmp_path: Path
-) -> None:
-    report, calls = measured
-    write(tmp_path, report, calls)
-    write(tmp_path, replace(report, layers=()), calls)
-    assert not (tmp_path / "layers.svg").exists() and (tmp_path / "ratios.svg").exists()
-
-
 def test_a_report_names_no_host_no_user_and_no_path(measured: Measured, tmp_path: Path) -> None:
     report, calls = measured
     write(tmp_path, report, calls)
@@ -255,21 +177,6 @@ def test_warnings_say_what_makes_figures_less_sure(measured: Measured) -> None:
         assert_sentence(str(sentence))
 
 
-def test_the_terminal_says_who_is_faster(measured: Measured) -> None:
-    report, _ = measured
-    verdicts = text.verdicts(report.rows)
-    assert len(verdicts) == len(report.rows)
-    for row, verdict in zip(report.rows, verdicts, strict=True):
-        assert verdict.startswith(f"{row.where}: ")
-        assert "times as fast as" in verdict or "no difference is shown" in verdict
-    (row, *_) = report.rows
-    (ratio,) = row.ratios
-    slower = replace(row, ratios=(replace(ratio, ratio=0.5, low=0.45, high=0.55),))
-    assert "onnxruntime is 2.00 times as fast as ferplus_tvm" in text.verdicts([slower])[0]
-    unsure = replace(row, ratios=(replace(ratio, ratio=1.1, low=0.9, high=1.3),))
-    assert "no difference is shown" in text.verdicts([unsure])[0]
-
-
 def test_a_library_without_batch_1_is_said_to_be_measured_with_another(
     other_library: Path, narrow_model: Path
 ) -> None:
@@ -308,6 +215,19 @@ def test_mlperf_scenarios_have_their_names_and_metrics(
             assert each.count >= 1024 and each.metric == pytest.approx(each.count / each.seconds)
 
 
+def test_without_a_library_the_model_is_compiled_in_a_process_of_its_own(
+    narrow_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(*_: object, **__: object) -> None:
+        raise AssertionError("compiled in this process")
+
+    monkeypatch.setattr("ferplus_tvm.compiler.pipeline.compile", here)
+    options = BenchOptions(peers=(), batch_sizes=(2,), threads=(1,), seconds=0.1)
+    report, _ = bench(None, narrow_model, options)
+    assert report.library["batch_sizes"] == [2] and report.model["name"] == "narrow"
+    assert [(row.batch, row.threads) for row in report.rows] == [(2, 1)]
+
+
 def test_a_library_of_another_model_is_refused(narrow_library: Path) -> None:
     with pytest.raises(BenchError) as caught:
         bench(narrow_library, options=BenchOptions(batch_sizes=(1,), threads=(1,), seconds=0.1))
@@ -328,54 +248,3 @@ def test_a_name_that_is_no_peer_on_the_device_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"is no peer on .*expected .*torch"):
             bench(options=options)
-
-
-def test_what_is_no_report_is_refused(tmp_path: Path, measured: Measured) -> None:
-    report, _ = measured
-    path = tmp_path / "bench.json"
-    for content, part in (
-        ("", "no report"),
-        ("[1]", "no report"),
-        (report.to_json().replace('"format": 1', '"format": 9'), "format 9"),
-        (report.to_json().replace('"of_roofline"', '"limit"'), "lacks fields"),
-        ('{"format": 1, "rows": 3}', "lacks fields"),
-    ):
-        path.write_text(content)
-        with pytest.raises(BenchError) as caught:
-            data.read(path)
-        assert_sentence(str(caught.value), part)
-    with pytest.raises(BenchError, match="cannot be read"):
-        data.read(tmp_path / "absent.json")
-
-
-def test_fields_that_a_later_version_adds_are_left_out(measured: Measured, tmp_path: Path) -> None:
-    report, _ = measured
-    told = json.loads(report.to_json())
-    told["later"] = 1
-    told["rows"][0]["later"] = told["rows"][0]["engines"][0]["later"] = [1]
-    (tmp_path / "bench.json").write_text(json.dumps(told))
-    assert data.read(tmp_path / "bench.json") == report
-
-
-def test_a_folder_that_cannot_be_written_is_one_sentence(
-    measured: Measured, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(BenchError) as caught:
-        write(tmp_path / "file", *measured)
-    assert_sentence(str(caught.value), "--out")
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        *(Report, BenchWarning, Row, EngineTime, Call, Ratio, Outcome, ColdStart),
-        *(Roofline, Level, LayerTimes, LayerTime),
-    ],
-)
-def test_every_field_of_a_report_is_documented(part: type[Any]) -> None:
-    _, attributes = (part.__doc__ or "").split("Attributes\n    ----------\n")
-    listed = re.findall(r"^    (\S.*)$", attributes.split("\n\n")[0], re.M)
-    assert [field.name for field in fields(part)] == ", ".join(listed).split(", ")
-    document = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
-    assert {field.name for field in fields(part)} <= set(re.findall(r"`(\w+)`", document))

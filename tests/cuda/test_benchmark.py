@@ -159,6 +159,18 @@ def test_a_library_of_another_precision_is_labelled_with_it(
     assert report.rows[0].engines[1].difference > 0
 
 
+@needs_emulation
+def test_a_model_is_compiled_for_the_gpu_that_is_named(
+    model: Path, emulation: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    options = ["--model", model, "--device", "cuda:0", "--batch", 2, "--peers", "", "--out", out]
+    done = measure(emulation, *options)
+    assert done.returncode == 0, done.stderr
+    report = data.read(out / "bench.json")
+    assert report.library["target"] == "cuda/sm_90" and report.library["batch_sizes"] == [2]
+
+
 def test_without_a_gpu_it_says_why_nothing_is_measured(tmp_path: Path) -> None:
     try:
         gpu.devices()

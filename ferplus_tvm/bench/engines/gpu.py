@@ -50,11 +50,11 @@ def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
 
 def open_ours_with_torch(path: str, threads: int, batch: int, device: str) -> Opened:
     """Open a library of ours, which is given PyTorch's tensors, and gives such, without a copy."""
-    import torch
-
     opened = cpu.open_ours(path, threads, batch, device)
     engine = opened.engine
     assert engine is not None
+    import torch  # after the engine, as above
+
     x = torch.from_numpy(faces(batch)).to(torch.device("cuda", number_of(device)))
     on_gpu = OnGpu(
         lambda: torch.from_dlpack(engine.scores_on_gpu(x)), lambda scores: scores.cpu().numpy()

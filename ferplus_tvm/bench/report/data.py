@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from ferplus_tvm.bench.timing.cold_start import ColdStart
-from ferplus_tvm.bench.timing.interleaved import EngineTime, Row
 from ferplus_tvm.bench.timing.layers import LayerTime, LayerTimes
 from ferplus_tvm.bench.timing.roofline import Level, Roofline
+from ferplus_tvm.bench.timing.rows import EngineTime, Row
 from ferplus_tvm.bench.timing.samples import Ratio
 from ferplus_tvm.bench.timing.scenarios import Outcome
 from ferplus_tvm.errors import BenchError

@@ -8,8 +8,8 @@ from typing import Any
 
 from ferplus_tvm.bench.report import text, warnings
 from ferplus_tvm.bench.report.data import Report
-from ferplus_tvm.bench.report.plots import SCHEMES, Picture
-from ferplus_tvm.bench.timing.interleaved import where
+from ferplus_tvm.bench.report.plots import SCHEMES, Plot
+from ferplus_tvm.bench.timing.rows import where
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -22,7 +22,7 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem }
 figure { margin: 1rem 0; min-width: 0 }
 figcaption { font-weight: 600; margin-bottom: .25rem }
 figure svg { display: block; width: 100%; max-width: 38rem; height: auto }
-.pictures { display: grid; gap: 1rem 2rem;
+.plots { display: grid; gap: 1rem 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
 .warnings { border-left: .3rem solid var(--ours); padding: .1rem 1rem; margin: 1.5rem 0 }
 .warnings p { margin: .5rem 0 }
@@ -40,9 +40,9 @@ code { overflow-wrap: anywhere }
 """
 
 
-def render(report: Report, pictures: Mapping[str, Picture]) -> str:
-    """Return the page: a sentence, the ratios, warnings in short, pictures, and then tables."""
-    body = "\n".join(_body(report, pictures))
+def render(report: Report, plots: Mapping[str, Plot]) -> str:
+    """Return the page: a sentence, the ratios, warnings in short, plots, and then tables."""
+    body = "\n".join(_body(report, plots))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -52,17 +52,17 @@ def render(report: Report, pictures: Mapping[str, Picture]) -> str:
     )
 
 
-def _body(report: Report, pictures: Mapping[str, Picture]) -> Iterator[str]:
+def _body(report: Report, plots: Mapping[str, Plot]) -> Iterator[str]:
     yield "<h1>ferplus_tvm beside other engines</h1>"
     yield f'<p class="lead">{escape(text.headline(report))}</p>'
-    if "ratios" in pictures:
-        yield _figure(pictures["ratios"])
+    if "ratios" in plots:
+        yield _figure(plots["ratios"])
     yield from _warnings(report)
     yield f'<p class="made">{escape(report.date)}, by <code>{escape(report.command)}</code></p>'
-    others = [picture for name, picture in pictures.items() if name != "ratios"]
+    others = [plot for name, plot in plots.items() if name != "ratios"]
     if others:
-        yield "<h2>Pictures</h2>"
-        yield f'<div class="pictures">{"".join(map(_figure, others))}</div>'
+        yield "<h2>Plots</h2>"
+        yield f'<div class="plots">{"".join(map(_figure, others))}</div>'
     yield "<h2>Latency</h2>"
     yield (
         "<p>Each engine lives in a process of its own and takes turns with the others; the next "
@@ -109,9 +109,9 @@ def _warnings(report: Report) -> Iterator[str]:
     yield _folded(f"Warnings: {len(told)}", f"<ul>{items}</ul>") + "</div>"
 
 
-def _figure(picture: Picture) -> str:
-    caption = f"<figcaption>{escape(picture.title)}</figcaption>"
-    return f"<figure>{caption}{picture.svg}</figure>"
+def _figure(plot: Plot) -> str:
+    caption = f"<figcaption>{escape(plot.title)}</figcaption>"
+    return f"<figure>{caption}{plot.svg}</figure>"
 
 
 def _folded(summary: str, content: str) -> str:

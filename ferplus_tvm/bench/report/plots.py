@@ -1,4 +1,4 @@
-"""A report's pictures, as SVG whose colours follow the page's light or dark scheme."""
+"""A report's plots, as SVG whose colours follow the page's light or dark scheme."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ import numpy as np
 from ferplus_tvm.bench.engines.opened import OURS
 from ferplus_tvm.bench.report.data import Report
 from ferplus_tvm.bench.report.text import main_rows
-from ferplus_tvm.bench.timing.interleaved import Call, EngineTime, Row
 from ferplus_tvm.bench.timing.layers import LayerTimes
+from ferplus_tvm.bench.timing.rows import Call, EngineTime, Row
 from ferplus_tvm.errors import MissingExtraError
 
 NAMES = ("ratios", "latency", "throughput", "threads", "layers")
-"""Of all pictures; a report has those that it has figures for."""
+"""Of all plots; a report has those that it has figures for."""
 
 # Each colour of the light and of the dark scheme.  Text has a contrast of 7 or more to the paper,
 # marks have 4 or more; marks differ in shape too.
@@ -54,8 +55,8 @@ SCHEMES = "".join(
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture.
+class Plot:
+    """A plot.
 
     Attributes
     ----------
@@ -74,8 +75,8 @@ class Picture:
         return f"{head}{end}\n<style>{SCHEMES}</style>{body}\n"
 
 
-def draw(report: Report, calls: Sequence[Call]) -> dict[str, Picture]:
-    """Return the pictures that the report has figures for, by name; those of `NAMES`.
+def draw(report: Report, calls: Sequence[Call]) -> dict[str, Plot]:
+    """Return the plots that the report has figures for, by name; those of `NAMES`.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def draw(report: Report, calls: Sequence[Call]) -> dict[str, Picture]:
         height = 1.0 + 0.24 * len(of.layers)
         drawings["layers"] = (title, height, lambda f, axes: _layers(f, axes, of))
     return {
-        name: Picture(title, _svg(name, title, height, drawing))
+        name: Plot(title, _svg(name, title, height, drawing))
         for name, (title, height, drawing) in drawings.items()
     }
 
@@ -124,7 +125,7 @@ def _svg(name: str, title: str, height: float, drawing: Callable[[Any, Any], Non
         import matplotlib
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtraError.of("the pictures of a report", "bench") from error
+        raise MissingExtraError.of("the plots of a report", "bench") from error
     ink, grid, paper = _DRAWN["ink"], _DRAWN["grid"], _DRAWN["paper"]
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -159,7 +160,7 @@ def _with_variables(drawn: str, title: str) -> str:
     for unused in set(re.findall(r' id="([^"]+)"', svg)):
         if f"#{unused}" not in svg:
             svg = svg.replace(f' id="{unused}"', "")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
 
 
 def _styles(engines: Iterable[str]) -> dict[str, dict[str, Any]]:

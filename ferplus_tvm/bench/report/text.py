@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from ferplus_tvm.bench.engines.opened import OURS
 from ferplus_tvm.bench.report.data import Report
 from ferplus_tvm.bench.timing.cold_start import ColdStart
-from ferplus_tvm.bench.timing.interleaved import Row, where
 from ferplus_tvm.bench.timing.layers import LayerTimes
 from ferplus_tvm.bench.timing.roofline import Roofline
+from ferplus_tvm.bench.timing.rows import Row, where
 from ferplus_tvm.bench.timing.samples import Ratio
 from ferplus_tvm.bench.timing.scenarios import Outcome
 

@@ -8,7 +8,7 @@ from ferplus_tvm import targets
 from ferplus_tvm.bench.report.data import BenchWarning
 from ferplus_tvm.bench.subjects import Subject
 from ferplus_tvm.bench.timing import samples
-from ferplus_tvm.bench.timing.interleaved import EngineTime, Row
+from ferplus_tvm.bench.timing.rows import EngineTime, Row
 from ferplus_tvm.host import cpu
 
 _BUSY = 0.15  # CPUs

@@ -1,4 +1,4 @@
-"""A report as files: JSON with all figures, CSV with every timed call, SVG pictures, and a page."""
+"""A report as files: JSON with all figures, CSV with every timed call, SVG plots, and a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ferplus_tvm.bench.report import page, plots
 from ferplus_tvm.bench.report.data import JSON_NAME, Report, read
-from ferplus_tvm.bench.timing.interleaved import Call
+from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.host.files import replace
 
@@ -36,9 +36,9 @@ def write(folder: str | os.PathLike[str], report: Report, calls: Sequence[Call])
 
 
 def render(folder: str | os.PathLike[str]) -> list[Path]:
-    """Write the page and the pictures of a report anew, by its JSON and its CSV, or CSV.gz.
+    """Write the page and the plots of a report anew, by its JSON and its calls.
 
-    That is for reports that are kept: ``docs/bench`` was measured before its page looked so.
+    That is for reports that are kept: those of ``docs`` were measured before the page looked so.
 
     Raises
     ------
@@ -48,26 +48,34 @@ def render(folder: str | os.PathLike[str]) -> list[Path]:
         If matplotlib is not installed.
     """
     place = Path(folder)
-    report = read(place / JSON_NAME)
-    packed = place / f"{_CALLS}.gz"
+    return _write(place, _rendered(read(place / JSON_NAME), read_calls(place)))
+
+
+def read_calls(folder: str | os.PathLike[str]) -> list[Call]:
+    """Read the timed calls of a report, from its CSV or from that packed by gzip.
+
+    Raises
+    ------
+    BenchError
+        If there are none.
+    """
+    plain, packed = Path(folder) / _CALLS, Path(folder) / f"{_CALLS}.gz"
     try:
-        content = (
-            gzip.decompress(packed.read_bytes())
-            if packed.is_file()
-            else (place / _CALLS).read_bytes()
-        )
+        content = gzip.decompress(packed.read_bytes()) if packed.is_file() else plain.read_bytes()
     except (OSError, EOFError) as error:
         raise BenchError(
-            f"the calls of the report in {folder} cannot be read ({error}): expected {_CALLS}, or "
+            f"the calls of the report in {folder} cannot be read ({error}): expected {_CALLS} or "
             f"{packed.name}"
         ) from error
-    return _write(place, _rendered(report, _calls(content)))
+    kinds = {"way": str, "engine": str, "seconds": float}
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return [Call(**{name: kinds.get(name, int)(row[name]) for name in row}) for row in rows]
 
 
 def _rendered(report: Report, calls: Sequence[Call]) -> dict[str, bytes]:
-    pictures = plots.draw(report, calls)
-    files = {"index.html": page.render(report, pictures).encode()}
-    files |= {f"{name}.svg": picture.file().encode() for name, picture in pictures.items()}
+    drawn = plots.draw(report, calls)
+    files = {"index.html": page.render(report, drawn).encode()}
+    files |= {f"{name}.svg": plot.file().encode() for name, plot in drawn.items()}
     return files
 
 
@@ -93,9 +101,3 @@ def _csv(calls: Iterable[Call]) -> bytes:
     writer.writerow(field.name for field in fields(Call))
     writer.writerows(astuple(call) for call in calls)
     return file.getvalue().encode()
-
-
-def _calls(content: bytes) -> list[Call]:
-    kinds = {"way": str, "engine": str, "seconds": float}
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    return [Call(**{name: kinds.get(name, int)(row[name]) for name in row}) for row in rows]

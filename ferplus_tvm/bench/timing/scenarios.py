@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ferplus_tvm.bench.timing.interleaved import Call, difference
+from ferplus_tvm.bench.timing.interleaved import difference
 from ferplus_tvm.bench.timing.process import EngineProcess
+from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.bench.timing.samples import early_stopping_estimate
 
 _MARGIN = 1.1  # so that the query lasts as long as it should
