@@ -34,7 +34,7 @@ def compare(now: Report, baseline: Report) -> list[Change]:
 
     With a peer in both, of the same version, its time over ours is compared, which changes less
     with the machine's day than a time does; without one the median of a call, for which the CPU
-    has to be the same.
+    or the GPU has to be the same.
 
     Raises
     ------
@@ -43,19 +43,19 @@ def compare(now: Report, baseline: Report) -> list[Change]:
     """
     changes = []
     known = {(row.way, row.batch, row.threads): row for row in baseline.rows}
-    same_cpu = now.environment.get("cpu") == baseline.environment.get("cpu")
+    same_device = now.device == baseline.device
     for row in now.rows:
         before = known.get((row.way, row.batch, row.threads))
         if before is None:
             continue
         found = _by_peers(row, before)
-        if not found and same_cpu:
+        if not found and same_device:
             found = [_by_time(row, before)]
         changes += found
     if not changes:
         raise BenchError(
             "the baseline has no figure that this run has too: measure the same --batch, "
-            "--threads and --peers, of the same versions, or without peers on the same CPU"
+            "--threads and --peers, of the same versions, or without peers on the same CPU or GPU"
         )
     return changes
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.bench.engines import catalog
+from ferplus_tvm.bench.engines.gpu import number_of
+from ferplus_tvm.bench.engines.opened import OURS
 from ferplus_tvm.bench.subjects import Subject
-from ferplus_tvm.bench.timing import cold_start, layers, scenarios
+from ferplus_tvm.bench.timing import cold_start, gpu_card, layers, scenarios
 from ferplus_tvm.bench.timing.interleaved import measure
 from ferplus_tvm.bench.timing.layers import LayerTimes
 from ferplus_tvm.bench.timing.process import EngineProcess
@@ -36,8 +40,6 @@ class Measurements:
         ``cpu``, or a GPU such as ``cuda:0``.
     progress
         Called with what is done next.
-    peak
-        The faces per second that a GPU could do at most; None on a CPU.
     rows, calls, layers, rooflines, outcomes, starts, start_ratios
         As in `ferplus_tvm.bench.report.data.Report`.
     off_float64
@@ -49,7 +51,6 @@ class Measurements:
     subjects: Sequence[Subject]
     device: str
     progress: Callable[[str], None]
-    peak: float | None = None
     rows: list[Row] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     layers: list[LayerTimes] = field(default_factory=list)
@@ -60,6 +61,25 @@ class Measurements:
     off_float64: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     _programs: dict[str, cold_start.Program] = field(default_factory=dict)
+
+    @property
+    def ours(self) -> Manifest:
+        """What our library says of itself."""
+        manifest = self.subjects[0].manifest
+        assert manifest is not None
+        return manifest
+
+    @property
+    def libraries(self) -> list[Subject]:
+        """The subjects that are libraries, ours first."""
+        return [subject for subject in self.subjects if subject.kind == OURS]
+
+    @functools.cached_property
+    def _peak(self) -> float | None:
+        """The faces per second that a GPU could do at most; None on a CPU."""
+        if self.device == "cpu":
+            return None
+        return gpu_card.peak_faces_per_second(self.ours, number_of(self.device))
 
     def interleaved(self, batch: int, threads: int, seconds: float, by_layer: bool) -> None:
         """Measure all engines for a batch size, in each way that ours offers."""
@@ -122,7 +142,8 @@ class Measurements:
                     # A GPU may be too small for a peer, or its CUDA too old; a CPU takes all.
                     if subject is self.subjects[0] or self.device == "cpu":
                         raise
-                    self.left_out[f"{subject.name}, batch {batch}"] = str(error)
+                    name = subject.name if subject.kind == OURS else subject.kind
+                    self.left_out[f"{name}, batch {batch}"] = str(error)
             yield processes
 
     def _open(
@@ -167,15 +188,13 @@ class Measurements:
             seconds,
             lambda share: self.progress(f"{what}: {share:.0%}"),
             way,
-            self.peak if way != "jpeg" else None,
+            self._peak if way != "jpeg" else None,
         )
         self.rows.append(row)
         self.calls += calls
 
     def _by_layer(self, process: EngineProcess, batch: int, threads: int) -> None:
         """Measure the kernels of our engine, and once the machine's roofline."""
-        manifest = self.subjects[0].manifest
-        assert manifest is not None
         what = where("scores", batch, threads)
         if threads not in self.rooflines:
             self.progress(f"{what}: the machine's roofline")
@@ -186,7 +205,7 @@ class Measurements:
         first = process.ask("layers", calls=least)["runs"]
         calls = min(most, int(_LAYER_SECONDS / sum(first[-1])))
         runs = process.ask("layers", calls=calls)["runs"] if calls > least else first
-        self.layers.append(layers.of_runs(manifest, batch, runs, self.rooflines[threads]))
+        self.layers.append(layers.of_runs(self.ours, batch, runs, self.rooflines[threads]))
 
 
 def _begun(processes: Sequence[EngineProcess]) -> list[EngineProcess]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import datetime
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ferplus_tvm.bench import environment, subjects
 from ferplus_tvm.bench.engines import catalog
 from ferplus_tvm.bench.engines.gpu import number_of
+from ferplus_tvm.bench.engines.opened import OURS
 from ferplus_tvm.bench.measurements import Measurements
 from ferplus_tvm.bench.options import BenchOptions
 from ferplus_tvm.bench.report import warnings
-from ferplus_tvm.bench.report.data import Report
-from ferplus_tvm.bench.subjects import Subject
-from ferplus_tvm.bench.timing import gpu_card, load, scenarios
+from ferplus_tvm.bench.report.data import BenchWarning, Report
+from ferplus_tvm.bench.timing import load, scenarios
 from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.host import cpu
@@ -80,25 +81,25 @@ def bench(
         others = subjects.peers_of(ours, named, model_file, device)
         if any(subject.path == model_file for subject in others):
             subjects.write_model(model, ours, model_file)
-        return _measure(ours, others, device, options, command, progress)
+        number = None if device == "cpu" else number_of(device)
+        busy, record = load.before(), environment.record(number)
+        found = Measurements([ours, *others], device, progress)
+        sizes, counts = _measure(found, options)
+        told = (
+            *warnings.of_machine([count for count in counts if count], busy),
+            *(each for one in found.libraries for each in warnings.of_library(one, sizes)),
+            *warnings.of_rows(found.rows),
+        )
+        return _report(found, record, told, command), found.calls
 
 
-def _measure(
-    ours: Subject,
-    others: list[Subject],
-    device: str,
-    options: BenchOptions,
-    command: str,
-    progress: Callable[[str], None],
-) -> tuple[Report, list[Call]]:
-    manifest = ours.manifest
-    assert manifest is not None
-    number = None if device == "cpu" else number_of(device)
+def _measure(found: Measurements, options: BenchOptions) -> tuple[list[int], list[int]]:
+    """Make all measurements; return the batch sizes and the numbers of threads."""
+    manifest = found.ours
     sizes = sorted(set(options.batch_sizes or manifest.batch_sizes))
-    counts = sorted(set(options.threads or (1, cpu.default_threads()))) if number is None else [0]
-    busy, record = load.before(), environment.record(number)
-    peak = None if number is None else gpu_card.peak_faces_per_second(manifest, number)
-    found = Measurements([ours, *others], device, progress, peak)
+    counts = [0]
+    if found.device == "cpu":
+        counts = sorted(set(options.threads or (1, cpu.default_threads())))
     for batch in sizes:
         for count in counts:
             by_layer = options.by_layer and batch in manifest.functions
@@ -109,19 +110,24 @@ def _measure(
         found.cold_starts(counts[0])
     if options.mlperf is not None:
         found.mlperf(scenarios.FORMS[options.mlperf], counts[-1], sizes[-1])
-    libraries = [each for each in (ours, *others) if each.manifest is not None]
-    needed = {*sizes, *subjects.needed_sizes(options)}
-    report = Report(
+    return sorted({*sizes, *subjects.needed_sizes(options)}), counts
+
+
+def _report(
+    found: Measurements, record: dict[str, Any], told: Sequence[BenchWarning], command: str
+) -> Report:
+    about = {
+        each.name: {**each.about(), "off_float64": found.off_float64[each.name]}
+        for each in found.libraries
+        if each.name in found.off_float64
+    }
+    return Report(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=command,
         environment=record,
-        library={**ours.about(), "off_float64": found.off_float64[ours.name]},
-        peer_libraries={
-            each.name: {**each.about(), "off_float64": found.off_float64[each.name]}
-            for each in libraries[1:]
-            if each.name in found.off_float64
-        },
-        model={"name": manifest.model_name, "sha256": manifest.model_sha256},
+        library=about.pop(OURS),
+        peer_libraries=about,
+        model={"name": found.ours.model_name, "sha256": found.ours.model_sha256},
         rows=tuple(found.rows),
         scenarios=tuple(found.outcomes),
         cold=tuple(found.starts),
@@ -129,10 +135,5 @@ def _measure(
         rooflines=tuple(found.rooflines.values()),
         layers=tuple(found.layers),
         left_out=found.left_out,
-        warnings=(
-            *warnings.of_machine([count for count in counts if count], busy),
-            *(each for one in libraries for each in warnings.of_library(one, needed)),
-            *warnings.of_rows(found.rows),
-        ),
+        warnings=tuple(dict.fromkeys(told)),
     )
-    return report, found.calls

@@ -110,7 +110,7 @@ def test_it_measures_every_engine_and_names_what_is_left_out(
             assert each.difference == 0 and each.p50 > 0 and each.precision == "float32"
             assert each.share_of_peak is not None and each.share_of_peak > 0
         assert all(0 < each.low <= each.ratio <= each.high for each in row.ratios)
-    assert set(report.left_out) == {"onnxruntime, batch 1", "onnxruntime CUDA graph, batch 1"}
+    assert set(report.left_out) == {"onnxruntime, batch 1", "onnxruntime-graph, batch 1"}
     for reason in report.left_out.values():
         assert_sentence(reason, "onnxruntime")
     assert "left out: onnxruntime, batch 1" in done.stdout
@@ -118,7 +118,7 @@ def test_it_measures_every_engine_and_names_what_is_left_out(
     ways = {call["way"] for call in csv.DictReader((out / "calls.csv").open())}
     assert ways == set(names)
     page = (out / "index.html").read_text()
-    assert "batch 1, GPU memory" in page and "is left out: " in page
+    assert "batch 1, GPU memory" in page and "at every batch size: onnxruntime" in page
 
 
 @needs_emulation
@@ -165,10 +165,12 @@ def test_a_model_is_compiled_for_the_gpu_that_is_named(
 ) -> None:
     out = tmp_path / "report"
     options = ["--model", model, "--device", "cuda:0", "--batch", 2, "--peers", "", "--out", out]
-    done = measure(emulation, *options)
+    done = measure(emulation, *options, "--end-to-end")
     assert done.returncode == 0, done.stderr
     report = data.read(out / "bench.json")
-    assert report.library["target"] == "cuda/sm_90" and report.library["batch_sizes"] == [2]
+    assert report.library["target"] == "cuda/sm_90" and report.library["batch_sizes"] == [1, 2]
+    rows = [(row.way, row.batch) for row in report.rows]
+    assert rows == [("scores", 2), ("on_gpu", 2), ("jpeg", 1)]
 
 
 def test_without_a_gpu_it_says_why_nothing_is_measured(tmp_path: Path) -> None:

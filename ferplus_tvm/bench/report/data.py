@@ -96,6 +96,13 @@ class Report:
     left_out: dict[str, str] = field(default_factory=dict)
     peer_libraries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def device(self) -> str | None:
+        """The name of the GPU that was measured on, or of the CPU."""
+        gpu = self.environment.get("gpu")
+        name: str | None = gpu["name"] if gpu else self.environment.get("cpu")
+        return name
+
     def to_json(self) -> str:
         """Return the report as JSON."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n"

@@ -27,7 +27,7 @@ figure svg { display: block; width: 100%; max-width: 38rem; height: auto }
 .warnings { border-left: .3rem solid var(--ours); padding: .1rem 1rem; margin: 1.5rem 0 }
 .warnings p { margin: .5rem 0 }
 summary { cursor: pointer }
-.table { overflow-x: auto; margin: .5rem 0 }
+.table { overflow-x: auto; margin: .5rem 0 1.5rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; font-weight: 600; padding-bottom: .25rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--grid); text-align: right;
@@ -38,6 +38,9 @@ th:first-child, td:first-child { padding-left: 0 }
 .facts th { text-align: left; vertical-align: top; font-weight: 600 }
 code { overflow-wrap: anywhere }
 """
+
+
+_NONE = ("", text.TOO_FEW, text.UNKNOWN)
 
 
 def render(report: Report, plots: Mapping[str, Plot]) -> str:
@@ -97,16 +100,18 @@ def _more_tables(report: Report) -> Iterator[str]:
 
 def _warnings(report: Report) -> Iterator[str]:
     lines = warnings.summary(report.warnings, len(report.rows))
+    if lines:
+        told = _list(map(str, report.warnings))
+        yield f'<div class="warnings"><p>{"<br>".join(map(escape, lines))}</p>'
+        yield _folded(f"Warnings: {len(report.warnings)}", told) + "</div>"
     missing = sorted({name.partition(", batch")[0] for name in report.left_out})
     if missing:
-        lines.append(f"Not measured, or not at every batch size: {', '.join(missing)}")
-    if not lines:
-        return
-    told = [str(each) for each in report.warnings]
-    told += [f"{name} is left out: {reason}" for name, reason in report.left_out.items()]
-    yield f'<div class="warnings"><p>{"<br>".join(map(escape, lines))}</p>'
-    items = "".join(f"<li>{escape(each)}</li>" for each in told)
-    yield _folded(f"Warnings: {len(told)}", f"<ul>{items}</ul>") + "</div>"
+        told = _list(f"{name}: {reason}" for name, reason in report.left_out.items())
+        yield _folded(f"Not measured, or not at every batch size: {', '.join(missing)}", told)
+
+
+def _list(items: Iterable[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(each)}</li>' for each in items)}</ul>"
 
 
 def _figure(plot: Plot) -> str:
@@ -121,7 +126,7 @@ def _folded(summary: str, content: str) -> str:
 def _table(table: text.Table, caption: str) -> str:
     header, rows = table
     columns = zip(*rows, strict=True)
-    words = [all(cell[:1].isalpha() for cell in column if cell) for column in columns]
+    words = [all(cell[:1].isalpha() for cell in column if cell not in _NONE) for column in columns]
     style = [' class="word"' if word else "" for word in words]
     head = "".join(
         f'<th scope="col"{how}>{escape(cell)}</th>' for cell, how in zip(header, style, strict=True)

@@ -16,6 +16,9 @@ from ferplus_tvm.bench.timing.scenarios import Outcome
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """A header, and rows of as many cells."""
 
+TOO_FEW, UNKNOWN = "too few", "unknown"
+"""What stands in place of a number: there are too few calls for it, or the system does not tell."""
+
 
 def main_rows(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of the way that counts most: on the GPU, otherwise from faces to scores."""
@@ -29,7 +32,7 @@ def main_rows(rows: Sequence[Row]) -> list[Row]:
 def headline(report: Report) -> str:
     """Return the report in one sentence: the smallest batch with the most threads."""
     row = min(main_rows(report.rows), key=lambda row: (row.batch, -row.threads))
-    device = report.environment.get("gpu", {}).get("name") or report.environment.get("cpu")
+    device = report.device
     if row.threads:
         device = f"{device} with {row.threads} thread{'s' if row.threads > 1 else ''}"
     faces = "one face" if row.batch == 1 else f"{row.batch} faces"
@@ -218,8 +221,8 @@ def _with_interval(ratio: Ratio) -> str:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "too few" if seconds is None else f"{1e3 * seconds:.{2 if seconds > 1e-3 else 4}f}"
+    return TOO_FEW if seconds is None else f"{1e3 * seconds:.{2 if seconds > 1e-3 else 4}f}"
 
 
 def _megabytes(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 1e6:.0f} MB"
+    return UNKNOWN if count is None else f"{count / 1e6:.0f} MB"
