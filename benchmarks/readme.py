@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ferplus_tvm.bench.measure import Row
-
-from ferplus_tvm.bench import report, text
+from ferplus_tvm.bench.report import data as report
+from ferplus_tvm.bench.report import text
+from ferplus_tvm.bench.timing.rows import Row
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures of docs/bench -->", "<!-- end of figures -->"

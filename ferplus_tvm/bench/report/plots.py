@@ -154,13 +154,16 @@ def _with_variables(drawn: str, title: str) -> str:
     """Return matplotlib's ``svg`` element with CSS variables, for a page that has several."""
     svg = drawn[drawn.index("<svg") :].strip()
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     for name, colour in _DRAWN.items():
         svg = svg.replace(colour, f"var(--{name})")
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
     for unused in set(re.findall(r' id="([^"]+)"', svg)):
         if f"#{unused}" not in svg:
             svg = svg.replace(f' id="{unused}"', "")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+    # In place of matplotlib's style sheet, which would hold for the whole page.
+    attributes = f'role="img" aria-label="{escape(title)}" stroke-linejoin="round"'
+    return svg.replace("<svg", f"<svg {attributes}", 1)
 
 
 def _styles(engines: Iterable[str]) -> dict[str, dict[str, Any]]:

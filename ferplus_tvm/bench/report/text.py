@@ -107,21 +107,21 @@ def evidence(rows: Iterable[Row]) -> Table:
     return header, cells
 
 
-def evidence_in_short(rows: Iterable[Row]) -> str:
+def evidence_in_short(rows: Sequence[Row]) -> str:
     """Return the same in a line, or nothing where there is no peer."""
-    differences, orders, fewest = [], [0.0], []
-    for row in rows:
-        differences += [each.difference for each in row.engines[1:]]
-        for ratio in row.ratios:
-            first, second = _by_order(ratio)
-            if first and second:
-                orders.append(max(first, second) / min(first, second) - 1)
-            fewest.append(ratio.pairs)
-    if not fewest:
+    ratios = [ratio for row in rows for ratio in row.ratios]
+    if not ratios:
         return ""
+    worst: dict[str, float] = {}
+    for each in (each for row in rows for each in row.engines[1:]):
+        worst[each.precision] = max(each.difference, worst.get(each.precision, 0.0))
+    differences = ", ".join(f"{most:.0e} ({precision})" for precision, most in worst.items())
+    pairs = [_by_order(ratio) for ratio in ratios]
+    orders = [max(one, two) / min(one, two) - 1 for one, two in pairs if one and two]
     return (
-        f"scores differ from ours by {max(differences):.0e} of the largest at most; the order of "
-        f"turns changes a ratio by {max(orders):.1%} at most, in {min(fewest)} rounds or more"
+        f"scores differ from ours by at most {differences} of the largest; the order of turns "
+        f"changes a ratio by at most {max(orders, default=0):.1%}, in "
+        f"{min(ratio.pairs for ratio in ratios)} rounds or more"
     )
 
 
