@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 from typing import Any
 
 from ferplus_tvm import targets
@@ -40,7 +41,8 @@ def peak_faces_per_second(manifest: Manifest, number: int) -> float | None:
 
 def _attribute(which: int, number: int) -> int:
     value = ctypes.c_int()
-    ctypes.CDLL("libcuda.so.1").cuDeviceGetAttribute(ctypes.byref(value), which, number)
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    driver.cuDeviceGetAttribute(ctypes.byref(value), which, number)
     return value.value
 
 
