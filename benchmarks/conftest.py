@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ferplus_tvm.bench import engines, quiet
+from ferplus_tvm.bench.engines.catalog import CPU_KINDS
+from ferplus_tvm.bench.engines.catalog import open_engine as open_kind
+from ferplus_tvm.bench.engines.opened import OURS, Opened
+from ferplus_tvm.bench.timing import quiet
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,24 +44,25 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return ferplus_tvm.compile(request.config.getoption("--model"), output=output).path
 
 
-Open = Callable[[str, int, int], engines.Opened]
+Open = Callable[[str, int, int], Opened]
 
 
 @pytest.fixture
 def open_engine(library: Path, model: Path) -> Iterator[Open]:
     """Open an engine of a kind for a number of threads and a batch size, alone on the machine."""
-    opened: list[engines.Opened] = []
+    opened: list[Opened] = []
 
-    def open_(kind: str, threads: int, batch: int) -> engines.Opened:
-        if kind != engines.OURS and importlib.util.find_spec(kind.split("-")[0]) is None:
+    def open_(kind: str, threads: int, batch: int) -> Opened:
+        module = CPU_KINDS[kind].module
+        if module and importlib.util.find_spec(module) is None:
             pytest.skip(f"{kind} is not installed")
-        path = library if kind == engines.OURS else model
-        opened.append(engines.open_engine(kind, str(path), threads, batch))
+        path = library if kind == OURS else model
+        opened.append(open_kind(kind, str(path), threads, batch))
         return opened[-1]
 
     yield open_
     for each in opened:
-        if each.inside is not None:
-            each.inside.close()
+        if each.engine is not None:
+            each.engine.close()
     opened.clear()
     quiet.wait()

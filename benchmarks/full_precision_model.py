@@ -1,4 +1,4 @@
-"""Write the bundled network with weights that half precision does not have.
+"""Write the bundled network with weights that fp16 cannot represent.
 
     python benchmarks/full_precision_model.py full.onnx
     ferplus-tvm compile full.onnx -o full.so

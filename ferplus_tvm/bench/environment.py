@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.bench import limits, load
+from ferplus_tvm.bench.timing import gpu_card, load, roofline
 from ferplus_tvm.host import cpu
 
 _PACKAGES = (
@@ -19,19 +19,20 @@ _PACKAGES = (
     "numpy",
     "Pillow",
     "onnxruntime",
+    "onnxruntime-gpu",
     "openvino",
     "torch",
 )
 
 
-def record() -> dict[str, Any]:
-    """Return what belongs beside a figure."""
+def record(gpu: int | None = None) -> dict[str, Any]:
+    """Return what belongs beside a figure; ``gpu`` is the number of the GPU measured on."""
     import psutil
 
     return {
         "cpu": cpu.name(),
         "features": sorted(cpu.features()),
-        "caches": limits.caches(),
+        "caches": roofline.caches(),
         "cpus": os.cpu_count(),
         "cpus_allowed": len(cpu.allowed()),
         "cpu_quota": cpu.cgroup_quota(),
@@ -43,6 +44,7 @@ def record() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "commit": _commit(),
+        **({} if gpu is None else {"gpu": gpu_card.record(gpu)}),
     }
 
 
@@ -71,18 +73,11 @@ def _commit() -> str | None:
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
-    asked = [
-        "git",
-        "-C",
-        str(root),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--dirty",
-        "--exclude=*",
-    ]
+    asked = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+        answer = subprocess.run(
+            [*asked, "--exclude=*"], capture_output=True, text=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

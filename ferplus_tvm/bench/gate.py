@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferplus_tvm.bench.engines import OURS
-from ferplus_tvm.bench.measure import EngineTime, Row
-from ferplus_tvm.bench.report import Report
+from ferplus_tvm.bench.report.data import Report
+from ferplus_tvm.bench.timing.rows import Row
 from ferplus_tvm.errors import BenchError
 
 
@@ -14,10 +13,14 @@ from ferplus_tvm.errors import BenchError
 class Change:
     """How one figure compares with the baseline's.
 
+    Attributes
+    ----------
+    what
+        What was measured, in words.
     slowdown
         0.05 where ours takes 5 % longer than it did, beside the same peer where there is one.
     least
-        what the figures' noise leaves of it: with a peer by both confidence intervals, otherwise
+        What the figures' noise leaves of it: with a peer by both confidence intervals, otherwise
         by this run's fastest call beside the baseline's median.
     """
 
@@ -27,11 +30,11 @@ class Change:
 
 
 def compare(now: Report, baseline: Report) -> list[Change]:
-    """Return how the figures that both reports have changed.
+    """Return the changes of the figures that both reports have.
 
     With a peer in both, of the same version, its time over ours is compared, which changes less
     with the machine's day than a time does; without one the median of a call, for which the CPU
-    has to be the same.
+    or the GPU has to be the same.
 
     Raises
     ------
@@ -40,19 +43,19 @@ def compare(now: Report, baseline: Report) -> list[Change]:
     """
     changes = []
     known = {(row.way, row.batch, row.threads): row for row in baseline.rows}
-    same_cpu = now.environment.get("cpu") == baseline.environment.get("cpu")
+    same_device = now.device == baseline.device
     for row in now.rows:
         before = known.get((row.way, row.batch, row.threads))
         if before is None:
             continue
         found = _by_peers(row, before)
-        if not found and same_cpu:
+        if not found and same_device:
             found = [_by_time(row, before)]
         changes += found
     if not changes:
         raise BenchError(
             "the baseline has no figure that this run has too: measure the same --batch, "
-            "--threads and --peers, of the same versions, or without peers on the same CPU"
+            "--threads and --peers, of the same versions, or without peers on the same CPU or GPU"
         )
     return changes
 
@@ -81,7 +84,7 @@ def _by_peers(row: Row, before: Row) -> list[Change]:
     versions = [{each.engine: each.version for each in one.engines} for one in (row, before)]
     return [
         Change(
-            f"{_where(row)} beside {ratio.peer}",
+            f"{_what(row)} beside {ratio.peer}",
             known[ratio.peer].ratio / ratio.ratio - 1,
             known[ratio.peer].low / ratio.high - 1,
         )
@@ -91,14 +94,10 @@ def _by_peers(row: Row, before: Row) -> list[Change]:
 
 
 def _by_time(row: Row, before: Row) -> Change:
-    now, then = _ours(row), _ours(before)
+    now, then = row.engines[0], before.engines[0]  # ours
     # Without a peer in turns only the fastest calls tell what was not the machine's doing.
-    return Change(_where(row), now.p50 / then.p50 - 1, now.minimum / then.p50 - 1)
+    return Change(_what(row), now.p50 / then.p50 - 1, now.minimum / then.p50 - 1)
 
 
-def _ours(row: Row) -> EngineTime:
-    return next(each for each in row.engines if each.engine.startswith(OURS))
-
-
-def _where(row: Row) -> str:
-    return f"batch {row.batch} with {row.threads} thread(s) ({row.way})"
+def _what(row: Row) -> str:
+    return f"{row.engines[0].engine} ({row.where})"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,8 @@ from ferplus_tvm.cli.compile import parse_batch_sizes
 from ferplus_tvm.cli.output import print_table
 
 if TYPE_CHECKING:
-    from ferplus_tvm.bench.report import Report
+    from ferplus_tvm.bench.options import BenchOptions
+    from ferplus_tvm.bench.report.data import Report
 
 
 def bench(
@@ -29,13 +30,18 @@ def bench(
         typer.Option(help="The model that the library holds: a name of `models list`, or a path."),
     ] = "bundled",
     peers: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAMES",
-            help="onnxruntime, openvino, torch, or paths of other libraries; empty for none.",
+            help="Engines and paths of other libraries, with commas; empty for none.  On a CPU "
+            "onnxruntime (the default), openvino, torch; on a GPU by default all of onnxruntime, "
+            "torch, torch-graph, torch-compile, and more.",
         ),
-    ] = "onnxruntime",
-    batch: Annotated[str, typer.Option(metavar="SIZES", help="Batch sizes to measure.")] = "1,8,32",
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="Batch sizes; by default the library's, or 1,8,32."),
+    ] = None,
     threads: Annotated[
         str | None,
         typer.Option(metavar="NUMBERS", help="Such as 1,2; by default 1 and all."),
@@ -44,6 +50,10 @@ def bench(
         float,
         typer.Option(min=0.1, help="For each batch size, shared by the numbers of threads."),
     ] = 20,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, or a GPU such as cuda:0; by default what the library is for."),
+    ] = None,
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end", help="Also from a JPEG's bytes to the label.")
     ] = False,
@@ -51,7 +61,7 @@ def bench(
         bool, typer.Option("--cold", help="Also from a new process to its first answer.")
     ] = False,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also each kernel, and what this machine can do.")
+        bool, typer.Option("--layers", help="Also each kernel, and this machine's roofline.")
     ] = False,
     mlperf: Annotated[
         Literal["short", "full"] | None,
@@ -59,7 +69,7 @@ def bench(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Write JSON, CSV, HTML and PNG into this folder."),
+        typer.Option(metavar="DIR", help="Write JSON, CSV, HTML and SVG into this folder."),
     ] = None,
     gate: Annotated[
         Path | None,
@@ -71,83 +81,100 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Measure a library beside other engines, each alone on the machine."""
-    sizes = parse_batch_sizes(batch)
-    counts = None if threads is None else _numbers(threads)
     most = _percent(max_slowdown)
-    if not seconds > 0:  # not a number
-        raise typer.BadParameter(f"--seconds is {seconds}: expected a number above 0")
-    from ferplus_tvm.bench import gate as gates
-    from ferplus_tvm.bench import report as reports
-    from ferplus_tvm.bench.engines import PEERS, is_peer
+    options = _options(
+        library,
+        peers=None if peers is None else _words(peers),
+        batch_sizes=None if batch is None else tuple(parse_batch_sizes(batch)),
+        threads=None if threads is None else _numbers(threads),
+        seconds=seconds,
+        device=device,
+        end_to_end=end_to_end,
+        cold_start=cold,
+        by_layer=layers,
+        mlperf=mlperf,
+    )
+    from ferplus_tvm.bench.report import data
     from ferplus_tvm.bench.run import bench as measure
 
-    named = [name for name in (part.strip() for part in peers.split(",")) if name]
-    for name in named:
-        if not is_peer(name):
-            raise typer.BadParameter(
-                f"{name!r} is no peer: expected {', '.join(PEERS)}, or the path of a library"
-            )
-    baseline = None if gate is None else reports.read(gate)
+    baseline = None if gate is None else data.read(gate)
     with _shown() as progress:
         report, calls = measure(
-            library,
-            model,
-            peers=named,
-            batch_sizes=sizes,
-            threads=counts,
-            seconds=seconds,
-            end_to_end=end_to_end,
-            cold_start=cold,
-            by_layer=layers,
-            form=mlperf,
-            command=_command(sys.argv),
-            progress=progress,
+            library, model, options, command=_command(sys.argv), progress=progress
         )
     if as_json:
         typer.echo(report.to_json(), nl=False)
     else:
         _print(report)
     if out is not None:
-        written = reports.write(out, report, calls)
+        from ferplus_tvm.bench.report.write import write
+
+        written = write(out, report, calls)
         typer.echo(f"report: {out}, with {', '.join(path.name for path in written)}", err=True)
     if baseline is not None:
-        changes = gates.compare(report, baseline)
-        for change in changes:
-            typer.echo(
-                f"gate: {change.what}: {change.slowdown:+.1%} ({change.least:+.1%} beyond noise)",
-                err=True,
-            )
-        gates.expect(changes, most)
+        _gate(report, baseline, most)
+
+
+def _options(library: Path | None, **given: Any) -> BenchOptions:
+    """Return the options; a wrong one is a wrong call, whatever it is measured for."""
+    from ferplus_tvm.bench.engines import catalog
+    from ferplus_tvm.bench.options import BenchOptions
+    from ferplus_tvm.bench.subjects import device_of
+
+    try:
+        options = BenchOptions(**given)
+        catalog.expect_peers(options.peers or (), device_of(library, options.device))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return options
+
+
+def _gate(report: Report, baseline: Report, most: float) -> None:
+    from ferplus_tvm.bench import gate
+
+    changes = gate.compare(report, baseline)
+    for change in changes:
+        typer.echo(
+            f"gate: {change.what}: {change.slowdown:+.1%} ({change.least:+.1%} beyond noise)",
+            err=True,
+        )
+    gate.expect(changes, most)
 
 
 def _print(report: Report) -> None:
-    from ferplus_tvm.bench import text
+    from ferplus_tvm.bench.report import text, warnings
+    from ferplus_tvm.bench.timing.rows import where
 
-    header, rows = text.latency(report.rows)
-    print_table(header, rows, fold="engine")
-    for line in text.evidence(report.rows):
-        typer.echo(line)
+    print_table(*text.latency(report.rows), fold="engine")
     if report.scenarios:
         typer.echo()
-        header, rows = text.scenarios(report.scenarios)
-        print_table(header, rows, fold="metric")
+        print_table(*text.scenarios(report.scenarios), fold="metric")
     if report.cold:
         typer.echo()
-        header, rows = text.cold(report.cold, report.cold_ratios)
-        print_table(header, rows, fold="engine")
+        print_table(*text.cold(report.cold, report.cold_ratios), fold="engine")
     for each in report.layers:
-        typer.echo(f"\nbatch {each.batch}, {each.threads} thread(s), layer by layer:")
-        header, rows = text.layers(each)
-        print_table(header, rows, fold="layer")
-    for line in text.limits(report):
+        typer.echo(f"\n{where('scores', each.batch, each.threads)}, layer by layer:")
+        print_table(*text.layers(each), fold="layer")
+    if report.rooflines:
+        typer.echo("\nWhat this machine can do at most:")
+        print_table(*text.rooflines(report.rooflines), fold="threads")
+    for line in text.of_roofline(report.layers):
         typer.echo(line)
-    if report.spoiled_by:
-        typer.echo("\nWhat spoils these figures:")
-        for line in report.spoiled_by:
+    for name, reason in report.left_out.items():
+        typer.echo(f"left out: {name}: {reason}")
+    lines = warnings.summary(report.warnings, len(report.rows))
+    if lines:
+        typer.echo("\nWarnings (--out and --json have each of them):")
+        for line in lines:
             typer.echo(f"  {line}")
     typer.echo()
-    for line in text.verdicts(report.rows):
-        typer.echo(line)
+    for line in (text.evidence_in_short(report.rows), *text.verdicts(report.rows)):
+        if line:
+            typer.echo(line)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in (part.strip() for part in text.split(",")) if word)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -285,6 +285,13 @@ class Engine:
         tensor = machine.take(x)
         return self._submit(lambda machine: machine.scores_on_gpu(tensor)).result()
 
+    def on_session(self, function: Callable[[Any], Any]) -> Any:
+        """Return what a function of the session returns, called on the engine's own thread.
+
+        For measurements within this package; an app has no use for it.
+        """
+        return self._submit(function).result()
+
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""
         with self._lock:

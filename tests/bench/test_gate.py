@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from ferplus_tvm.bench import gate
-from ferplus_tvm.bench.measure import EngineTime, Row
-from ferplus_tvm.bench.report import Report
-from ferplus_tvm.bench.samples import Ratio
+from ferplus_tvm.bench.report.data import Report
+from ferplus_tvm.bench.timing.rows import EngineTime, Row
+from ferplus_tvm.bench.timing.samples import Ratio
 from ferplus_tvm.errors import BenchError
 from tests.artifacts import assert_sentence
 
@@ -69,6 +69,13 @@ def test_without_a_peer_times_are_compared_on_the_same_cpu_only() -> None:
     with pytest.raises(BenchError) as caught:
         gate.compare(alone(report(3.0, cpu="another CPU")), baseline)
     assert_sentence(str(caught.value), "same CPU", "--peers")
+    on_gpus = [
+        replace(alone(report(3.0)), environment={"cpu": "a CPU", "gpu": {"name": name}})
+        for name in ("a GPU", "another GPU")
+    ]
+    assert gate.compare(on_gpus[0], on_gpus[0])[0].slowdown == 0
+    with pytest.raises(BenchError, match="GPU"):
+        gate.compare(*on_gpus)
 
 
 def test_other_rows_are_nothing_to_compare() -> None:

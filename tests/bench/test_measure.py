@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferplus_tvm.bench import caveats
-from ferplus_tvm.bench.load import Watch
-from ferplus_tvm.bench.measure import measure
-from ferplus_tvm.bench.process import EngineProcess, Turn
+from ferplus_tvm.bench.report import warnings
+from ferplus_tvm.bench.report.data import BenchWarning
+from ferplus_tvm.bench.timing.interleaved import measure
+from ferplus_tvm.bench.timing.load import Watch
+from ferplus_tvm.bench.timing.process import EngineProcess, Turn
+from ferplus_tvm.bench.timing.rows import where
 from ferplus_tvm.errors import BenchError
 from tests.artifacts import assert_sentence
 
@@ -95,10 +97,10 @@ def test_another_precision_is_named_and_its_difference_told() -> None:
 
 
 def test_too_few_calls_and_a_restless_engine_are_told() -> None:
-    made = [Made("ours", 1e-3, []), Made("other", 1e-3, [])]
+    made = [Made("ours", 1e-2, []), Made("other", 1e-2, [])]
     made[1].tired = True
     row, _ = measure(made, 1, 1, 0.0, lambda share: None)
-    told = " ".join(caveats.of_rows([row]))
+    told = " ".join(map(str, warnings.of_rows([row])))
     assert "calls of an engine are few" in told and "--seconds" in told
     assert "other did not come to rest" in told
 
@@ -111,15 +113,15 @@ def test_an_engine_that_never_gets_steady_is_told() -> None:
 
     row, _ = measure([Made("ours", 1e-3, []), Wild("other", 1e-3, [])], 1, 1, 0.0, lambda _: None)
     assert [each.steady for each in row.engines] == [True, False]
-    assert "other was not steady" in " ".join(caveats.of_rows([row]))
+    assert "other was not steady" in " ".join(map(str, warnings.of_rows([row])))
 
 
 def test_other_load_and_too_many_threads_are_told() -> None:
-    told = list(caveats.of_machine([1, 9999], busy=1.5))
+    told = list(map(str, warnings.of_machine([1, 9999], busy=1.5)))
     assert "1.5 CPUs were busy" in told[0] and "9999 threads" in told[1]
     for sentence in told:
         assert_sentence(sentence)
-    assert list(caveats.of_machine([1], busy=0.0)) == []
+    assert list(warnings.of_machine([1], busy=0.0)) == []
 
 
 def test_a_changing_pace_is_seen() -> None:
@@ -127,3 +129,41 @@ def test_a_changing_pace_is_seen() -> None:
     assert watch.pace_change == 1
     watch = Watch(paces=[1.0, 1.5] * 10)
     assert watch.pace_change == pytest.approx(1.5)
+
+
+def test_warnings_are_summed_up_in_a_line_for_each_topic() -> None:
+    several = [
+        BenchWarning("machine", "batch 1, 1 thread", "the CPU's own speed changed"),
+        BenchWarning("machine", "batch 1, 1 thread", "other processes kept 1.0 CPUs busy"),
+        BenchWarning("machine", "batch 8, 1 thread", "other processes kept 1.0 CPUs busy"),
+        BenchWarning("samples", "batch 8, 1 thread", "3 calls of an engine are few"),
+        BenchWarning("library", "", "3 of 39 kernels are not tuned: run 'ferplus-tvm tune'"),
+    ]
+    machine, few, library = warnings.summary(several, rows=4)
+    assert "machine" in machine and "in 2 of 4 measurements" in machine
+    assert "samples" in few and "in 1 of 4 measurements" in few
+    assert library == "3 of 39 kernels are not tuned: run 'ferplus-tvm tune'"
+    assert warnings.summary([], rows=4) == []
+    assert str(several[0]) == "batch 1, 1 thread: the CPU's own speed changed"
+
+
+def test_a_lower_precision_of_ours_is_no_other_model() -> None:
+    made = [Made("ours", 1e-3, [], 1.01, precision="float16"), Made("other", 1e-3, [])]
+    row, _ = measure(made, 1, 0, 0.0, lambda share: None, "on_gpu", peak=4000.0)
+    assert [each.engine for each in row.engines] == ["ours (float16)", "other"]
+    assert row.engines[1].difference == pytest.approx(0.01, rel=2e-2)
+    assert row.engines[0].share_of_peak == pytest.approx(row.engines[0].faces_per_second / 4000)
+
+
+@pytest.mark.parametrize(
+    ("way", "threads", "told"),
+    [
+        ("scores", 1, "batch 8, 1 thread"),
+        ("scores", 2, "batch 8, 2 threads"),
+        ("jpeg", 2, "JPEG to label, batch 8, 2 threads"),
+        ("scores", 0, "batch 8, host memory"),
+        ("on_gpu", 0, "batch 8, GPU memory"),
+    ],
+)
+def test_a_row_says_what_was_measured(way: str, threads: int, told: str) -> None:
+    assert where(way, 8, threads) == told

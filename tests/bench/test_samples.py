@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from ferplus_tvm.bench.samples import calls_for, early_stopping_estimate, paired_ratio, percentile
+from ferplus_tvm.bench.timing.samples import (
+    Ratio,
+    calls_for,
+    early_stopping_estimate,
+    paired_ratio,
+    percentile,
+)
+from ferplus_tvm.tuning.paired_timing import Rounds
 
 
 def test_a_percentile_is_stated_only_with_enough_calls() -> None:
@@ -26,10 +34,17 @@ def test_with_that_many_calls_the_slowest_is_hardly_ever_below_the_true_percenti
     assert np.mean(slowest < 0.99) == pytest.approx(0.05, abs=0.015)
 
 
+def ratio_of(theirs: Sequence[float], ours: Sequence[float], peer_first: Sequence[bool]) -> Ratio:
+    """The ratio of turns with one call each."""
+    orders = [[1, 0] if first else [0, 1] for first in peer_first]
+    calls = [[np.array([own]), np.array([other])] for own, other in zip(ours, theirs, strict=True)]
+    return paired_ratio("other", Rounds(orders, calls), 1)
+
+
 def test_a_ratio_is_of_the_pairs_and_not_of_the_two_medians() -> None:
     """The machine is three times slower in every second round, for both."""
     slow = np.where(np.arange(40) % 2, 3.0, 1.0)
-    ratio = paired_ratio("other", list(2.5 * slow), list(slow), [False, True] * 20)
+    ratio = ratio_of(list(2.5 * slow), list(slow), [False, True] * 20)
     assert (ratio.ratio, ratio.low, ratio.high) == pytest.approx((2.5, 2.5, 2.5))
     assert ratio.ours_first == pytest.approx(2.5) and ratio.peer_first == pytest.approx(2.5)
     assert ratio.pairs == 40
@@ -40,7 +55,7 @@ def test_nineteen_of_twenty_intervals_hold_the_true_ratio() -> None:
     held = 0
     for _ in range(80):
         theirs, ours = np.exp(0.1 * random.standard_normal((2, 30)))
-        ratio = paired_ratio("other", list(1.3 * theirs), list(ours), [False] * 30)
+        ratio = ratio_of(list(1.3 * theirs), list(ours), [False] * 30)
         assert ratio.low <= ratio.ratio <= ratio.high and ratio.peer_first is None
         held += ratio.low <= 1.3 <= ratio.high
     assert 70 <= held <= 80
@@ -48,14 +63,14 @@ def test_nineteen_of_twenty_intervals_hold_the_true_ratio() -> None:
 
 def test_few_pairs_give_their_whole_range() -> None:
     theirs = [2.0, 2.1, 1.9, 2.4, 1.7, 2.0]
-    ratio = paired_ratio("other", theirs, [1.0] * 6, [False, True] * 3)
+    ratio = ratio_of(theirs, [1.0] * 6, [False, True] * 3)
     assert (ratio.low, ratio.high) == pytest.approx((1.7, 2.4))
 
 
 def test_order_that_matters_shows() -> None:
     first = [True, False] * 10
     theirs = [2.0 if each else 3.0 for each in first]
-    ratio = paired_ratio("other", theirs, [1.0] * 20, first)
+    ratio = ratio_of(theirs, [1.0] * 20, first)
     assert (ratio.peer_first, ratio.ours_first) == pytest.approx((2.0, 3.0))
 
 

@@ -109,7 +109,9 @@ int cuDeviceGet(int* handle, int index) { return *handle = index, 0; }
 int cuDeviceGetName(char* name, int size, int) { return snprintf(name, size, "Emulated GPU"), 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int) {
   const long capability = setting("FERPLUS_EMULATED_ARCH", 90);
-  *value = int(attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0);
+  const std::map<int, long> known = {  // kilohertz, SMs, and the compute capability
+      {13, 1500000}, {16, 4}, {75, capability / 10}, {76, capability % 10}};
+  *value = known.count(attribute) ? int(known.at(attribute)) : 0;
   return 0;
 }
 int cuGetErrorName(int status, const char** name) {

@@ -9,9 +9,21 @@ from ferplus_tvm.errors import UnsupportedModelError
 
 
 def of_onnx(path: str, device: Any = "cpu", dtype: Any = None) -> Callable[[Any], Any]:
-    """Return a function of a tensor that computes an ONNX model, which the importer has tidied.
+    """Return a function of a tensor that computes an ONNX model.
 
-    Its weights are on ``device``, PyTorch's name of one, and of ``dtype``, by default their own.
+    Parameters
+    ----------
+    path
+        The model, as the importer has normalised it.
+    device
+        PyTorch's device of the weights.
+    dtype
+        PyTorch's type of the weights; by default the model's own.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model has an operator that is none of those that the importer leaves.
     """
     import onnx
     from onnx import numpy_helper
@@ -49,7 +61,7 @@ def _operator(node: Any) -> Callable[..., Any]:
 
     given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
     pads = given.get("pads", [0, 0, 0, 0])
-    around = [pads[1], pads[3], pads[0], pads[2]]  # left, right, top, bottom
+    padding = [pads[1], pads[3], pads[0], pads[2]]  # left, right, top, bottom
 
     def convolve(x: Any, weight: Any, bias: Any = None) -> Any:
         stride, dilation = given.get("strides", 1), given.get("dilations", 1)
@@ -57,11 +69,11 @@ def _operator(node: Any) -> Callable[..., Any]:
             return functional.conv2d(
                 x, weight, bias, stride, pads[:2], dilation, given.get("group", 1)
             )
-        padded = functional.pad(x, around)
+        padded = functional.pad(x, padding)
         return functional.conv2d(padded, weight, bias, stride, 0, dilation, given.get("group", 1))
 
     def pool(x: Any) -> Any:
-        padded = functional.pad(x, around, value=float("-inf")) if any(pads) else x
+        padded = functional.pad(x, padding, value=float("-inf")) if any(pads) else x
         return functional.max_pool2d(padded, given["kernel_shape"], given.get("strides", 1))
 
     def gemm(x: Any, weight: Any, bias: Any) -> Any:

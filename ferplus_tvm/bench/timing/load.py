@@ -17,11 +17,14 @@ _TIMES = 5
 class Watch:
     """Notes other processes' CPU time during turns, and how fast the CPU is between them.
 
-    others, wall
-        CPU seconds of others in all turns, on the CPUs that this process may use, and the turns'
-        own seconds.
+    Attributes
+    ----------
+    others
+        The CPU seconds of others in all turns, on the CPUs that this process may use.
+    wall
+        The seconds of all turns.
     paces
-        seconds of a fixed tensor of work, after each of our own turns, where they were.
+        The seconds of a fixed piece of work, after each of our own turns, in the engine's process.
     """
 
     others: float = 0.0
@@ -29,29 +32,29 @@ class Watch:
     paces: list[float] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Note where a turn begins."""
+        """Note that a turn begins."""
         self._start, self._busy, self._own = time.perf_counter(), _busy(), time.process_time()
 
     def end(self, engine: float) -> None:
-        """Note where it ends; ``engine`` is the CPU time of the engine's process in it."""
+        """Note that it ends; ``engine`` is the CPU time of the engine's process in it."""
         own = time.process_time() - self._own
         self.wall += time.perf_counter() - self._start
         self.others += _busy() - self._busy - engine - own
 
     @property
     def other_cpus(self) -> float:
-        """CPUs that others kept busy, over all turns."""
+        """The CPUs that others kept busy, over all turns."""
         return max(0.0, self.others / self.wall) if self.wall else 0.0
 
     @property
     def pace_change(self) -> float:
-        """How much longer the fixed work took in slow minutes than in fast ones, as a ratio."""
+        """The time of the fixed work in slow minutes over that in fast ones."""
         deciles = statistics.quantiles(self.paces, n=10)
         return deciles[-1] / deciles[0]
 
 
 def pace() -> float:
-    """Return the seconds of a fixed tensor of work, plain Python: how fast this CPU is now."""
+    """Return the seconds of a fixed piece of work, plain Python: how fast this CPU is now."""
     best = float("inf")
     for _ in range(_TIMES):
         start = time.perf_counter()

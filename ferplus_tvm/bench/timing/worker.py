@@ -1,4 +1,4 @@
-"""The process that one engine lives in: ``python -m ferplus_tvm.bench.worker``.
+"""The process that one engine lives in: ``python -m ferplus_tvm.bench.timing.worker``.
 
 It takes orders as lines of JSON and answers each with one; what engines print goes to the standard
 error output.  Every answer comes after the process has come to rest, so that the next engine has
@@ -14,33 +14,57 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ferplus_tvm.bench import engines, load, quiet
+from ferplus_tvm.bench.engines.catalog import open_engine
+from ferplus_tvm.bench.engines.opened import Opened, Scores, faces, off_float64
+from ferplus_tvm.bench.timing import load, quiet
 
 
 class Worker:
-    """An engine, and what it is called with."""
+    """An engine, and what a call of it is."""
 
     def __init__(self) -> None:
-        self._opened: engines.Opened | None = None
+        self._opened: Opened
         self._call: Callable[[], Any] = lambda: None
 
-    def open(self, kind: str, path: str, threads: int, batch: int) -> dict[str, Any]:
-        """Open the engine, and return what it says of itself and its scores for the faces."""
-        self._opened = opened = engines.open_engine(kind, path, threads, batch)
-        self._faces = engines.faces(batch)
-        self._call = lambda: opened.run(self._faces)
-        scores = [[float(score) for score in row] for row in self._call()]
-        return {"precision": opened.precision, "version": opened.version, "scores": scores}
+    def open(self, kind: str, path: str, threads: int, batch: int, device: str) -> dict[str, Any]:
+        """Open the engine, and return what it says of itself.
 
-    def take_pictures(self, jpeg: str) -> dict[str, Any]:
-        """From now on a call is the way from a JPEG's bytes to a label; return the label."""
+        ``off_float64`` is what `ferplus_tvm.bench.engines.opened.off_float64` finds of ours, and
+        None of others.
+        """
+        self._opened = opened = open_engine(kind, path, threads, batch, device)
+        self._faces = faces(batch)
+        calls = {"scores": opened.scores, "on_gpu": opened.on_gpu}
+        return {
+            "precision": opened.precision,
+            "version": opened.version,
+            "ways": [way for way, call in calls.items() if call is not None],
+            "off_float64": None if opened.engine is None else off_float64(opened.engine),
+        }
+
+    def begin_scores(self) -> dict[str, Any]:
+        """Make a call the way from faces to scores on the host; return the scores."""
+        run = self._opened.scores
+        assert run is not None
+        self._call = lambda: run(self._faces)
+        return _told(self._call())
+
+    def begin_on_gpu(self) -> dict[str, Any]:
+        """Make a call the way from faces to scores on the GPU; return the scores."""
+        on_gpu = self._opened.on_gpu
+        assert on_gpu is not None
+        self._call = on_gpu.call
+        return _told(on_gpu.read(self._call()))
+
+    def begin_jpeg(self, jpeg: str) -> dict[str, Any]:
+        """Make a call the way from a JPEG's bytes, in hexadecimal, to a label; return that."""
         from ferplus_tvm import postprocess, preprocess
 
-        assert self._opened is not None
-        engine, run, encoded = self._opened.inside, self._opened.run, bytes.fromhex(jpeg)
+        engine, run, encoded = self._opened.engine, self._opened.scores, bytes.fromhex(jpeg)
         if engine is not None:
             self._call = lambda: engine.predict(encoded).label
         else:
+            assert run is not None
             self._call = lambda: postprocess(run(preprocess(encoded)))[0].label
         return {"label": self._call()}
 
@@ -72,21 +96,24 @@ class Worker:
 
     def layers(self, calls: int) -> dict[str, Any]:
         """Return the seconds of each kernel in each call of our own engine."""
-        assert self._opened is not None
-        machine = self._opened.inside._machine
-        job = machine.worker.submit
-        runs = [job(lambda: machine.kernel_times(self._faces)).result() for _ in range(calls)]
+        engine = self._opened.engine
+        assert engine is not None
+        runs = [engine.on_session(lambda s: s.kernel_times(self._faces)) for _ in range(calls)]
         return {"runs": [[seconds for _, seconds in run] for run in runs]}
 
-    def limits(self, threads: int) -> dict[str, Any]:
-        """Return what this machine can do at most; see `ferplus_tvm.bench.limits`."""
-        from ferplus_tvm.bench import limits
+    def roofline(self, threads: int) -> dict[str, Any]:
+        """Return this machine's roofline; see `ferplus_tvm.bench.timing.roofline`."""
+        from ferplus_tvm.bench.timing import roofline
 
         # On the engine's thread, since TVM's pool of helpers is that of the calling thread.
-        assert self._opened is not None
-        job = self._opened.inside._machine.worker.submit
-        told: dict[str, Any] = job(lambda: limits.measure(threads)).result()
+        engine = self._opened.engine
+        assert engine is not None
+        told: dict[str, Any] = engine.on_session(lambda _: roofline.measure(threads))
         return told
+
+
+def _told(scores: Scores) -> dict[str, Any]:
+    return {"scores": [[float(score) for score in row] for row in scores]}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What a number of timed calls lets one say: percentiles, paired ratios, and how sure they are."""
+"""What a number of timed calls lets one say: percentiles, and ratios with their intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ferplus_tvm.tuning.paired_timing import Floats, Rounds, interval, log_ratios
+
 _SURE = 0.95
-_RESAMPLES = 2000
-_FEW_PAIRS = 20
 _LOADGEN_SURE = 0.99
 
 
@@ -23,7 +23,7 @@ def calls_for(percentile: float) -> int:
     return math.ceil(math.log(1 - _SURE) / math.log(percentile / 100))
 
 
-def percentile(values: Sequence[float], wanted: float) -> float | None:
+def percentile(values: Sequence[float] | Floats, wanted: float) -> float | None:
     """Return a percentile in 0..100, or None where there are too few values to state it."""
     if len(values) < calls_for(wanted):
         return None
@@ -32,13 +32,21 @@ def percentile(values: Sequence[float], wanted: float) -> float | None:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A peer's time over ours: the median of paired turns, with its 95 % confidence interval.
+    """A peer's time over ours.
 
+    Attributes
+    ----------
+    peer
+        The peer's name.
+    ratio
+        The median over rounds; above 1 where ours is faster.
+    low, high
+        Its 95 % confidence interval, `ferplus_tvm.tuning.paired_timing.interval`.
     ours_first, peer_first
-        the median of the pairs in which the one or the other was measured first; None where there
-        was no such pair.
+        The median of the rounds in which the one or the other was measured first; None where there
+        was no such round.
     pairs
-        how many.
+        The number of rounds.
     """
 
     peer: str
@@ -50,22 +58,11 @@ class Ratio:
     pairs: int
 
 
-def paired_ratio(
-    peer: str, theirs: Sequence[float], ours: Sequence[float], peer_first: Sequence[bool]
-) -> Ratio:
-    """Return the ratio of paired times.
-
-    The interval is the bootstrap's over the pairs (Efron, percentiles); with fewer than 20 pairs,
-    for which that is too narrow, it is their whole range, which six pairs hold the true median in
-    97 % of all cases by.
-    """
-    logs = np.log(np.asarray(theirs)) - np.log(np.asarray(ours))
-    first = np.asarray(peer_first)
-    low, high = float(logs.min()), float(logs.max())
-    if len(logs) >= _FEW_PAIRS:
-        random = np.random.default_rng(0)
-        medians = [np.median(random.choice(logs, len(logs))) for _ in range(_RESAMPLES)]
-        low, high = (float(end) for end in np.percentile(medians, [2.5, 97.5]))
+def paired_ratio(peer: str, rounds: Rounds, at: int) -> Ratio:
+    """Return the ratio of a peer, which is the candidate ``at`` of rounds in which ours is 0."""
+    logs = log_ratios(rounds.times)[:, at]
+    first = np.array([order.index(at) < order.index(0) for order in rounds.orders])
+    low, high = interval(logs)
     return Ratio(
         peer,
         math.exp(float(np.median(logs))),
@@ -77,7 +74,7 @@ def paired_ratio(
     )
 
 
-def _median(logs: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+def _median(logs: Floats) -> float | None:
     return math.exp(float(np.median(logs))) if len(logs) else None
 
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured: multiply-adds, and bytes from each level of memory.
+"""The machine's roofline, measured: multiply-adds, and bytes from each level of memory.
 
 Multiply-adds are fused ones on registers, on one core and on several.  Bytes are read (and added
 up), or copied, from a buffer of each thread's own that fits a level of the caches or none; a copied
@@ -25,7 +25,17 @@ _MOST = 1 << 30
 
 @dataclass(frozen=True)
 class Level:
-    """A level of memory: its bytes in a cache, or 0 for the memory itself; bytes a second."""
+    """A level of memory.
+
+    Attributes
+    ----------
+    name
+        ``L1``, ``L2``, ... or ``memory``.
+    bytes
+        The size of a cache; 0 for the memory itself.
+    read, copy
+        Bytes per second; a copied byte counts twice.
+    """
 
     name: str
     bytes: int
@@ -34,13 +44,17 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What this machine can do with a number of threads.
+class Roofline:
+    """What this machine can do at most with a number of threads.
 
+    Attributes
+    ----------
+    threads
+        How many.
     one_core, all_threads
-        float32 operations a second, a multiply-add being two.
+        Float32 operations per second, a multiply-add being two.
     levels
-        from the fastest to the memory.
+        From the fastest to the memory.
     """
 
     threads: int
@@ -49,19 +63,19 @@ class Limits:
     levels: tuple[Level, ...]
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Limits:
+    def of(cls, told: dict[str, Any]) -> Roofline:
         """Read what `measure` returned."""
         levels = tuple(Level(**level) for level in told["levels"])
         return cls(told["threads"], told["one_core"], told["all_threads"], levels)
 
     def reading(self, nbytes: int) -> float:
-        """Return the bytes a second at which so many, used by turns, are read at most."""
+        """Return the bytes per second at which data of so many bytes, used in turn, are read."""
         fitting = [level.read for level in self.levels if level.bytes > 1.5 * nbytes]
         return fitting[0] if fitting else self.levels[-1].read
 
 
 def measure(threads: int) -> dict[str, Any]:
-    """Return `Limits` as plain values; on the thread whose pool has so many threads."""
+    """Return `Roofline` as plain values; on the thread whose pool has so many threads."""
     sizes = caches()
     sharing = min(threads, _sharing_the_last())
     last = list(sizes)[-1]
@@ -73,7 +87,7 @@ def measure(threads: int) -> dict[str, Any]:
     memory = min(max(_MEMORY, 4 * sizes[last]) // sharing, _MOST // threads)
     levels.append(Level("memory", 0, *_bandwidth(threads, memory)))
     one, several = _peak(1), _peak(threads)
-    return asdict(Limits(threads, one, several, tuple(levels)))
+    return asdict(Roofline(threads, one, several, tuple(levels)))
 
 
 def caches() -> dict[str, int]:

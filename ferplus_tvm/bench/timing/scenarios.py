@@ -15,16 +15,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ferplus_tvm.bench import samples
-from ferplus_tvm.bench.measure import Call, difference
-from ferplus_tvm.bench.process import EngineProcess
+from ferplus_tvm.bench.timing.interleaved import difference
+from ferplus_tvm.bench.timing.process import EngineProcess
+from ferplus_tvm.bench.timing.rows import Call
+from ferplus_tvm.bench.timing.samples import early_stopping_estimate
 
 _MARGIN = 1.1  # so that the query lasts as long as it should
 
 
 @dataclass(frozen=True)
 class Form:
-    """How long a scenario lasts at least."""
+    """How long a scenario lasts at least.
+
+    Attributes
+    ----------
+    name
+        ``short`` or ``full``.
+    seconds
+        Of each scenario.
+    queries
+        Of SingleStream.
+    faces
+        Of Offline.
+    """
 
     name: str
     seconds: float
@@ -42,12 +55,25 @@ FORMS = {
 class Outcome:
     """What an engine reached in a scenario.
 
+    Attributes
+    ----------
     scenario
         ``SingleStream`` or ``Offline``.
+    form
+        ``short`` or ``full``.
+    engine
+        The engine's name.
+    threads
+        The threads of the engine; 0 on a GPU.
+    batch
+        The faces of a call.
     metric
-        seconds (the 90th percentile, by early stopping), or faces a second.
+        Of SingleStream the 90th percentile of latency in seconds, by early stopping; of Offline
+        faces per second.
     count
-        queries, or faces.
+        The queries of SingleStream, or the faces of Offline.
+    seconds
+        How long it lasted.
     """
 
     scenario: str
@@ -77,7 +103,7 @@ def single_stream(
             "single_stream", form.seconds, duration=form.seconds, queries=form.queries
         )
         latencies = told["seconds"]
-        metric = samples.early_stopping_estimate(latencies, 90)
+        metric = early_stopping_estimate(latencies, 90)
         assert metric is not None  # by the number of queries
         outcomes.append(
             Outcome(

@@ -1,0 +1,1 @@
+"""The engines that are measured, ours and its peers, behind one interface."""
