@@ -151,5 +151,6 @@ def test_the_readme_fits_on_a_page_and_says_how_to_install_and_test() -> None:
     lines = PAGES[0].read_text(encoding="utf-8").splitlines()
 
     assert len(lines) <= 130
-    for command in ("ferplus-tvm demo", "pytest -n 2 --dist loadfile"):  # .ci/run takes these lines
-        assert [line for line in lines if line.startswith("pip install") and line.endswith(command)]
+    for extra, command in (("compile", "ferplus-tvm demo"), ("test", "pytest")):  # as .ci/run does
+        install = f"pip install '.[{extra}]' && {command}"
+        assert sum(line.startswith(install) for line in lines) == 1
