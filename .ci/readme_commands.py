@@ -1,4 +1,4 @@
-"""Print the README's two commands, for a demonstration and for the tests: CI runs what users copy."""
+"""Print the README's commands for the demonstration and for the tests: CI runs what users copy."""
 
 from pathlib import Path
 

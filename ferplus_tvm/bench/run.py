@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ferplus_tvm.bench.samples import Ratio
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.host import cpu
+from ferplus_tvm.host.temporary import temporary_folder
 
 _COLD_RUNS = 10
 _LAYER_CALLS = (20, 200)  # at least and at most
@@ -107,12 +107,7 @@ def bench(
     busy, record = load.before(), environment.record()
 
     with ExitStack() as opened:
-        folder = Path(
-            opened.enter_context(
-                # Windows keeps an opened library busy until its process ends.
-                tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True)
-            )
-        )
+        folder = opened.enter_context(temporary_folder())
         path, manifest = _library(library, model, needed, folder, progress)
         if set(named) & set(engines.PEERS):
             _write_model(model, path, manifest, folder)
