@@ -1,4 +1,4 @@
-"""Print the README's two commands, the demonstration and the tests: CI runs what users copy."""
+"""Print the README's commands for the demonstration and for the tests: CI runs what users copy."""
 
 from pathlib import Path
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from ferplus_tvm.bench import environment, subjects
@@ -21,6 +19,7 @@ from ferplus_tvm.bench.timing import load, scenarios
 from ferplus_tvm.bench.timing.rows import Call
 from ferplus_tvm.errors import BenchError
 from ferplus_tvm.host import cpu
+from ferplus_tvm.host.temporary import temporary_folder
 
 _DEFAULT = BenchOptions()
 _MODULES = ("tvm", "onnx", "psutil", "matplotlib", "packaging")
@@ -71,13 +70,13 @@ def bench(
             f"{device}: leave out --cold, --layers and --threads"
         )
     # Windows keeps an opened library busy until its process ends.
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         if library is None:
             progress("compiling the model for this machine")
-            library = Path(folder) / "ferplus.so"
+            library = folder / "ferplus.so"
             subjects.compile_library(model, device, options, library)
         ours = subjects.open_library(library, device)
-        model_file = Path(folder) / "model.onnx"
+        model_file = folder / "model.onnx"
         others = subjects.peers_of(ours, named, model_file, device)
         if any(subject.path == model_file for subject in others):
             subjects.write_model(model, ours, model_file)

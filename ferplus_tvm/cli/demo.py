@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +12,7 @@ from ferplus_tvm.cli.output import print_facts, stages
 from ferplus_tvm.cli.predict import print_bars
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.faces.preprocess import preprocess
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
@@ -29,10 +28,9 @@ def demo() -> None:
     compiler = ferplus_tvm.compile
     from ferplus_tvm.compiler.pipeline import STAGES
 
-    # Windows keeps an opened library busy until this process ends.
-    with tempfile.TemporaryDirectory(prefix="ferplus-tvm-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         with stages(STAGES) as progress:
-            result = compiler(output=Path(folder) / "ferplus.so", progress=progress)
+            result = compiler(output=folder / "ferplus.so", progress=progress)
         with Engine(result.path) as engine:
             prediction = engine.predict(SAMPLE_FACE)
             milliseconds = _time_per_face(engine)

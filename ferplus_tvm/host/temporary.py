@@ -21,7 +21,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-_PREFIX = "ferplus-tvm-"
+_PREFIX = "ferplus-tvm."  # of folders that are locked, and of no others
 _NAME = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")  # as `tempfile.mkdtemp` names a folder
 
 

@@ -73,10 +73,10 @@ def test_what_another_process_uses_is_left_alone(directory: Path) -> None:
 
 
 def test_what_only_looks_like_one_is_left_alone(directory: Path) -> None:
-    (directory / "ferplus-tvm-file0000").write_bytes(b"somebody's")
-    (directory / "ferplus-tvm-LONGER-NAME").mkdir()
+    (directory / "ferplus-tvm.file0000").write_bytes(b"somebody's")
+    (directory / "ferplus-tvm.LONGER-NAME").mkdir()
     (directory / "kept").mkdir()
-    (directory / "ferplus-tvm-link0000").symlink_to(directory / "kept")
+    (directory / "ferplus-tvm.link0000").symlink_to(directory / "kept")
     before = sorted(directory.iterdir())
     remove_abandoned()
     assert sorted(directory.iterdir()) == before
@@ -86,7 +86,7 @@ def test_what_only_looks_like_one_is_left_alone(directory: Path) -> None:
     not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can make another user's folder"
 )
 def test_another_users_folder_is_left_alone(directory: Path) -> None:
-    theirs = directory / "ferplus-tvm-theirs00"
+    theirs = directory / "ferplus-tvm.theirs00"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     remove_abandoned()
@@ -122,7 +122,7 @@ def test_where_nothing_can_be_locked_nothing_is_taken_for_abandoned(
         raise OSError("no locks here")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    other = directory / "ferplus-tvm-abcdefgh"
+    other = directory / "ferplus-tvm.abcdefgh"
     other.mkdir()
     with temporary_folder() as folder:
         assert folder.exists() and other.exists()
