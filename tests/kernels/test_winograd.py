@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ferplus_tvm.kernels.cpu import winograd
+from ferplus_tvm.kernels.cpu import winograd, winograd_kernel
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.cpu.winograd import Config
 from ferplus_tvm.kernels.winograd import applies
@@ -41,7 +41,7 @@ def check(
     weight *= scale ** random.uniform(-1, 1, (w.out_channels, w.in_channels, 1, 1))
     y = w.reference(x, weight, bias)
     found = run_kernel(
-        winograd.define(w, config, out_halo),
+        winograd_kernel.define(w, config, out_halo),
         target,
         out_halo.around(*y.shape),
         with_halos(x, winograd.halo(w, config)),

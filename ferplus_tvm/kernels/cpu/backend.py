@@ -21,7 +21,7 @@ from ferplus_tvm.kernels.backend import (
     Position,
     TensorSpec,
 )
-from ferplus_tvm.kernels.cpu import cost, dense, direct, max_pool, winograd
+from ferplus_tvm.kernels.cpu import cost, dense, direct, max_pool, winograd, winograd_kernel
 from ferplus_tvm.kernels.winograd import applies, transformed_weights
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool, Workload
 from ferplus_tvm.targets import TOLERANCE, VectorUnit
@@ -159,7 +159,7 @@ class CpuBackend(Backend):
                 return max_pool.define(w, config, at.out_halo, x_shape)
             assert isinstance(w, Conv)
             if isinstance(config, winograd.Config):
-                return winograd.define(w, config, at.out_halo)
+                return winograd_kernel.define(w, config, at.out_halo)
             assert isinstance(config, direct.Config)
             return direct.define(w, config, at.in_halo, at.out_halo, x_shape)
 

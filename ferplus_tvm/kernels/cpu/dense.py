@@ -3,7 +3,7 @@
 Pattern
     y[n,o] = max(0, b[o] + sum over k of x[n,k] * w[k,o])
 Buffers
-    x (N, K), w (K, O) as `weights` groups its columns, b (O), y (N, outputs): float32, 64-byte
+    x (N, K), w (K, O) as `packing` groups its columns, b (O), y (N, outputs): float32, 64-byte
     aligned, but that the weights may be float16; O is a multiple of ``Config.panel``, and the last
     O - outputs columns are computed and dropped.
 Registers

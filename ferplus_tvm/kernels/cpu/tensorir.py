@@ -162,7 +162,7 @@ class Vectors:
 
 
 class RegisterTile:
-    """``rows`` x ``vectors`` accumulators: the micro-kernel of every matrix product here.
+    """``rows`` x ``vectors`` accumulators: the micro-kernel of every GEMM here.
 
     One step adds the outer product of ``rows`` values, each broadcast, and ``vectors`` vectors: the
     more rows share a loaded vector, the fewer loads per multiply-add.  The accumulators, the
@@ -257,7 +257,7 @@ def prefetch(buffer: Any, at: Expr) -> None:
 def clear_halo(
     unit: Vectors, y: Any, shape: tuple[int, int, int, int], halo: Halo, task: Expr, tasks: int
 ) -> None:
-    """Write one task's share of the zeros around the maps of ``y``.
+    """Write one task's share of the zeros around the images of ``y``.
 
     ``shape`` is that of y (N, H, W, C), halo included; every task clears a run of rows.
     """

@@ -5,23 +5,23 @@ Pattern
     V = B^T d B per tile and channel, M[e] = V[e] U[e] for each of the (m+2)^2 elements e, and
     A^T M A per tile and output channel.
 Buffers
-    x (N, H, W, CI) in the halo that `halo` asks for, u ((m+2)^2 * CI, CO) as `weights` groups
+    x (N, H, W, CI) in the halo that `halo` asks for, u ((m+2)^2 * CI, CO) as `packing` groups
     its columns, b (CO), y (N, OH, OW, CO), half that when pooled, in the halo that is asked of
     it: float32, 64-byte aligned.
 Registers
-    The products take ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast
+    The GEMMs take ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast
     input (`tensorir.RegisterTile`).  A transform's partial sums take the others.
 Caches
     Per strip of output channels, M of a block of tiles is written and at once transformed back, so
     that it never leaves L2.  Two ways with V.  *Blocks*: each task transforms a few tiles, which
     then meet all strips; U is read once per block, from L2 or L3, so for layers whose U is small,
-    and for batches.  *Strips*: V covers the whole map, and the tasks are the strips, so that every
-    byte of U is read once, in order, by one core; for layers whose U outweighs their map.
+    and for batches.  *Strips*: V covers the whole feature map, and the tasks are the strips, so
+    that every byte of U is read once, in order, by one core; for layers whose U outweighs it.
     With ``prefetch``, U is asked for that many floats ahead: hardware prefetchers stop at each
     page of 4 KB, and what comes from memory would then wait at each.
 Not used
-    Three passes over the whole map (V, M, y): M goes out to L3 and back, 20 % slower.  Blocks that
-    fill L2: 5 % slower, 10 % where a neighbour uses the cache too.
+    Three passes over the whole feature map (V, M, y): M goes out to L3 and back, 20 % slower.
+    Blocks that fill L2: 5 % slower, 10 % where a neighbour uses the cache too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,6 @@ from ferplus_tvm.kernels.cpu.tensorir import (
     most_rows,
     vectors_per_tile,
 )
-from ferplus_tvm.kernels.cpu.winograd_kernel import WinogradKernel
 from ferplus_tvm.kernels.winograd import tile_counts, tiles
 from ferplus_tvm.kernels.winograd_matrices import MATRICES, Matrices
 from ferplus_tvm.kernels.workloads import Conv
@@ -194,8 +192,3 @@ def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
     """Transform (CO,CI,3,3) in float64 and group the columns of ((m+2)^2 * CI, CO)."""
     u = MATRICES[tile].transform_filter(weight)
     return grouped(u.reshape(-1, u.shape[-1]))
-
-
-def define(w: Conv, config: Config, out_halo: Halo) -> Any:
-    """Return the PrimFunc (x, u, bias, y)."""
-    return WinogradKernel(w, config, halo(w, config), out_halo).emit()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ferplus_tvm.kernels.backend import Halo
 from ferplus_tvm.kernels.cpu.packing import Columns, grouped_shape
@@ -22,18 +22,21 @@ from ferplus_tvm.kernels.cpu.tensorir import (
     value,
     when,
 )
+from ferplus_tvm.kernels.cpu.winograd import Config, halo
 from ferplus_tvm.kernels.cpu.winograd_transforms import transform_input, transform_output
 from ferplus_tvm.kernels.winograd import tile_counts, tiles
 from ferplus_tvm.kernels.workloads import Conv
 
-if TYPE_CHECKING:
-    from ferplus_tvm.kernels.cpu.winograd import Config
+
+def define(w: Conv, config: Config, out_halo: Halo) -> Any:
+    """Return the PrimFunc (x, u, bias, y)."""
+    return _WinogradKernel(w, config, out_halo).emit()
 
 
-class WinogradKernel:
+class _WinogradKernel:
     """The kernel while it is being emitted: sizes, and one method per step."""
 
-    def __init__(self, w: Conv, config: Config, in_halo: Halo, out_halo: Halo) -> None:
+    def __init__(self, w: Conv, config: Config, out_halo: Halo) -> None:
         self.w = w
         self.config = config
         self.unit = Vectors(config.lanes)
@@ -47,7 +50,7 @@ class WinogradKernel:
         shrink = 2 if w.pool else 1
         self.step = config.tile // shrink  # outputs of a tile along one side
         self.out_height, self.out_width = w.out_height // shrink, w.out_width // shrink
-        self.in_shape = in_halo.around(w.batch, w.height, w.width, w.in_channels)
+        self.in_shape = halo(w, config).around(w.batch, w.height, w.width, w.in_channels)
         self.u_shape = grouped_shape(self.elements * w.in_channels, w.out_channels)
         self.out_shape = out_halo.around(w.batch, self.out_height, self.out_width, w.out_channels)
         # How far the elements of V and of M lie apart: a vector more than their size.  A tile's
@@ -127,11 +130,11 @@ class WinogradKernel:
             )
 
     def multiply(self, strip: Expr) -> None:
-        """M = V U for one strip, element by element: panels, rows of tiles, k, register tile."""
+        """M = V U for one strip, a GEMM an element: panels, rows of tiles, k, register tile."""
         unit, config, channels = self.unit, self.config, self.w.in_channels
         v_stride, m_stride = self.strides
 
-        def products(element: Expr, column: Expr, start: Expr, rows: int, fetch: bool) -> None:
+        def gemm(element: Expr, column: Expr, start: Expr, rows: int, fetch: bool) -> None:
             tile = RegisterTile(unit, rows, config.vectors)
             values = value(element * v_stride + start * channels)
             weights = Columns(
@@ -160,12 +163,12 @@ class WinogradKernel:
             # The first tile fetches weights for all of them.
             head = min(config.rows, self.block) if config.prefetch else 0
             if head:
-                products(element, column, 0, head, fetch=True)
+                gemm(element, column, 0, head, fetch=True)
             in_tiles(
                 head,
                 self.block,
                 config.rows,
-                lambda start, rows: products(element, column, start, rows, fetch=False),
+                lambda start, rows: gemm(element, column, start, rows, fetch=False),
             )
 
     def output(self, strip: Expr, position: Expr, first: Expr) -> None:
