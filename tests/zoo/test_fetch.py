@@ -215,9 +215,10 @@ def test_cache_that_cannot_be_a_folder_is_our_error(model, tmp_path) -> None:
     assert "FERPLUS_TVM_CACHE" in sentence
 
 
-def test_missing_httpx_is_answered_with_the_pip_command() -> None:
+@pytest.mark.parametrize("package", ["filelock", "httpx"])
+def test_missing_package_is_answered_with_the_pip_command(package: str) -> None:
     code = (
-        "import sys; sys.modules['httpx'] = None\n"
+        f"import sys; sys.modules[{package!r}] = None\n"
         "from ferplus_tvm.zoo import MODELS; from ferplus_tvm.zoo.fetch import fetch\n"
         "from ferplus_tvm.errors import MissingExtraError\n"
         "try: fetch(MODELS[1])\n"
