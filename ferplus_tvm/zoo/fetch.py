@@ -116,7 +116,7 @@ def _download(model: ZooModel, path: Path, partial: Path, progress: Progress) ->
 
 
 def _describe(model: ZooModel, path: Path, failures: list[tuple[str, AddressError]]) -> str:
-    """Say in one sentence what was tried, why it failed, and what the user can do."""
+    """Return one sentence: what was tried, why it failed, and what the user can do."""
     if all(error.unreachable for _, error in failures):
         what = "there seems to be no network, since nobody answered"
     else:

@@ -240,7 +240,7 @@ def test_cut_connection_is_resumed_in_the_same_call(server, model, payload) -> N
     start = int(server.headers("Range")[1].removeprefix("bytes=").removesuffix("-"))
     assert 0 < start <= HALF
     assert server.headers("If-Range") == [None, '"v1"']
-    # What the cut lost on the way is at most one tensor; nothing else is sent twice.
+    # What the cut lost on the way is at most one chunk; nothing else is sent twice.
     assert server.sent == HALF + len(payload) - start
     assert HALF - start < 16384
 
@@ -432,7 +432,7 @@ def test_killed_download_leaves_a_partial_that_a_waiting_process_continues(
 
 
 def dripping(server: Any, payload: bytes) -> Any:
-    """Serve a file in tensors that take half a second together, with ranges."""
+    """Serve a file in chunks that take half a second together, with ranges."""
 
     def answer(handler: Any) -> None:
         asked = handler.headers.get("Range")
