@@ -1,6 +1,7 @@
-"""The command line: one thin module per verb, heavy imports inside the commands.
+"""The command line: a thin module for each verb, which imports what it needs when it is called.
 
-Exit status 0 is success, 1 a failure, which is told in one sentence, and 2 a wrong call.
+The exit status is 0 for success, 1 for a failure, which stderr tells in one sentence, and 2 for a
+wrong call.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ app.command("doctor")(doctor.doctor)
 
 @dataclass
 class _State:
-    """What the options before the verb said."""
+    """The options before the verb."""
 
     debug: bool = False
 
@@ -61,16 +62,19 @@ def _print_version(wanted: bool) -> None:
 def _options(
     debug: Annotated[bool, typer.Option(help="Show the traceback of a failure.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     _state.debug = debug
 
 
 def run() -> None:
-    """Run the command line; a failure is one sentence on stderr and exit status 1."""
-    # A file name may hold bytes that are no text; it is printed as it came.  Python's stderr
-    # takes any text already.
+    """Run the command line."""
+    # A file name may hold bytes that are not text, which are printed as they are.  Python's stderr
+    # prints any text already.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
@@ -80,7 +84,7 @@ def run() -> None:
             raise
         _fail(str(error))
     except BrokenPipeError:
-        # The reader of our output has seen enough; Python would complain while closing stdout.
+        # Whoever reads our output has closed it.  Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:

@@ -148,7 +148,7 @@ def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
     """Return the options as they will be used."""
     return [
         ("model", str(options.model)),
-        *(("target", _hardware(target)) for target in options.targets),
+        *(("target", hardware(target)) for target in options.targets),
         ("batch sizes", ", ".join(map(str, options.batch_sizes))),
         ("precision", options.precision),
         *(("tuning logs", str(folder)) for folder in options.tuning_logs),
@@ -157,7 +157,8 @@ def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
     ]
 
 
-def _hardware(target: ResolvedTarget) -> str:
+def hardware(target: ResolvedTarget) -> str:
+    """Return a resolved target in one line: its name, triple and CPU features."""
     features = " ".join(sorted(target.features)) or "no CPU features beyond the architecture's"
     gpu = "" if target.gpu is None else f"{target.gpu.hardware}; host "
     return f"{target.name} ({gpu}{target.triple}: {features})"

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
+from ferplus_tvm._version import __version__
 from ferplus_tvm.cli.output import print_facts
 from ferplus_tvm.errors import LinkerError
 
 _PACKAGES = (
-    "ferplus_tvm",
     "apache-tvm-ffi",
     "apache-tvm",
     "numpy",
@@ -29,7 +29,7 @@ _PACKAGES = (
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Show versions, CPU, compiler, folders and threads: what belongs into a bug report."""
+    """Show what a bug report needs: versions, CPU, GPU, compilers, threads and folders."""
     from ferplus_tvm.host import cpu, runtime_library
     from ferplus_tvm.records.find import own
     from ferplus_tvm.zoo.registry import cache_dir
@@ -39,13 +39,14 @@ def doctor(
     facts = {
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "system": platform.platform(),
+        "ferplus_tvm": __version__,
         **{name: _version(name) for name in _PACKAGES},
         "CPU": cpu.name(),
         "features": " ".join(sorted(cpu.features())) or "unknown",
-        "LLVM's name": _llvm_cpu(),
-        "CPUs allowed": f"{len(cpu.allowed())} of {os.cpu_count()}",
+        "LLVM CPU name": _llvm_cpu(),
+        "CPU affinity": f"{len(cpu.allowed())} of {os.cpu_count()} CPUs",
         "CPU quota": "none" if quota is None else f"{quota:g} CPUs",
-        "threads": str(cpu.default_threads()),
+        "default threads": str(cpu.default_threads()),
         "compiler": _compiler(),
         "GPU": _gpu(),
         "CUDA compiler": _cuda_compiler(),
@@ -107,7 +108,7 @@ def _cuda_compiler() -> str:
 
 
 def _short(path: str | Path) -> str:
-    """Return a path without the user's name, since reports are public."""
+    """Return a path without the user's name, because bug reports are public."""
     home = str(Path.home())
     text = str(path)
     if len(home) > 1 and text.startswith(home + os.sep):

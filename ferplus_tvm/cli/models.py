@@ -1,4 +1,4 @@
-"""``ferplus-tvm models``: list, fetch, verify and find the models of the zoo."""
+"""``ferplus-tvm models``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from ferplus_tvm.errors import FerplusError
 if TYPE_CHECKING:
     from ferplus_tvm.zoo import ZooModel
 
-app = typer.Typer(help="List, fetch, verify and find the known models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, download, verify and locate the models of the zoo.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `models list` shows.")]
 Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `models list` shows.")]
@@ -27,10 +29,10 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `mo
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Show the known models, and which of them are on this machine.
+    """List the models of the zoo, and which of them are on this machine.
 
-    A model counts as fetched if its file is there and has the right size; `models verify`
-    reads the content too.
+    A model is listed as fetched if its file is there and has the right size.  `models verify` also
+    checks its sha256.
     """
     from ferplus_tvm.zoo import MODELS
 
@@ -54,10 +56,10 @@ def list_models(
 
 @app.command()
 def fetch(names: Names) -> None:
-    """Download models into the cache folder, each once, and verify them.
+    """Download models into the cache folder, and verify them.
 
-    An interrupted download is continued by the next call. The cache folder is the user's usual
-    one, or the one that the environment variable FERPLUS_TVM_CACHE names.
+    An interrupted download is resumed by the next call.  The environment variable FERPLUS_TVM_CACHE
+    may name another cache folder than the user's default one.
     """
     from ferplus_tvm.zoo import lookup
     from ferplus_tvm.zoo.fetch import fetch as fetch_model
@@ -72,10 +74,16 @@ def fetch(names: Names) -> None:
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Names; all that are on this machine if none."),
+        typer.Argument(
+            metavar="NAME",
+            help="Names that `models list` shows; by default all that are on this machine.",
+        ),
     ] = None,
 ) -> None:
-    """Hash model files again; exit with status 1 if one is not what was promised."""
+    """Check the size and sha256 of model files; exit with status 1 if one is wrong.
+
+    `ferplus-tvm verify` checks a compiled library.
+    """
     from ferplus_tvm.zoo import MODELS, lookup
     from ferplus_tvm.zoo import verify as verify_model
     from ferplus_tvm.zoo.registry import local_path
@@ -96,7 +104,7 @@ def verify(
 
 @app.command()
 def path(name: Name) -> None:
-    """Print the path of a model's file, verified, and nothing else."""
+    """Verify a model's file, and print its path and nothing else."""
     from ferplus_tvm.zoo import lookup
     from ferplus_tvm.zoo import verify as verify_model
 
@@ -132,7 +140,7 @@ def _megabytes(count: int) -> str:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback that draws a bar on a terminal, and prints every tenth otherwise."""
+    """Give a callback that shows a bar on a terminal, and otherwise prints every tenth."""
     if not sys.stderr.isatty():
         yield _PlainProgress(name)
         return
@@ -151,7 +159,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _PlainProgress:
-    """Print a line on stderr whenever another tenth of the file is here."""
+    """A callback that prints a line on stderr for every tenth of the file."""
 
     def __init__(self, name: str) -> None:
         self._name = name

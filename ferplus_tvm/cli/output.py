@@ -1,4 +1,4 @@
-"""What the verbs share: tables, bars and progress, plain where nobody watches a terminal."""
+"""Output that the verbs share: tables, bars and progress, as plain text outside a terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import typer
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], fold: str) -> None:
-    """Print a table; on a narrow terminal only the column ``fold`` gives way.
+    """Print a table.
 
-    What is there to be copied, such as a name, stays whole.
+    Parameters
+    ----------
+    header
+        The titles of the columns.
+    rows
+        The cells, as many in each row as there are titles.
+    fold
+        The title of the column whose cells are wrapped on a narrow terminal.  Those of the others
+        stay whole, because names are there to be copied.
     """
     if sys.stdout.isatty():
         from rich.console import Console
@@ -32,14 +40,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], fold: str)
 
 
 def print_facts(facts: Sequence[tuple[str, str]], err: bool = False) -> None:
-    """Print named facts, one a line; with ``err`` on stderr."""
+    """Print pairs of a name and a value, one a line; with ``err`` on stderr."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         typer.echo(f"{name.ljust(width)}  {value}", err=err)
 
 
 def bar(share: float, width: int = 30) -> str:
-    """Return a bar for a share of 0..1, in what the terminal's encoding can show."""
+    """Return a bar for a share in [0, 1], by characters that the terminal's encoding has."""
     block = "█"
     try:
         block.encode(sys.stdout.encoding or "ascii")
@@ -49,13 +57,13 @@ def bar(share: float, width: int = 30) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share of 0..1 as per cent, five characters wide or more."""
+    """Return a share in [0, 1] in per cent, the number five characters wide or more."""
     return f"{100 * share:5.1f} %"
 
 
 @contextmanager
 def stages(names: Sequence[str]) -> Iterator[Callable[[str], None]]:
-    """Give a callback for the stages of a compilation: a bar on a terminal, otherwise lines."""
+    """Give a callback for a compilation's stages: a bar on a terminal, otherwise lines."""
     if not sys.stderr.isatty():
         yield lambda stage: typer.echo(f"{stage} ...", err=True)
         return

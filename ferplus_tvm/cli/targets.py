@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +12,19 @@ from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ferplus_tvm.host.gpu import Device
+    from ferplus_tvm.toolchain.available import AvailableTarget
 
 
 def targets(
     detect: Annotated[
-        bool, typer.Option("--detect", help="Only say what this machine is, and what it runs.")
+        bool,
+        typer.Option(
+            "--detect", help="Show this machine's CPU and GPU, and the targets that it runs."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """List the targets: hardware, vector width, whether they run here, what building needs."""
+    """List the targets: hardware, vector width, whether they run here, missing tools."""
     try:
         import tvm as _tvm  # noqa: F401
     except ModuleNotFoundError:
@@ -29,77 +32,39 @@ def targets(
     if detect:
         _detect(as_json)
         return
-    from ferplus_tvm.targets import NAMED, resolve
-    from ferplus_tvm.toolchain.link import find_linker, missing_linker
+    from ferplus_tvm.toolchain.available import list_targets
 
-    entries: list[dict[str, object]] = []
-    for name in ("native", *NAMED):
-        resolved = resolve(name)
-        hardware = NAMED[name].hardware if name in NAMED else f"this CPU ({resolved.name})"
-        linker = find_linker(resolved.triple)
-        entries.append(
-            {
-                "name": name,
-                "hardware": hardware,
-                "triple": resolved.triple,
-                "gpu": None,
-                "float32_lanes": resolved.vector_unit.lanes,
-                "features": sorted(resolved.features),
-                "runs_here": resolved.runs_here,
-                "linker": linker,
-                "needs": None if linker else missing_linker(resolved.triple),
-            }
-        )
-    entries += _gpus()
+    available = list_targets()
     if as_json:
-        typer.echo(json.dumps(entries, indent=2))
+        typer.echo(json.dumps([_facts(each) for each in available], indent=2))
         return
     rows = [
         (
-            str(entry["name"]),
-            str(entry["hardware"]),
-            "GPU" if entry["gpu"] else f"{entry['float32_lanes']} floats",
-            "yes" if entry["runs_here"] else "no",
-            str(entry["needs"] or "nothing more"),
+            each.name,
+            each.hardware,
+            "GPU" if each.target.gpu else f"{each.target.vector_unit.lanes} x float32",
+            "yes" if each.target.runs_here else "no",
+            "; ".join(each.missing) or "none",
         )
-        for entry in entries
+        for each in available
     ]
-    print_table(("name", "hardware", "vectors", "runs here", "building needs"), rows, "hardware")
+    print_table(("name", "hardware", "vectors", "runs here", "missing tools"), rows, "hardware")
 
 
-def _gpus() -> list[dict[str, object]]:
-    """Return the GPU targets, first this machine's if it has one."""
-    from ferplus_tvm.errors import TargetError
-    from ferplus_tvm.targets import GPUS, resolve
-    from ferplus_tvm.toolchain.cuda_compiler import missing_compiler
-    from ferplus_tvm.toolchain.link import find_linker, missing_linker
-
-    names = [f"cuda/{arch}" for arch in GPUS]
-    with contextlib.suppress(TargetError):
-        resolve("cuda")
-        names.insert(0, "cuda")
-    entries: list[dict[str, object]] = []
-    for name in names:
-        resolved = resolve(name)
-        assert resolved.gpu is not None
-        linker = find_linker(resolved.triple)
-        missing = [None if linker else missing_linker(resolved.triple), missing_compiler()]
-        entries.append(
-            {
-                "name": name,
-                "hardware": (
-                    f"this GPU ({resolved.name})" if name == "cuda" else resolved.gpu.hardware
-                ),
-                "triple": resolved.triple,
-                "gpu": resolved.gpu.arch,
-                "float32_lanes": None,
-                "features": sorted(resolved.features),
-                "runs_here": resolved.runs_here,
-                "linker": linker,
-                "needs": "; ".join(filter(None, missing)) or None,
-            }
-        )
-    return entries
+def _facts(available: AvailableTarget) -> dict[str, object]:
+    """Return what ``--json`` prints of a target."""
+    target = available.target
+    return {
+        "name": available.name,
+        "hardware": available.hardware,
+        "triple": target.triple,
+        "gpu": target.gpu.arch if target.gpu else None,
+        "float32_lanes": None if target.gpu else target.vector_unit.lanes,
+        "features": sorted(target.features),
+        "runs_here": target.runs_here,
+        "linker": available.linker,
+        "needs": "; ".join(available.missing) or None,
+    }
 
 
 def _detect(as_json: bool) -> None:
@@ -124,10 +89,10 @@ def _detect(as_json: bool) -> None:
         [
             ("CPU", cpu.name()),
             ("native", f"{native.name} ({native.triple})"),
-            ("vectors", f"{unit.registers} registers of {unit.lanes} floats"),
+            ("vectors", f"{unit.registers} registers of {unit.lanes} x float32"),
             ("features", " ".join(sorted(native.features))),
             ("GPU", ", ".join(f"{each.name} ({each.arch})" for each in gpus) or no_gpu),
-            ("runs", ", ".join(able) or "no named target"),
+            ("runs", ", ".join(able) or "none of the named targets"),
         ]
     )
 

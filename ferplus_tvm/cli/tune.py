@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.compile import parse_batch_sizes, parse_precision
-from ferplus_tvm.cli.output import print_facts, print_table
-from ferplus_tvm.errors import TuningLogError
+from ferplus_tvm.cli.compile import hardware, parse_batch_sizes, parse_precision
+from ferplus_tvm.cli.output import print_facts
+from ferplus_tvm.cli.tuning_report import LOG_DIR, print_report
+from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from ferplus_tvm.records.log import TuningLog
-    from ferplus_tvm.targets import Precision
-    from ferplus_tvm.tuning.report import LayerReport
+    from ferplus_tvm.tuning.options import TuneOptions
     from ferplus_tvm.tuning.tune import Progress, TuneResult
 
-_LOG_DIR = Path("tuning_logs")
-_INTERRUPTED = 130  # as a shell calls a program that Ctrl-C ended
+_INTERRUPTED = 130  # a shell's exit status for a program that Ctrl-C ended
 
 
 def tune(
@@ -40,15 +36,15 @@ def tune(
         str, typer.Option(metavar="SIZES", help="Batch sizes to tune for.")
     ] = "1,8,32",
     log_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder of tuning logs to go on with.")
-    ] = _LOG_DIR,
+        Path, typer.Option(metavar="DIR", help="The folder of tuning logs, which a run adds to.")
+    ] = LOG_DIR,
     seconds: Annotated[
         float,
         typer.Option(
             "--time",
             min=10,
             metavar="SECONDS",
-            help="The time to take; what is under way is finished.",
+            help="How long to tune; what has begun by then is finished.",
         ),
     ] = 300,
     precision: Annotated[
@@ -56,7 +52,7 @@ def tune(
     ] = "float32",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Measure with one thread and with so many; by default all."),
+        typer.Option(min=1, help="Measure with one thread and with this many; by default all."),
     ] = None,
     rpc: Annotated[
         str | None,
@@ -66,7 +62,8 @@ def tune(
         ),
     ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Tune nothing; show what was tried, with a plot.")
+        bool,
+        typer.Option("--report", help="Do not tune; show what earlier runs tried, with a plot."),
     ] = False,
     plot: Annotated[
         Path | None,
@@ -74,42 +71,68 @@ def tune(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """Find the fastest kernels on the target itself, and keep what is found in a tuning log.
+    """Search for the fastest kernels by measuring on the target, and keep them in a tuning log.
 
-    Run it again to go on where it ended, however it ended.
+    A run that ended in any way is continued by running the same command again.
     """
     sizes = parse_batch_sizes(batch)
     kind = parse_precision(precision)
     if plot is not None and not report:
         raise typer.BadParameter("--plot belongs to --report")
     if report:
-        _report(target, kind, log_dir, plot, as_json)
+        print_report(target, kind, log_dir, plot, as_json)
         return
-    if rpc is not None:
-        _expect_address(rpc)
+    wanted: dict[str, Any] = {
+        "model": model,
+        "target": target,
+        "time_limit": seconds,
+        "batch_sizes": sizes,
+        "precision": kind,
+        "threads": threads,
+        "rpc": rpc,
+    }
     import ferplus_tvm
 
+    print_facts(_resolved(_options(**wanted), log_dir), err=as_json)
     try:
         with _shown(seconds) as progress:
-            result = ferplus_tvm.tune(
-                model,
-                target,
-                log_dir,
-                seconds,
-                batch_sizes=sizes,
-                precision=kind,
-                threads=threads,
-                rpc=rpc,
-                progress=progress,
-            )
+            result = ferplus_tvm.tune(**wanted, log_dir=log_dir, progress=progress)
     except KeyboardInterrupt:
-        typer.echo("stopped: what was measured is kept; the same command goes on", err=True)
+        typer.echo("stopped: what was measured is kept; run the same command to continue", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     if as_json:
         facts = asdict(result) | {"folder": str(result.folder)}
         typer.echo(json.dumps(facts, indent=2))
     else:
+        typer.echo()
         _print(result, log_dir)
+
+
+def _options(**wanted: Any) -> TuneOptions:
+    """Return the resolved options; a value out of its range is a wrong call."""
+    try:
+        from ferplus_tvm.tuning.options import TuneOptions
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of(f"tuning (no module {error.name})", "tune") from None
+    try:
+        return TuneOptions.of(**wanted)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _resolved(options: TuneOptions, log_dir: Path) -> list[tuple[str, str]]:
+    """Return the options as they will be used."""
+    target = options.target
+    return [
+        ("model", str(options.model)),
+        ("target", hardware(target)),
+        ("device", options.machine),
+        ("batch sizes", ", ".join(map(str, options.batch_sizes))),
+        ("precision", target.precision),
+        *([] if target.gpu else [("threads", f"1 and {options.threads or 'all'}")]),
+        ("time", f"{options.time_limit:g} s"),
+        ("log", str(log_dir / target.log)),
+    ]
 
 
 def _print(result: TuneResult, log_dir: Path) -> None:
@@ -128,7 +151,7 @@ def _print(result: TuneResult, log_dir: Path) -> None:
                 for gain in result.gains
             ),
             *(
-                ("left out", f"{kernel}: what is new made the whole network slower")
+                ("rejected", f"{kernel}: its fastest configuration made the whole network slower")
                 for kernel in result.rejected
             ),
             (
@@ -144,18 +167,9 @@ def _print(result: TuneResult, log_dir: Path) -> None:
     )
 
 
-def _expect_address(rpc: str) -> None:
-    from ferplus_tvm.tuning.address import Address
-
-    try:
-        Address.parse(rpc)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 @contextmanager
 def _shown(seconds: float) -> Iterator[Callable[[Progress], None]]:
-    """Give a callback that shows progress: a bar on a terminal, otherwise a line a generation."""
+    """Give a callback that shows a bar on a terminal, and otherwise prints a line a generation."""
     start = time.monotonic()
     if not sys.stderr.isatty():
         yield lambda progress: typer.echo(
@@ -180,85 +194,10 @@ def _line(progress: Progress) -> str:
     if generation is None:
         return {
             "import": "starting the processes that build and measure",
-            "networks": "comparing the whole network with what was kept before",
+            "networks": "validating: timing the whole network against the records kept before",
         }[progress.stage]
     best = ", ".join(f"{1e3 * seconds:.3f}" for seconds in generation.best)
     return (
         f"{generation.task.workload.name}: {generation.tried} tried, best {best} ms, "
         f"{generation.gain:.3f} x preset, {max(0.0, progress.left):.0f} s left"
     )
-
-
-def _report(
-    target: str, precision: Precision, log_dir: Path, plot: Path | None, as_json: bool
-) -> None:
-    from ferplus_tvm.compiler.options import with_precision
-    from ferplus_tvm.records.find import find, search_path
-    from ferplus_tvm.records.log import NAME, TuningLog
-    from ferplus_tvm.targets import resolve
-    from ferplus_tvm.tuning import report as reports
-
-    resolved = with_precision(resolve(target), precision)
-    if (log_dir / resolved.log / NAME).is_file():
-        log: TuningLog | None = TuningLog(log_dir, resolved.log)  # also one that keeps nothing yet
-    else:
-        given = log_dir != _LOG_DIR or log_dir.is_dir()
-        log = find(search_path(log_dir if given else None), resolved)
-    if log is None:
-        raise TuningLogError(
-            f"there is no tuning log for {resolved.log} in {log_dir}, among yours, or in the "
-            f"package: make one with 'ferplus-tvm tune --target {resolved.name}'"
-        )
-    layers = reports.report(log)
-    if as_json:
-        typer.echo(json.dumps([asdict(layer) for layer in layers], indent=2))
-    else:
-        _print_report(log, layers)
-    path = plot or Path(f"tuning-{log.target.replace('/', '-')}.png")
-    try:
-        reports.plot(layers, log.target, path)
-    except OSError as error:
-        raise TuningLogError(
-            f"the plot {path} cannot be written ({error.strerror or error}): give another --plot"
-        ) from error
-    if not as_json:
-        typer.echo(f"\nplot: {os.path.abspath(path)}")
-
-
-def _print_report(log: TuningLog, layers: list[LayerReport]) -> None:
-    from ferplus_tvm.tuning.report import tiling
-
-    state = log.provenance
-    assert state is not None  # a log without one is none
-    threads = " and ".join(map(str, state.threads))
-    print_facts(
-        [
-            ("log", f"{log.folder} ({state.date}, apache-tvm {state.tvm_version})"),
-            ("measured on", f"{state.cpu}, {threads} thread(s)"),
-            ("by", state.command),
-            *(
-                (f"batch {gain.batch}", f"{gain.ratio:.3f} with {gain.threads} thread(s)")
-                for gain in state.gains
-            ),
-        ]
-    )
-    typer.echo("\nEach layer on its own; times over the preset's, below 1 where they are faster:")
-    rows = []
-    for layer in layers:
-        spread = [f"{time:.2f}" for time in _spread(layer.times)]
-        rows.append(
-            (
-                layer.kernel,
-                str(layer.tried),
-                " ".join(spread),
-                f"{1 / layer.kept_time:.3f}",
-                tiling(layer.kept, layer.preset),
-                tiling(layer.preset),
-            )
-        )
-    header = ("kernel", "tried", "best..median..worst", "gain", "kept", "preset")
-    print_table(header, rows, fold="preset")
-
-
-def _spread(times: tuple[float, ...]) -> tuple[float, ...]:
-    return (min(times), statistics.median(times), max(times)) if times else ()

@@ -20,11 +20,11 @@ from ferplus_tvm._version import __version__
 from ferplus_tvm.artifact import library_file
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
 from ferplus_tvm.compiler.options import CompileOptions
+from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.host import runtime_library
 from ferplus_tvm.host.files import permit_as_new
-from ferplus_tvm.host.lock import hold, remove_abandoned
 from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.importer import ImportedModel
 from ferplus_tvm.lowering.writer import LoweredModel

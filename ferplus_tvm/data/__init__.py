@@ -1,7 +1,8 @@
-"""Data that the package carries: the sample face, see README.md."""
+"""Data files of the package; README.md gives their source and terms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 SAMPLE_FACE = Path(__file__).with_name("sample_face.png")
+"""An RGB image of 130x130 pixels that shows one face."""

@@ -1,1 +1,1 @@
-"""The machine that runs: its CPU and GPUs, TVM's runtime library, processes, locks, files."""
+"""The machine this runs on: CPU and GPUs, TVM's runtime library, child processes, files."""

@@ -1,7 +1,7 @@
-"""What this CPU can do, and how much of it this process may use.
+"""The features of this machine's CPU, and how many CPUs this process may use.
 
-Features carry LLVM's names (``avx512f``, ``sse4.2``, ``neon``), so that a target's features and
-the machine's can be compared.  Standard library only, except on Windows (see `features`).
+Features have LLVM's names (``avx512f``, ``sse4.2``, ``neon``), so that those of a target and of the
+machine can be compared.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import platform
 import sys
 from pathlib import Path
 
-# Linux's names in /proc/cpuinfo -> LLVM's, where they differ.
+# Names in Linux's /proc/cpuinfo, and LLVM's where they differ.
 _LINUX_X86 = {
     "pni": "sse3",
     "sse4_1": "sse4.1",
@@ -53,25 +53,25 @@ _X86 = (
 _ARM = "neon dotprod fullfp16 lse crc sve sve2 bf16 i8mm"
 
 X86_FEATURES = frozenset(_X86.split())
-"""The x86 features whose instructions a compiler may place in a kernel by itself."""
+"""The x86-64 features that a compiler may use in a kernel, by LLVM's names."""
 
 ARM_FEATURES = frozenset(_ARM.split())
-"""The same for aarch64."""
+"""The aarch64 features that a compiler may use in a kernel, by LLVM's names."""
 
 
 def architecture() -> str:
-    """Return this machine's architecture in LLVM's spelling: ``x86_64``, ``aarch64``, ..."""
+    """Return this machine's architecture by LLVM's name, such as ``x86_64`` or ``aarch64``."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 def system() -> str:
-    """Return this machine's operating system: ``linux``, ``darwin`` or ``windows``."""
+    """Return this machine's operating system, such as ``linux``, ``darwin`` or ``windows``."""
     return {"win32": "windows"}.get(sys.platform, sys.platform)
 
 
 def known_features(arch: str) -> frozenset[str]:
-    """Return the features of ``arch`` that this module can tell apart."""
+    """Return the features that this module can detect on an architecture."""
     return {"x86_64": X86_FEATURES, "aarch64": ARM_FEATURES}.get(arch, frozenset())
 
 
@@ -79,8 +79,8 @@ def known_features(arch: str) -> frozenset[str]:
 def features() -> frozenset[str]:
     """Return the features of this CPU that a compiled kernel may need, by LLVM's names.
 
-    Linux reports them in ``/proc/cpuinfo``, macOS through ``sysctl``; elsewhere (Windows) numpy's
-    own detection is asked.
+    They are read from ``/proc/cpuinfo`` on Linux, from ``sysctl`` on macOS, and from what numpy has
+    detected on other systems.
     """
     if sys.platform == "linux":
         found = _linux_features()
@@ -120,7 +120,8 @@ def _numpy_features() -> set[str]:
     detection = importlib.import_module("numpy._core._multiarray_umath")
     detected: dict[str, bool] = getattr(detection, "__cpu_features__", {})
     found = {_NUMPY.get(name, name.lower()) for name, present in detected.items() if present}
-    # Every CPU that has the former has the latter, which numpy tells from 2.4 on or never (adx).
+    # numpy before 2.4 does not detect these, and none detects adx.  CPUs with AVX2 and FMA have the
+    # former, CPUs with AVX-512 also the latter.
     if {"avx2", "fma"} <= found:
         found |= {"bmi", "bmi2", "lzcnt", "movbe"}
     if "avx512f" in found:
@@ -129,7 +130,7 @@ def _numpy_features() -> set[str]:
 
 
 def name() -> str:
-    """Return the CPU's marketing name, or its architecture where the system does not say."""
+    """Return the CPU's model name, or its architecture where the system does not tell it."""
     for line in _read("/proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -138,16 +139,16 @@ def name() -> str:
 
 
 def allowed() -> list[int]:
-    """Return the numbers of the CPUs that this process may run on (its affinity)."""
+    """Return the numbers of the CPUs in this process's affinity mask."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def default_threads() -> int:
-    """Return how many threads keep busy what this process may use: affinity and cgroup quota.
+    """Return how many threads to use, given the affinity mask and the cgroup's CPU quota.
 
-    A quota of 2.5 CPUs gives 2: a third thread would be throttled in the middle of a face.
+    A quota of 2.5 CPUs gives 2, because a third thread would be throttled within an inference.
     """
     quota = cgroup_quota()
     count = len(allowed())
@@ -155,10 +156,10 @@ def default_threads() -> int:
 
 
 def cgroup_quota() -> float | None:
-    """Return the CPU time that the cgroup grants, in CPUs, or None where it sets no limit.
+    """Return the cgroup's CPU quota in CPUs, or None where there is no quota.
 
-    Reads cgroup v2's ``cpu.max`` in every group from this process's up to the root (a limit of a
-    parent binds too), or version 1's ``cpu.cfs_quota_us``.
+    It is read from cgroup v2's ``cpu.max`` or v1's ``cpu.cfs_quota_us``, in every group from this
+    process's up to the root.  The lowest counts.
     """
     limits = []
     for line in _read("/proc/self/cgroup").splitlines():

@@ -1,4 +1,4 @@
-"""Files that take the place of older ones as a whole."""
+"""Files that are replaced atomically, and the permissions of new files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from pathlib import Path
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, see it on the disk, and give it its name.
+    """Replace a file atomically.
+
+    The content is written under a temporary name, flushed to the disk, and renamed.
+
+    Parameters
+    ----------
+    path
+        The file to replace or to create, in a folder that exists.
+    content
+        The whole new content.
 
     Raises
     ------
     OSError
-        If it cannot be written; what was there before is whole.
+        If it cannot be written.  The old file is unchanged then.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,13 +39,22 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def permit_as_new(path: Path, mode: int) -> None:
-    """Give a file of a temporary name the permissions that a new one of ``mode`` would have."""
+    """Give a temporary file the permissions that a new file would have.
+
+    Parameters
+    ----------
+    path
+        A file that `tempfile` has created for this user alone.
+    mode
+        The permissions that would be asked for, from which the umask is taken.
+    """
     path.chmod(mode & ~_mask())
 
 
 @functools.cache
 def _mask() -> int:
-    # Python tells it only by setting it, which another thread's new file could see: once is enough.
+    # The umask can be read only by setting it.  A file that another thread creates meanwhile gets
+    # other permissions, so it is read once.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

@@ -1,7 +1,7 @@
-"""The NVIDIA GPUs of this machine, asked of the driver.
+"""The NVIDIA GPUs of this machine, as the CUDA Driver API lists them.
 
-The driver is asked through its C interface (CUDA Driver API, ``libcuda.so.1``), which starts no
-context and needs nothing else of CUDA.  Standard library only.
+The driver's library is called by `ctypes`.  This creates no CUDA context and needs neither CUDA's
+runtime nor its toolkit.
 """
 
 from __future__ import annotations
@@ -13,13 +13,23 @@ from dataclasses import dataclass
 from ferplus_tvm.errors import GpuError
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-_TEGRA = {(8, 7), (8, 8), (10, 1), (11, 0)}
+_TEGRA = {(8, 7), (8, 8), (10, 1), (11, 0)}  # compute capabilities of integrated GPUs
 _CAPABILITY = (75, 76)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: its number, the driver's name of it, and its compute capability."""
+    """An NVIDIA GPU.
+
+    Attributes
+    ----------
+    index
+        The number of the device, as in ``cuda:0``.
+    name
+        The driver's name of it, for example ``NVIDIA H100 80GB HBM3``.
+    capability
+        The compute capability as (major, minor), for example (9, 0).
+    """
 
     index: int
     name: str
@@ -31,10 +41,15 @@ class Device:
         return f"sm_{self.capability[0]}{self.capability[1]}"
 
     def runs(self, arch: str) -> bool:
-        """Whether it runs machine code of an architecture: same generation, and not a later one.
+        """Return whether this GPU runs machine code that was compiled for an architecture.
 
-        Those of Tegra run their own alone, and nothing else runs it.  CUDA C++ Programming Guide,
-        "Binary Compatibility".
+        It does if the major compute capability is the same and the minor one is not lower.  On
+        Tegra both have to be the same (CUDA C++ Programming Guide, "Binary Compatibility").
+
+        Parameters
+        ----------
+        arch
+            As CUDA's compilers call it, for example ``sm_90``.
         """
         code = capability_of(arch)
         if code in _TEGRA or self.capability in _TEGRA:
@@ -43,7 +58,7 @@ class Device:
 
 
 def capability_of(arch: str) -> tuple[int, int]:
-    """Return the compute capability of an architecture: (9, 0) of ``sm_90``."""
+    """Return the compute capability of an architecture, (9, 0) for ``sm_90``."""
     number = int(arch.removeprefix("sm_"))
     return number // 10, number % 10
 
@@ -54,13 +69,13 @@ def devices() -> tuple[Device, ...]:
     Raises
     ------
     GpuError
-        If there is no driver, it does not start, or it shows no GPU.
+        If there is no driver, it cannot be initialized, or it lists no GPU.
     """
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
         raise GpuError(
-            f"no NVIDIA driver was found ({_DRIVER} cannot be loaded): install that of the GPU"
+            f"no NVIDIA driver was found ({_DRIVER} cannot be loaded): install the GPU's driver"
         ) from None
     status = driver.cuInit(0)
     if status:
@@ -78,15 +93,20 @@ def devices() -> tuple[Device, ...]:
 
 
 def device(index: int) -> Device:
-    """Return a GPU by its number.
+    """Return the GPU with a number.
+
+    Parameters
+    ----------
+    index
+        The number of the device, 0 for the first.
 
     Raises
     ------
     GpuError
-        As `devices` does, and for a number that there is not.
+        If there is no GPU with this number, or `devices` fails.
     """
     found = devices()
-    if index >= len(found):
+    if not 0 <= index < len(found):
         names = ", ".join(f"cuda:{each.index} ({each.name})" for each in found)
         raise GpuError(f"there is no GPU cuda:{index} on this machine: expected {names}")
     return found[index]

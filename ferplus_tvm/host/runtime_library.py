@@ -1,4 +1,4 @@
-"""TVM's runtime library ``libtvm_runtime``: its file names, where it is found, and its build id."""
+"""TVM's runtime library ``libtvm_runtime``: its file names, search path, and build id."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from ferplus_tvm.errors import RuntimeLibraryError
 from ferplus_tvm.host import cpu
 
 ENVIRONMENT = "TVM_LIBRARY_PATH"
-"""A folder that holds ``libtvm_runtime``; TVM's own variable."""
+"""TVM's own environment variable for a folder that holds ``libtvm_runtime``."""
 
 
 def file_name(system: str) -> str:
-    """Return what the runtime library is called on ``linux``, ``darwin`` or ``windows``."""
+    """Return the file name of the runtime library on ``linux``, ``darwin`` or ``windows``."""
     return {"darwin": "libtvm_runtime.dylib", "windows": "tvm_runtime.dll"}.get(
         system, "libtvm_runtime.so"
     )
 
 
 def gpu_file_name(system: str) -> str:
-    """Return what the runtime library's part for GPUs is called."""
+    """Return the file name of the runtime library's CUDA part on a system."""
     name = file_name(system)
     return name.replace("tvm_runtime", "tvm_runtime_cuda")
 
 
 def installed() -> Path | None:
-    """Return the runtime library of an installed apache-tvm, without importing it."""
+    """Return the runtime library of an installed apache-tvm, which is not imported, or None."""
     spec = importlib.util.find_spec("tvm")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / "lib" / file_name_here()
@@ -40,10 +40,15 @@ def installed() -> Path | None:
 
 
 def find(beside: Path) -> Path:
-    """Return the runtime library to use for an artifact in the folder ``beside``.
+    """Return the runtime library to load for an artifact.
 
-    Looked for beside the artifact, then in an installed apache-tvm, then in the folder that the
-    environment variable ``TVM_LIBRARY_PATH`` names.
+    It is searched for beside the artifact, then in an installed apache-tvm, then in the folder that
+    the environment variable ``TVM_LIBRARY_PATH`` names.
+
+    Parameters
+    ----------
+    beside
+        The folder of the artifact.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def find(beside: Path) -> Path:
 
 
 def identity(path: Path) -> str:
-    """Return the build id of an ELF file (its GNU note), or otherwise the file's sha256."""
+    """Return an ELF file's GNU build id, another file's sha256, or "" for a damaged file."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _build_id(data) or f"sha256-{hashlib.sha256(data).hexdigest()}"
@@ -97,5 +102,5 @@ def _build_id(data: mmap.mmap) -> str:
 
 
 def file_name_here() -> str:
-    """Return what the runtime library is called on this system."""
+    """Return the file name of the runtime library on this system."""
     return file_name(cpu.system())

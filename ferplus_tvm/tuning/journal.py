@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ferplus_tvm._version import __version__
 from ferplus_tvm.errors import TuningLogError
-from ferplus_tvm.host.lock import exclusive
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Backend, Config
 from ferplus_tvm.kernels.workloads import Conv, Dense
@@ -193,16 +194,22 @@ def open_journal(
     )
     path = Path(logs)
     folder = path / target.log
-
-    def refuse() -> None:
-        raise TuningLogError(
-            f"another process is tuning into {folder}: wait for it, or give another --log-dir"
-        )
+    lock = FileLock(
+        path / f".{target.log.replace('/', '-')}.lock",
+        blocking=False,
+        fallback_to_soft=False,  # a soft lock outlives a process that was killed
+    )
 
     with ExitStack() as held:
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(exclusive(path / f".{target.log.replace('/', '-')}.lock", refuse))
+            try:
+                held.enter_context(lock)
+            except Timeout:
+                raise TuningLogError(
+                    f"another process is tuning into {folder}: wait for it, or give another "
+                    "--log-dir"
+                ) from None
             journal = Journal(path, target, provenance)
         held.callback(journal.close)
         yield journal

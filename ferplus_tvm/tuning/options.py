@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class TuneOptions:
         """
         _expect_packages()
         sizes = batch_sizes_of(batch_sizes)
-        if time_limit < LEAST_SECONDS:
+        if not LEAST_SECONDS <= time_limit < math.inf:
             raise ValueError(f"time_limit is {time_limit} s: expected {LEAST_SECONDS} or more")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")

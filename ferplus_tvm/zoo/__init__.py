@@ -1,14 +1,13 @@
-"""The model zoo: known FER+ files, each pinned by size and sha256.
+"""The model zoo: FER+ model files that are known by name, each with its size and sha256.
 
 ::
 
-    registry.py  what there is, where a file lies here, whether it is the promised one   [stdlib]
-    fetch.py     download of one file, once, whoever asks for it at the same time
-    transfer.py  one address: requests, resuming, telling a model from a web page         [httpx]
-    lock.py      one process at a time, released by the system when the process dies     [stdlib]
+    registry.py  the models, where their files lie on this machine, and their verification
+    fetch.py     the download of a model, by one process at a time          [filelock]
+    transfer.py  the transfer from one address, which can be resumed        [httpx]
     data/        the bundled model and its model card
 
-The downloader is not imported here: ``from ferplus_tvm.zoo.fetch import fetch``.
+`ferplus_tvm.zoo.fetch` is not imported here, because looking a model up needs no download.
 """
 
 from __future__ import annotations

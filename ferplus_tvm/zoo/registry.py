@@ -1,4 +1,4 @@
-"""The known model files: what they are, where they lie here, and whether they are intact.
+"""The known model files, where they lie on this machine, and whether they are intact.
 
 The sizes and hashes of the official files are those of the Git LFS pointers in the ONNX Model
 Zoo (github.com/onnx/models, ``validated/vision/body_analysis/emotion_ferplus/model``).
@@ -33,23 +33,22 @@ class ZooModel:
 
     Attributes
     ----------
-    name : str
-        What the user calls it.
-    file_name : str
-        Name of the file, in the cache folder or in the package.
-    size : int
-        Length in bytes.
-    sha256 : str
-        Hash of the whole file, 64 lower-case hexadecimal digits.
-    opset : int
-        ONNX operator set of the default domain.
-    addresses : tuple of str
-        Where it can be downloaded, in the order to try; empty for a file that is shipped in
-        the package.
-    description : str
-        One line for people.
-    terms : str
-        One line on licence and origin.
+    name
+        The name that `lookup` and `resolve` take.
+    file_name
+        The name of the file in the cache folder or, for the bundled model, in the package.
+    size
+        The size of the file in bytes.
+    sha256
+        The hash of the whole file, as 64 lower-case hexadecimal digits.
+    opset
+        The version of ONNX's default operator set that the model uses.
+    addresses
+        The URLs to download from, in the order to try them; empty for the bundled model.
+    description
+        What the model is, in one line.
+    terms
+        Licence and origin, in one line.
     """
 
     name: str
@@ -75,8 +74,8 @@ BUNDLED = ZooModel(
     sha256="6e1fdd5c1a43f29751937a607e19b31768bea4c5405cfafee9e82153ae82b189",
     opset=8,
     addresses=(),
-    description="trained for this project, shipped with it; weights stored as float16",
-    terms="FER+ votes MIT, FER2013 pictures for research (see zoo/data/MODEL_CARD.md)",
+    description="trained for this project, shipped with it; weights stored as fp16",
+    terms="FER+ votes MIT, FER2013 images for research (see zoo/data/MODEL_CARD.md)",
 )
 """The model that needs no download."""
 
@@ -117,12 +116,17 @@ _BY_NAME = {model.name: model for model in MODELS}
 
 
 def lookup(name: str) -> ZooModel:
-    """Return the zoo's entry of that exact name.
+    """Return the zoo's entry of exactly this name.
+
+    Parameters
+    ----------
+    name
+        The name of one of `MODELS`.
 
     Raises
     ------
     ModelFileError
-        There is none; the message lists the names.
+        If there is no such model; the message lists the names.
     """
     try:
         return _BY_NAME[name]
@@ -141,7 +145,7 @@ def cache_dir() -> Path:
     Raises
     ------
     MissingExtraError
-        The variable is not set and platformdirs is not installed.
+        If the variable is not set and platformdirs is not installed.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
@@ -162,14 +166,21 @@ def local_path(model: ZooModel) -> Path:
 
 
 def is_intact(model: ZooModel, path: Path) -> bool:
-    """Say whether ``path`` is a file of the promised size and sha256.
+    """Return whether ``path`` is a file with the size and the sha256 of a model.
 
-    Reads the whole file, but only if its size is right.
+    The whole file is read, but only if its size is right.
+
+    Parameters
+    ----------
+    model
+        The model that the file should be.
+    path
+        The file, which need not exist.
 
     Raises
     ------
     OSError
-        The file exists but cannot be read.
+        If the file exists but cannot be read.
     """
     try:
         if path.stat().st_size != model.size:
@@ -181,14 +192,22 @@ def is_intact(model: ZooModel, path: Path) -> bool:
 
 
 def verify(model: ZooModel) -> Path:
-    """Hash the local file of a zoo model again, and return its path.
+    """Check the size and the sha256 of a zoo model's local file, and return its path.
+
+    This says that the file is the promised one.  `ferplus_tvm.verify` says that a compiled library
+    computes what it should.
+
+    Parameters
+    ----------
+    model
+        An entry of the registry, as `lookup` returns it.
 
     Raises
     ------
     ModelFileError
-        It has not been fetched.
+        If the model has not been fetched.
     DownloadError
-        It is not the promised file, or cannot be read.
+        If the local file is not the promised one, or cannot be read.
     """
     path = local_path(model)
     if model.addresses:
@@ -214,19 +233,24 @@ def verify(model: ZooModel) -> Path:
 
 
 def resolve(model: str | os.PathLike[str]) -> Path:
-    """Turn what a user calls a model into the path of a file.
+    """Return the path of a model that is given by its name in the zoo or by its path.
 
-    A string that is exactly a zoo name means the zoo's model, even where a file of that name
-    lies in the current folder; write ``./bundled`` or pass a ``pathlib.Path`` to mean the file.
-    Everything else is a path. A zoo model is hashed each time (35 MB, some 0.1 s), because a
-    file placed by hand is as welcome as a fetched one; other files are not looked into.
+    The file of a zoo model is hashed each time, because it may have been placed by hand.  Other
+    files are not read.
+
+    Parameters
+    ----------
+    model
+        A string that is exactly a name of the zoo means the zoo's model, even where a file of that
+        name lies in the current folder; ``./bundled`` or a `pathlib.Path` means the file.
+        Everything else is a path.
 
     Raises
     ------
     ModelFileError
-        A zoo model that has not been fetched, or no readable file at that path.
+        If a zoo model has not been fetched, or there is no readable file at the path.
     DownloadError
-        The local file of a zoo model is not the promised one.
+        If the local file of a zoo model is not the promised one.
     """
     if isinstance(model, str) and model in _BY_NAME:
         return verify(_BY_NAME[model])
@@ -245,7 +269,7 @@ def resolve(model: str | os.PathLike[str]) -> Path:
 
 
 def _suggestion(path: Path) -> str:
-    """Say what the writer of a path that does not exist may have meant."""
+    """Return the end of a message: what a path that does not exist may have been meant to be."""
     stem = path.name.lower().removesuffix(".onnx")
     close = difflib.get_close_matches(stem, _BY_NAME, n=1)
     if close:

@@ -1,6 +1,6 @@
-"""One address: fill a partial file from it, resuming where an earlier attempt stopped.
+"""The transfer of a file from one address, which resumes where an earlier one stopped.
 
-The content is pinned by its sha256, so a partial file may be continued from any address and by
+The sha256 of the whole file is known.  So a partial file may be continued from any address and by
 any later process; a mixture that turns out wrong is discarded and read again from the start.
 """
 
@@ -19,13 +19,19 @@ Progress = Callable[[int, int], None]
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _TRIES = 5  # per address: the first, and resuming after a cut connection or a discarded partial
-_PIECE = 16384  # bytes per write; also more than a Git LFS pointer or the start of a page
+_CHUNK_BYTES = 16384  # of each write; more than a Git LFS pointer or the start of a page
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _PAGE_STARTS = (b"<!doctype html", b"<html")
 
 
 class AddressError(Exception):
-    """An address did not give the file; the text says why, ``unreachable`` if nobody answered."""
+    """An address did not give the file; the text says why.
+
+    Attributes
+    ----------
+    unreachable
+        True if no server answered.
+    """
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -37,17 +43,17 @@ class _CannotResume(Exception):
 
 
 def _refuse_lost_tls(response: httpx.Response) -> None:
-    """See that no redirect has led from TLS to plain text."""
+    """Refuse an answer if redirects led from TLS to plain text."""
     schemes = [each.url.scheme for each in (*response.history, response)]
     if "https" in schemes and schemes[-1] != "https":
         raise AddressError("redirects to an address without TLS")
 
 
 class Transfer:
-    """Fills one partial file from one address.
+    """The transfer of one model from one address into a partial file.
 
-    A partial file that is there already is continued. One that may still be continued, here or
-    at another address, stays behind after a failure.
+    A partial file that is there already is continued.  After a failure it stays, if it may still
+    be continued from here or from another address.
     """
 
     def __init__(
@@ -68,14 +74,14 @@ class Transfer:
         self._received = 0  # bytes that the current request brought
 
     def run(self) -> None:
-        """Download until the partial file is whole and right.
+        """Download until the partial file has the promised size and sha256.
 
         Raises
         ------
         AddressError
-            The address cannot be reached, or does not give the promised file.
+            If the address cannot be reached, or does not give the promised file.
         OSError
-            The partial file cannot be written.
+            If the partial file cannot be written.
         """
         failure = AddressError("did not give the file")
         for _ in range(_TRIES):
@@ -131,8 +137,8 @@ class Transfer:
             # RFC 9110, section 13.1.5: a weak validator must not be sent in If-Range.
             etag = response.headers.get("ETag", "")
             self._etag = "" if etag.startswith("W/") else etag
-            tensors = response.iter_raw(_PIECE)
-            first = next(tensors, b"")
+            chunks = response.iter_raw(_CHUNK_BYTES)
+            first = next(chunks, b"")
             # Nothing that is here is overwritten before this looks like the right file.
             if start == 0:
                 _refuse_other_content(first)
@@ -141,22 +147,22 @@ class Transfer:
                 raise AddressError(
                     f"offers {start + int(length)} bytes instead of {self._model.size}"
                 )
-            self._write(itertools.chain([first], tensors), start)
+            self._write(itertools.chain([first], chunks), start)
 
-    def _write(self, tensors: Iterable[bytes], start: int) -> None:
-        """Write the tensors at offset ``start``, never beyond the promised size."""
+    def _write(self, chunks: Iterable[bytes], start: int) -> None:
+        """Write the chunks at offset ``start``, never beyond the promised size."""
         size = self._model.size
         self._resume = True
         self._progress(start, size)
         with self._partial.open("r+b" if start else "wb") as file:
             file.seek(start)
-            for tensor in tensors:
-                if start + self._received + len(tensor) > size:
+            for chunk in chunks:
+                if start + self._received + len(chunk) > size:
                     file.truncate(start)
                     raise AddressError(f"sends more than the {size} bytes of the file")
-                file.write(tensor)
+                file.write(chunk)
                 file.flush()  # so that what was received survives a kill
-                self._received += len(tensor)
+                self._received += len(chunk)
                 self._progress(start + self._received, size)
 
     def _size(self) -> int:
@@ -164,12 +170,12 @@ class Transfer:
 
 
 def _continues(response: httpx.Response, start: int) -> bool:
-    """Say whether a 206 answer begins where it was asked to."""
+    """Return whether a 206 answer begins where it was asked to."""
     return bool(response.headers.get("Content-Range", "").startswith(f"bytes {start}-"))
 
 
 def _refuse_other_content(head: bytes) -> None:
-    """Recognise what servers send with status 200 in place of a model."""
+    """Refuse what servers send with status 200 in place of a model."""
     if head.startswith(_LFS_POINTER):
         raise AddressError("answered with a Git LFS pointer instead of the file")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE_STARTS):
@@ -177,7 +183,7 @@ def _refuse_other_content(head: bytes) -> None:
 
 
 def _explain(error: httpx.HTTPError) -> AddressError:
-    """Put a transport error into words, and say whether anybody answered."""
+    """Return a transport error as one of an address."""
     reason = " ".join(str(error).split()) or type(error).__name__
     cause: BaseException | None = error
     refused_certificate = False

@@ -178,6 +178,7 @@ def test_report_without_matplotlib_tells_the_pip_command(
     "arguments",
     [
         ["--time", "1"],
+        ["--time", "nan"],
         ["--threads", "0"],
         ["--batch", "0"],
         ["--rpc", "somewhere"],
@@ -229,7 +230,8 @@ def test_ctrl_c_keeps_what_was_measured(
             else:
                 os.kill(process.pid, signal.SIGINT)
             time.sleep(0.02)
-        _, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=60)
+    assert "batch sizes  1\n" in output  # the options, which are printed before the work starts
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert "stopped" in errors.splitlines()[-1]

@@ -215,9 +215,10 @@ def test_cache_that_cannot_be_a_folder_is_our_error(model, tmp_path) -> None:
     assert "FERPLUS_TVM_CACHE" in sentence
 
 
-def test_missing_httpx_is_answered_with_the_pip_command() -> None:
+@pytest.mark.parametrize("package", ["filelock", "httpx"])
+def test_missing_package_is_answered_with_the_pip_command(package: str) -> None:
     code = (
-        "import sys; sys.modules['httpx'] = None\n"
+        f"import sys; sys.modules[{package!r}] = None\n"
         "from ferplus_tvm.zoo import MODELS; from ferplus_tvm.zoo.fetch import fetch\n"
         "from ferplus_tvm.errors import MissingExtraError\n"
         "try: fetch(MODELS[1])\n"
@@ -239,7 +240,7 @@ def test_cut_connection_is_resumed_in_the_same_call(server, model, payload) -> N
     start = int(server.headers("Range")[1].removeprefix("bytes=").removesuffix("-"))
     assert 0 < start <= HALF
     assert server.headers("If-Range") == [None, '"v1"']
-    # What the cut lost on the way is at most one tensor; nothing else is sent twice.
+    # What the cut lost on the way is at most one chunk; nothing else is sent twice.
     assert server.sent == HALF + len(payload) - start
     assert HALF - start < 16384
 
@@ -431,7 +432,7 @@ def test_killed_download_leaves_a_partial_that_a_waiting_process_continues(
 
 
 def dripping(server: Any, payload: bytes) -> Any:
-    """Serve a file in tensors that take half a second together, with ranges."""
+    """Serve a file in chunks that take half a second together, with ranges."""
 
     def answer(handler: Any) -> None:
         asked = handler.headers.get("Range")

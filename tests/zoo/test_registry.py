@@ -173,7 +173,8 @@ def test_missing_platformdirs_is_answered_with_the_pip_command(
 def test_registry_needs_no_extra() -> None:
     code = (
         "import sys; import ferplus_tvm.zoo as zoo; zoo.resolve('bundled');"
-        "print([n for n in ('httpx', 'platformdirs', 'onnx', 'rich', 'tvm') if n in sys.modules])"
+        "extras = ('filelock', 'httpx', 'platformdirs', 'onnx', 'rich', 'tvm');"
+        "print([name for name in extras if name in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
