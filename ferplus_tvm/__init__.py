@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferplus_tvm import errors
 from ferplus_tvm._version import __version__
-from ferplus_tvm.artifact.manifest import VerifyLevel
+from ferplus_tvm.artifact.manifest import ChecksumLevel
 from ferplus_tvm.errors import FerplusError, MissingExtraError
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.faces.postprocess import Prediction, postprocess
@@ -65,7 +65,7 @@ def load(
     *,
     threads: int | None = None,
     device: str = "cpu",
-    verify: VerifyLevel = "full",
+    checksum: ChecksumLevel = "full",
     target: str | None = None,
 ) -> Engine:
     """Check a compiled library and open it.
@@ -81,7 +81,7 @@ def load(
     device
         ``"cpu"``, or an NVIDIA GPU: ``"cuda"`` for the first, or ``"cuda:1"``.  There is no falling
         back from one to the other.
-    verify
+    checksum
         ``"full"`` checks every byte before the file is opened, some 40 ms for 90 MB;
         ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
     target
@@ -108,7 +108,7 @@ def load(
     ``tvm_ffi`` is kept from importing PyTorch, which it would do wherever that is installed; what
     it offers for PyTorch is then missing in this process.  Import ``torch`` first to have it.
     """
-    return Engine(path, threads=threads, device=device, verify=verify, target=target)
+    return Engine(path, threads=threads, device=device, checksum=checksum, target=target)
 
 
 def __getattr__(name: str) -> Any:

@@ -175,6 +175,8 @@ def _opened(source: Encoded, name: str) -> BinaryIO:
             stream = io.BytesIO(_content(source, name))
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(

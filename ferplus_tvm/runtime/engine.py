@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ferplus_tvm.artifact.library_file import Artifact, refusal
-from ferplus_tvm.artifact.manifest import Manifest, VerifyLevel
+from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import EngineClosedError, GpuError, InputError, one_line
 from ferplus_tvm.faces.postprocess import Prediction, postprocess
 from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
@@ -49,7 +49,7 @@ class Engine:
         *,
         threads: int | None = None,
         device: str = "cpu",
-        verify: VerifyLevel = "full",
+        checksum: ChecksumLevel = "full",
         target: str | None = None,
     ) -> None:
         find_gpu = device_of(device)
@@ -71,12 +71,12 @@ class Engine:
             )
         start = time.perf_counter()
         self.device = device
-        self._verify: VerifyLevel = verify
+        self._checksum: ChecksumLevel = checksum
         self._target = target
         self._lock = threading.Lock()
         self._machine: Machine | None = None
         self._gpu = find_gpu() if find_gpu is not None else None
-        self._artifact = Artifact(path, verify, loader.import_tvm_ffi, target, self._gpu)
+        self._artifact = Artifact(path, checksum, loader.import_tvm_ffi, target, self._gpu)
         self.path = self._artifact.path
         try:
             several = len(self._artifact.manifests) > 1
@@ -307,7 +307,7 @@ class Engine:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _open, (str(self.path), self._threads, self.device, self._verify, self._target)
+        return _open, (str(self.path), self._threads, self.device, self._checksum, self._target)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"threads={self.threads}"
@@ -340,9 +340,9 @@ class Engine:
 
 
 def _open(
-    path: str, threads: int | None, device: str, verify: VerifyLevel, target: str | None
+    path: str, threads: int | None, device: str, checksum: ChecksumLevel, target: str | None
 ) -> Engine:
-    return Engine(path, threads=threads, device=device, verify=verify, target=target)
+    return Engine(path, threads=threads, device=device, checksum=checksum, target=target)
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

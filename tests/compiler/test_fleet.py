@@ -131,7 +131,7 @@ def test_damage_in_the_code_of_any_target_is_found(fleet: CompileResult, tmp_pat
         path = tmp_path / "broken.so"
         path.write_bytes(broken)
         with pytest.raises(ArtifactError, match="code does not match"):
-            Artifact(path, verify="manifest")
+            Artifact(path, checksum="manifest")
 
 
 def test_no_copy_of_the_code_is_left_behind(

@@ -21,7 +21,7 @@ def emotions(library: Path, pictures: list[str]) -> dict[str, float]:
     result = fer.compile("bundled", target="native", output=library, batch_sizes=[1, 8])
     error: float | None = result.manifest.check.error
     print(error, fer.EMOTIONS[0], fer.__version__)
-    with fer.load(library, threads=2, device="cpu", verify="manifest") as engine:
+    with fer.load(library, threads=2, device="cpu", checksum="manifest") as engine:
         found: list[fer.Prediction] = engine.predict_batch(pictures, channel_order="BGR")
         maybe: list[fer.Prediction | None] = engine.predict_batch(pictures, on_error="skip")
         scores: NDArray[np.float32] = engine.scores(np.zeros((1, 1, 64, 64)))

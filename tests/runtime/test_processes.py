@@ -252,7 +252,7 @@ def held():
         "all": len(names),
     }
 def cycle(close):
-    opened = fer.load(sys.argv[1], threads=2, verify="manifest")
+    opened = fer.load(sys.argv[1], threads=2, checksum="manifest")
     assert opened.scores(x).tobytes() == want
     if close:
         opened.close()
