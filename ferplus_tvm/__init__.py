@@ -28,8 +28,7 @@ from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
-    from ferplus_tvm.compiler.isolated import compile_isolated as compile_isolated
-    from ferplus_tvm.compiler.pipeline import compile as compile
+    from ferplus_tvm.compiler.compile import compile as compile
     from ferplus_tvm.compiler.verify import verify as verify
     from ferplus_tvm.tuning.tune import tune as tune
 
@@ -43,7 +42,6 @@ __all__ = [
     "Prediction",
     "__version__",
     "compile",
-    "compile_isolated",
     "errors",
     "load",
     "postprocess",
@@ -53,8 +51,7 @@ __all__ = [
 ]
 
 _COMPILER = {
-    "compile": "ferplus_tvm.compiler.pipeline",
-    "compile_isolated": "ferplus_tvm.compiler.isolated",
+    "compile": "ferplus_tvm.compiler.compile",
     "tune": "ferplus_tvm.tuning.tune",
     "verify": "ferplus_tvm.compiler.verify",
 }

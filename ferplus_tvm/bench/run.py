@@ -183,10 +183,10 @@ def _library(
 ) -> tuple[Path, Manifest]:
     """Return our library and its manifest; without one, the model is compiled."""
     if library is None:
-        from ferplus_tvm.compiler.pipeline import compile as compile_model
+        from ferplus_tvm.compiler.compile import compile as compile_model
 
         progress("compiling the model for this machine")
-        compile_model(model, output=folder / "ferplus.so", batch_sizes=sizes)
+        compile_model(model, output=folder / "ferplus.so", batch_sizes=sizes, isolated=True)
     path = Path(library if library is not None else folder / "ferplus.so")
     manifest = read_manifest(path)  # whose weights every engine checks that opens it
     if manifest.gpu_arch:

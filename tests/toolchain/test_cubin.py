@@ -14,9 +14,7 @@ import ferplus_tvm as fer
 from ferplus_tvm import targets
 from ferplus_tvm.compiler import build
 from ferplus_tvm.errors import CudaCompilerError
-from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.lowering.layers import layers_of
-from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.toolchain import cubin
 from ferplus_tvm.toolchain.cubin import with_cubin
 from tests.artifacts import assert_sentence
