@@ -73,9 +73,8 @@ class Worker:
     def layers(self, calls: int) -> dict[str, Any]:
         """Return the seconds of each kernel in each call of our own engine."""
         assert self._opened is not None
-        machine = self._opened.inside._machine
-        job = machine.worker.submit
-        runs = [job(lambda: machine.kernel_times(self._faces)).result() for _ in range(calls)]
+        on_session = self._opened.inside.on_session
+        runs = [on_session(lambda s: s.kernel_times(self._faces)) for _ in range(calls)]
         return {"runs": [[seconds for _, seconds in run] for run in runs]}
 
     def limits(self, threads: int) -> dict[str, Any]:
@@ -84,8 +83,7 @@ class Worker:
 
         # On the engine's thread, since TVM's pool of helpers is that of the calling thread.
         assert self._opened is not None
-        job = self._opened.inside._machine.worker.submit
-        told: dict[str, Any] = job(lambda: limits.measure(threads)).result()
+        told: dict[str, Any] = self._opened.inside.on_session(lambda _: limits.measure(threads))
         return told
 
 
