@@ -10,53 +10,84 @@ Run a compiled library (needs numpy, Pillow and apache-tvm-ffi)::
 Compile one (needs the extra ``compile``)::
 
     fer.compile("bundled", target="native", output="ferplus.so")
+
+Functions and classes that need the compiler half are imported when they are first asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from ferplus_tvm import errors
 from ferplus_tvm._version import __version__
-from ferplus_tvm.artifact.manifest import VerifyLevel
+from ferplus_tvm.artifact.library_file import read_manifest
+from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import FerplusError, MissingExtraError
 from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.faces.options import PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction, postprocess
 from ferplus_tvm.faces.preprocess import preprocess
+from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
 
 if TYPE_CHECKING:
-    from ferplus_tvm.compiler.isolated import compile_isolated as compile_isolated
-    from ferplus_tvm.compiler.pipeline import compile as compile
+    from ferplus_tvm.compiler.compile import compile as compile
+    from ferplus_tvm.compiler.pipeline import CompileResult as CompileResult
+    from ferplus_tvm.compiler.verify import Verification as Verification
     from ferplus_tvm.compiler.verify import verify as verify
+    from ferplus_tvm.records.log import Gain as Gain
+    from ferplus_tvm.toolchain.available import AvailableTarget as AvailableTarget
+    from ferplus_tvm.toolchain.available import list_targets as list_targets
+    from ferplus_tvm.tuning.tune import TuneResult as TuneResult
     from ferplus_tvm.tuning.tune import tune as tune
+    from ferplus_tvm.zoo.by_name import fetch_model as fetch_model
 
 # Quiet, unless the app has logging of its own.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "EMOTIONS",
+    "AvailableTarget",
+    "CompileResult",
     "Engine",
     "FerplusError",
+    "Gain",
+    "Manifest",
+    "MissingExtraError",
     "Prediction",
+    "PreprocessOptions",
+    "Source",
+    "TuneResult",
+    "Verification",
     "__version__",
     "compile",
-    "compile_isolated",
     "errors",
+    "fetch_model",
+    "list_targets",
     "load",
     "postprocess",
     "preprocess",
+    "read_manifest",
     "tune",
     "verify",
 ]
 
-_COMPILER = {
-    "compile": "ferplus_tvm.compiler.pipeline",
-    "compile_isolated": "ferplus_tvm.compiler.isolated",
-    "tune": "ferplus_tvm.tuning.tune",
-    "verify": "ferplus_tvm.compiler.verify",
+# The module of each name that is imported when it is first asked for, and the extra that has
+# what the module needs.
+_LAZY = {
+    "AvailableTarget": ("ferplus_tvm.toolchain.available", "compile"),
+    "CompileResult": ("ferplus_tvm.compiler.pipeline", "compile"),
+    "Gain": ("ferplus_tvm.records.log", "compile"),
+    "TuneResult": ("ferplus_tvm.tuning.tune", "compile"),
+    "Verification": ("ferplus_tvm.compiler.verify", "compile"),
+    "compile": ("ferplus_tvm.compiler.compile", "compile"),
+    "fetch_model": ("ferplus_tvm.zoo.by_name", "cli"),
+    "list_targets": ("ferplus_tvm.toolchain.available", "compile"),
+    "tune": ("ferplus_tvm.tuning.tune", "compile"),
+    "verify": ("ferplus_tvm.compiler.verify", "compile"),
 }
 
 
@@ -65,7 +96,7 @@ def load(
     *,
     threads: int | None = None,
     device: str = "cpu",
-    verify: VerifyLevel = "full",
+    checksum: ChecksumLevel = "full",
     target: str | None = None,
 ) -> Engine:
     """Check a compiled library and open it.
@@ -81,12 +112,17 @@ def load(
     device
         ``"cpu"``, or an NVIDIA GPU: ``"cuda"`` for the first, or ``"cuda:1"``.  There is no falling
         back from one to the other.
-    verify
+    checksum
         ``"full"`` checks every byte before the file is opened, some 40 ms for 90 MB;
         ``"manifest"`` leaves out the weights, for a caller who has verified the file before.
     target
         Of a library for several targets, the one to use; by default the one with the most features
         that this CPU has, or the one nearest to the GPU.
+
+    Returns
+    -------
+    Engine
+        The opened library; close it, or use it as a context manager.
 
     Raises
     ------
@@ -108,20 +144,22 @@ def load(
     ``tvm_ffi`` is kept from importing PyTorch, which it would do wherever that is installed; what
     it offers for PyTorch is then missing in this process.  Import ``torch`` first to have it.
     """
-    return Engine(path, threads=threads, device=device, verify=verify, target=target)
+    return Engine(path, threads=threads, device=device, checksum=checksum, target=target)
 
 
 def __getattr__(name: str) -> Any:
-    # The compiler half is imported only when it is asked for, and may not be installed.
-    if name in _COMPILER:
-        import importlib
-
+    if name in _LAZY:
+        module, extra = _LAZY[name]
         try:
-            return getattr(importlib.import_module(_COMPILER[name]), name)
+            return getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("ferplus_tvm"):
                 raise
             raise MissingExtraError.of(
-                f"ferplus_tvm.{name} (no module {error.name})", "compile"
+                f"ferplus_tvm.{name} (no module {error.name})", extra
             ) from None
     raise AttributeError(f"module 'ferplus_tvm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -24,8 +24,8 @@ and what to do next::
     │   ├── CpuFeatureError        this CPU lacks something that the library needs
     │   └── RuntimeLibraryError    libtvm_runtime is missing, or is another version
     ├── GpuError                   no GPU, no driver, another architecture, or no memory left on it
-    ├── EngineClosedError          the engine was closed before the call
-    └── InputError                 a picture or an array that cannot be used
+    ├── EngineClosedError          the engine was closed before the call (also a RuntimeError)
+    └── InputError                 an image or an array that cannot be used (also a ValueError)
 
 A wrong argument that is a programming mistake (a misspelt option, a negative count) raises
 ``ValueError`` or ``TypeError`` as usual.
@@ -123,12 +123,12 @@ class GpuError(FerplusError):
     """There is no GPU or no driver, it cannot run the library, or its memory is full."""
 
 
-class EngineClosedError(FerplusError):
+class EngineClosedError(FerplusError, RuntimeError):
     """The engine was closed before the call."""
 
 
-class InputError(FerplusError):
-    """A picture or an array that cannot be used."""
+class InputError(FerplusError, ValueError):
+    """An image or an array that cannot be used."""
 
 
 def last_line(error: BaseException) -> str:

@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ferplus_tvm.artifact import manifest as manifests
-from ferplus_tvm.artifact.manifest import ITEM_BYTES, Manifest, VerifyLevel
+from ferplus_tvm.artifact.manifest import ITEM_BYTES, ChecksumLevel, Manifest
 from ferplus_tvm.errors import (
     ArtifactDamagedError,
     ArtifactError,
@@ -83,7 +83,7 @@ class Artifact:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        verify: VerifyLevel = "full",
+        checksum: ChecksumLevel = "full",
         meanwhile: Callable[[], object] = lambda: None,
         target: str | None = None,
         device: gpu.Device | None = None,
@@ -99,8 +99,8 @@ class Artifact:
             of ours, `ArtifactError` itself for one that cannot be read at all or has no such
             target.
         """
-        if verify not in ("full", "manifest"):
-            raise ValueError(f"verify is {verify!r}: expected 'full' or 'manifest'")
+        if checksum not in ("full", "manifest"):
+            raise ValueError(f"checksum is {checksum!r}: expected 'full' or 'manifest'")
         self.path = Path(os.path.abspath(path))
         self._map, self.file = _map(self.path)
         self._view = memoryview(self._map)
@@ -118,7 +118,7 @@ class Artifact:
                 raise _damaged(self.path, "its images and its manifests disagree")
             self.weights = self._view[images : images + weights]
             self.manifest = self._choose(target, device)
-            if verify == "full":
+            if checksum == "full":
                 _check_weights(self.path, self.manifest, self.weights, meanwhile)
         except BaseException:
             self.close()
@@ -171,7 +171,7 @@ def read_manifest(path: str | os.PathLike[str], target: str | None = None) -> Ma
     ArtifactError
         As for `Artifact`.
     """
-    artifact = Artifact(path, verify="manifest", target=target)
+    artifact = Artifact(path, checksum="manifest", target=target)
     artifact.close()
     return artifact.manifest
 

@@ -311,5 +311,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "check": _check,
 }
 
-VerifyLevel = Literal["full", "manifest"]
+ChecksumLevel = Literal["full", "manifest"]
 """``full`` checks every byte; ``manifest`` everything but the weights."""

@@ -101,7 +101,7 @@ def open_library(path: str | os.PathLike[str], device: str) -> Subject:
 def _manifest(path: str | os.PathLike[str], device: str) -> Manifest:
     card = None if device == "cpu" else gpu.device(number_of(device))
     # The weights are checked by every engine that opens it.
-    artifact = Artifact(path, verify="manifest", device=card)
+    artifact = Artifact(path, checksum="manifest", device=card)
     artifact.close()
     return artifact.manifest
 
@@ -116,10 +116,11 @@ def compile_library(
     ModelError, DownloadError, CompileError
         If there is no such model, or it cannot be compiled.
     """
-    from ferplus_tvm.compiler.isolated import compile_isolated
+    from ferplus_tvm.compiler.compile import compile as compile_model
 
     sizes = sorted({*(options.batch_sizes or DEFAULT_BATCH_SIZES), *needed_sizes(options)})
-    compile_isolated(model, "native" if device == "cpu" else "cuda", output, tuple(sizes))
+    target = "native" if device == "cpu" else "cuda"
+    compile_model(model, target, output, tuple(sizes), isolated=True)
 
 
 def needed_sizes(options: BenchOptions) -> set[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
+import ferplus_tvm
 from ferplus_tvm.cli.output import print_facts, print_table, stages
-from ferplus_tvm.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ferplus_tvm.artifact.manifest import Kernel, Manifest
@@ -89,13 +88,13 @@ def compile_(
         "with_runtime": with_runtime,
         "dump": dump,
     }
-    compiler = _compiler()
+    compile_model = ferplus_tvm.compile  # which says what to install where the extra is missing
     from ferplus_tvm.compiler.options import CompileOptions
     from ferplus_tvm.compiler.pipeline import STAGES
 
     print_facts(_resolved(CompileOptions.of(**wanted)), err=as_json)
     with stages(STAGES) as progress:
-        result = compiler(**wanted, progress=progress)
+        result = compile_model(**wanted, isolated=True, progress=progress)
     if as_json:
         typer.echo(json.dumps(summary(result), indent=2))
         return
@@ -122,15 +121,6 @@ def compile_(
             [_explained(kernel) for kernel in manifest.kernels],
             fold="why",
         )
-
-
-def _compiler() -> Callable[..., CompileResult]:
-    """Return the compiler, in a process of its own."""
-    try:
-        from ferplus_tvm.compiler.isolated import compile_isolated
-    except ModuleNotFoundError as error:
-        raise MissingExtraError.of(f"compiling (no module {error.name})", "compile") from None
-    return compile_isolated
 
 
 def parse_precision(text: str) -> Precision:

@@ -22,7 +22,7 @@ def info(
     """Show what a library says of itself, and whether this machine can run it."""
     from ferplus_tvm.artifact.library_file import Artifact, refusal
 
-    artifact = Artifact(library, verify="manifest")
+    artifact = Artifact(library, checksum="manifest")
     artifact.close()
     manifest = artifact.manifest
     targets = [each.target for each in artifact.manifests]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
@@ -26,7 +25,7 @@ from ferplus_tvm.lowering.planner import Lookup
 from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.records.find import find
 from ferplus_tvm.records.log import TuningLog
-from ferplus_tvm.targets import TOLERANCE, Precision, ResolvedTarget
+from ferplus_tvm.targets import TOLERANCE, ResolvedTarget
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
@@ -69,82 +68,15 @@ class CompileResult:
         return self.manifests[0]
 
 
-def compile(
-    model: str | os.PathLike[str] = "bundled",
-    target: str | dict[str, Any] = "native",
-    output: str | os.PathLike[str] = "ferplus.so",
-    batch_sizes: Iterable[int] = (1, 8, 32),
-    *,
-    precision: Precision = "float32",
-    tuning_logs: str | os.PathLike[str] | None = None,
-    require_tuned: bool = False,
-    with_runtime: bool = False,
-    dump: str | os.PathLike[str] | None = None,
-    progress: Callable[[str], None] = lambda stage: None,
-) -> CompileResult:
-    """Compile a FER+ model into a library for a target, or for several.
-
-    Parameters
-    ----------
-    model
-        A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
-    target
-        ``"native"``, a name of `ferplus_tvm.targets.NAMED`, ``"cuda"`` for this machine's GPU, a
-        GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
-        between them make one library for all, of which the best part that a CPU or GPU can run is
-        chosen when it is loaded; weights of the same layout and type are stored once.
-    output
-        The library to write; it takes its final name once it is whole and verified.
-    batch_sizes
-        The batch sizes to compile for; an engine serves any number of faces with them.
-    precision
-        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: GEMMs on tensor cores, of numbers
-        with 11 significant bits, and with ``"float16"`` activations of half the size.  Scores are
-        then off by some thousandths of the largest.
-    tuning_logs
-        A folder of tuning logs to look into before the user's own and those that the package
-        carries.  A target without a log takes that of the nearest target.
-    require_tuned
-        Refuse to use a preset where no record is found.
-    with_runtime
-        Put a copy of the target's ``libtvm_runtime`` beside the library.
-    dump
-        A folder, existing or new, to write what the compiler saw after each phase into: the tidy
-        ONNX model, Relax as imported, and for each target Relax with kernel calls, TensorIR, and
-        assembly or CUDA source.  Files of an earlier dump are replaced.
-    progress
-        Called with the name of each stage of `STAGES` as it starts.
-
-    Raises
-    ------
-    ModelError, DownloadError
-        If the model cannot be had or compiled.
-    TargetError
-        If the target does not exist, or several are of different architectures or systems.
-    TuningLogError
-        If the tuning logs are missing or damaged, or a record that is required is not there.
-    CompileError
-        If linking or a GPU's compiler fails, the library's scores are off the reference, or the
-        output or the dump cannot be written.
-    """
+def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResult:
+    """Compile what the options say; progress and errors are those of `ferplus_tvm.compile`."""
     start = time.perf_counter()
 
     def enter(stage: str) -> None:
         _log.info("%s (%.1f s)", stage, time.perf_counter() - start)
         progress(stage)
 
-    options = CompileOptions.of(
-        model=model,
-        target=target,
-        output=output,
-        batch_sizes=batch_sizes,
-        precision=precision,
-        tuning_logs=tuning_logs,
-        require_tuned=require_tuned,
-        with_runtime=with_runtime,
-        dump=dump,
-    )
-    runtime = export.find_runtime(options) if with_runtime else []
+    runtime = export.find_runtime(options) if options.with_runtime else []
     phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers
@@ -175,7 +107,7 @@ def compile(
         parts.append(export.Part(each, lowered, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
-    acceptance = export.acceptance(_SEED, expected, TOLERANCE[precision])
+    acceptance = export.acceptance(_SEED, expected, TOLERANCE[options.precision])
     weights = export.lay_out([part.lowered for part in parts])
     images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ferplus_tvm import errors
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.library_file import read_manifest, refusal
-from ferplus_tvm.errors import VerificationError
-from ferplus_tvm.host import child, gpu
+from ferplus_tvm.errors import ArtifactError, GpuError, VerificationError, last_line
+from ferplus_tvm.host import gpu
+from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError
 
-_TIMEOUT = 300
+_TIMEOUT = 300  # seconds
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What the check measured: the largest relative error of each batch size."""
+    """The result of a check.
+
+    Attributes
+    ----------
+    errors
+        For each batch size the largest difference of a score from the reference, relative to the
+        largest score of the reference.
+    tolerance
+        The largest difference that is allowed.
+    """
 
     errors: dict[int, float]
     tolerance: float
@@ -41,6 +45,11 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     The library runs in a process of its own, so that even a crash is only an error here.  Every
     compiled batch size answers the same faces.  Of a library for several targets the one that is
     used here is checked.
+
+    Parameters
+    ----------
+    path
+        A compiled library.
 
     Raises
     ------
@@ -64,39 +73,10 @@ def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
     problem = refusal(manifest)
     if problem:
         raise type(problem)(f"{name} cannot be verified here: {problem}")
-    command = child.python("-m", "ferplus_tvm.compiler.verify", str(path))
-    command += [] if target is None else [target]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-            env=child.environment(),
-        )
-    except OSError as error:  # no memory, or no process to be had
-        raise VerificationError(
-            f"no process could be started to check {name} ({error.strerror or error}): try again"
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise VerificationError(
-            f"{name} did not answer within {_TIMEOUT} seconds: expected some milliseconds a face"
-        ) from error
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["it said nothing"]
-        cause = said[-1]
-        if done.returncode < 0:
-            cause = f"ended by {signal.Signals(-done.returncode).name}"
-        raise VerificationError(
-            f"{name} could not be run to be checked ({cause}): compile it for this machine, and if "
-            "it was, report this with the output of 'ferplus-tvm doctor'"
-        )
-    answer = json.loads(done.stdout)
-    if "refused" in answer:
-        raise getattr(errors, answer["refused"])(answer["message"].replace(str(path), name))
-    measured = {int(batch): float(error) for batch, error in answer.items()}
+        measured = _in_a_process(path, name, target)
+    except (ArtifactError, GpuError) as error:
+        raise type(error)(str(error).replace(str(path), name)) from error
     result = Verification(measured, manifest.check.tolerance)
     if result.error > result.tolerance:
         worst = max(measured, key=lambda batch: measured[batch])
@@ -108,16 +88,44 @@ def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
     return result
 
 
-def _answer(path: str, target: str | None = None) -> dict[Any, Any]:
-    """Return the error of every batch size, or why the library was refused; in the child."""
+def _in_a_process(path: Path, name: str, target: str | None) -> dict[int, float]:
+    """Return what `measure` does, called in a process of its own."""
+    try:
+        process = Child()
+    except OSError as error:  # no memory, or no process to be had
+        raise VerificationError(
+            f"no process could be started to check {name} ({error.strerror or error}): try again"
+        ) from error
+    with process:
+        try:
+            return process.call(measure, path, target, timeout=_TIMEOUT)
+        except ChildTimeoutError:
+            raise VerificationError(
+                f"{name} did not answer within {_TIMEOUT:g} seconds: expected some milliseconds a "
+                "face"
+            ) from None
+        except (ArtifactError, GpuError):
+            raise
+        except Exception as error:
+            cause = f"{type(error).__name__}: {last_line(error)}"
+            if isinstance(error, ChildDiedError):
+                cause = f"the process ended {error.how}"
+                cause += f" and printed {error.last_line!r}" if error.last_line else ""
+            raise VerificationError(
+                f"{name} could not be run to be checked ({cause}): compile it for this machine, "
+                "and if it was, report this with the output of 'ferplus-tvm doctor'"
+            ) from error
+
+
+def measure(path: Path, target: str | None) -> dict[int, float]:
+    """Return the error of every batch size, relative to the largest score of the reference.
+
+    The library's code is run in this process.
+    """
     from ferplus_tvm.runtime.engine import Engine
 
     manifest = read_manifest(path, target)
-    try:
-        engine = Engine(path, target=target, device=_device(manifest.gpu_arch))
-    except (errors.ArtifactError, errors.GpuError) as error:
-        return {"refused": type(error).__name__, "message": str(error)}
-    with engine:
+    with Engine(path, target=target, device=_device(manifest.gpu_arch)) as engine:
         expected = engine.manifest.check
         faces = reference_inputs.inputs(expected.seed, expected.faces)
         reference = np.asarray(expected.reference)
@@ -136,7 +144,3 @@ def _device(arch: str) -> str:
     if not arch:
         return "cpu"
     return next(f"cuda:{each.index}" for each in gpu.devices() if each.runs(arch))
-
-
-if __name__ == "__main__":
-    print(json.dumps(_answer(*sys.argv[1:])))

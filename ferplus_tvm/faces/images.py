@@ -1,6 +1,6 @@
-"""Decode one picture and turn it into grey levels, whatever its format and pixel mode.
+"""Decode one image and turn it into grey levels, whatever its format and pixel mode.
 
-Everything that Pillow can raise while it opens or decodes a picture leaves as an
+Everything that Pillow can raise while it opens or decodes an image leaves as an
 :class:`~ferplus_tvm.errors.InputError` that names the source.
 """
 
@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.faces.sources import Encoded
 
 # Drawings, not pixels: Pillow would start Ghostscript (EPS) or the Windows GDI (WMF, EMF) on
 # bytes that may come from strangers.
 _DRAWINGS = frozenset({"EPS", "WMF"})
 
-# EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the picture.
+# EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the image.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,12 +33,8 @@ _UPRIGHT = {
 }
 
 
-Encoded: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A picture file's path, its bytes, or a binary file."""
-
-
-def read_picture(source: Encoded, name: str) -> Image.Image:
-    """Open and decode a file or an encoded picture; of several frames, the first.
+def read_image(source: Encoded, name: str) -> Image.Image:
+    """Open and decode a file or an encoded image; of several frames, the first.
 
     Parameters
     ----------
@@ -49,67 +46,67 @@ def read_picture(source: Encoded, name: str) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        The decoded picture, as stored: neither turned upright nor converted.
+        The decoded image, as stored: neither turned upright nor converted.
 
     Raises
     ------
     InputError
-        The file cannot be read, or is not a whole picture of an acceptable size.
+        The file cannot be read, or is not a whole image of an acceptable size.
     """
     with _opened(source, name) as stream:
         try:
-            picture = Image.open(stream)
+            image = Image.open(stream)
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{name} is not in a known picture format, or its beginning is damaged; "
+                f"{name} is not in a known image format, or its beginning is damaged; "
                 "expected PNG, JPEG, WebP, BMP, GIF, TIFF or another format that Pillow reads: "
                 "convert it first"
             ) from error
         except Exception as error:
             raise _undecodable(name, error) from error
-        return decoded(picture, name)
+        return decoded(image, name)
 
 
-def decoded(picture: Image.Image, name: str) -> Image.Image:
-    """Decode a picture that Pillow has opened, unless this has been done already.
+def decoded(image: Image.Image, name: str) -> Image.Image:
+    """Decode an image that Pillow has opened, unless this has been done already.
 
     Raises
     ------
     InputError
-        A damaged or truncated file, a picture without pixels, a vector drawing, or more pixels
+        A damaged or truncated file, an image without pixels, a vector drawing, or more pixels
         than ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's limit against decompression bombs. Pillow
         itself only warns up to twice this limit.
     """
-    if picture.format in _DRAWINGS:
+    if image.format in _DRAWINGS:
         raise InputError(
-            f"{name} is a vector drawing ({picture.format}); expected pixels: save it as PNG"
+            f"{name} is a vector drawing ({image.format}); expected pixels: save it as PNG"
         )
-    _check_size(picture, name)
+    _check_size(image, name)
     try:
-        picture.load()
+        image.load()
     except Exception as error:
         # Pillow's decoders answer damaged bytes with OSError, SyntaxError, struct.error,
         # IndexError and more; there is no common base to name.
         raise _undecodable(name, error) from error
-    _check_size(picture, name)  # icons say their true size only now
-    return picture
+    _check_size(image, name)  # icons say their true size only now
+    return image
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """Turn a decoded picture as its EXIF orientation says; the argument is left as it is.
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a decoded image as its EXIF orientation says; the argument is left as it is.
 
-    A damaged EXIF block counts as none, as in picture viewers.
+    A damaged EXIF block counts as none, as in image viewers.
     """
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the parsers of EXIF and XMP share no base class of errors either
-        return picture
+        return image
     method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if method is None else picture.transpose(method)
+    return image if method is None else image.transpose(method)
 
 
-def grey_levels(picture: Image.Image, background: float, name: str) -> NDArray[np.float32]:
-    """Convert a decoded picture of any mode but I and F to grey levels.
+def grey_levels(image: Image.Image, background: float, name: str) -> NDArray[np.float32]:
+    """Convert a decoded image of any mode but I and F to grey levels.
 
     Colours become luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B), without rounding to whole
     levels. 16-bit levels are divided by 257. Alpha, a transparent palette entry or a transparent
@@ -117,8 +114,8 @@ def grey_levels(picture: Image.Image, background: float, name: str) -> NDArray[n
 
     Parameters
     ----------
-    picture
-        A decoded picture, H x W.
+    image
+        A decoded image, H x W.
     background
         Grey level behind transparent pixels, 0..255.
     name
@@ -135,10 +132,10 @@ def grey_levels(picture: Image.Image, background: float, name: str) -> NDArray[n
         Pillow cannot convert this mode.
     """
     try:
-        levels, opacity = _levels_and_opacity(picture)
+        levels, opacity = _levels_and_opacity(image)
     except Exception as error:
         raise InputError(
-            f"{name} is a picture of mode {picture.mode}, which Pillow cannot convert "
+            f"{name} is an image of mode {image.mode}, which Pillow cannot convert "
             f"({one_line(error)}); expected for example RGB or L: convert it first"
         ) from error
     if opacity is not None:
@@ -147,23 +144,23 @@ def grey_levels(picture: Image.Image, background: float, name: str) -> NDArray[n
 
 
 def _levels_and_opacity(
-    picture: Image.Image,
+    image: Image.Image,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Grey levels 0..255, and opacity 0..1 where the picture has transparency."""
-    if picture.mode.startswith("I;16"):
-        stored = np.asarray(picture)
-        clear = picture.info.get("transparency")  # PNG: the one level that is transparent
+    """Grey levels 0..255, and opacity 0..1 where the image has transparency."""
+    if image.mode.startswith("I;16"):
+        stored = np.asarray(image)
+        clear = image.info.get("transparency")  # PNG: the one level that is transparent
         opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
         return stored.astype(np.float32) / np.float32(257), opacity
     opacity = None
-    if picture.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
-        picture = picture.convert("LA")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        opacity = np.asarray(picture.getchannel("A"), dtype=np.float32) / np.float32(255)
-    if picture.mode not in ("1", "L"):
-        picture = picture.convert("RGB")
-    return np.asarray(picture.convert("F")), opacity
+    if image.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        opacity = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
+    if image.mode not in ("1", "L"):
+        image = image.convert("RGB")
+    return np.asarray(image.convert("F")), opacity
 
 
 def _opened(source: Encoded, name: str) -> BinaryIO:
@@ -175,16 +172,18 @@ def _opened(source: Encoded, name: str) -> BinaryIO:
             stream = io.BytesIO(_content(source, name))
         size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(
-            f"{name} cannot be read ({reason}); expected a readable picture file: "
+            f"{name} cannot be read ({reason}); expected a readable image file: "
             "check the path and its permissions"
         ) from error
     if size == 0:
         stream.close()
         raise InputError(
-            f"{name} is empty (0 bytes); expected an encoded picture: check how it was written, "
+            f"{name} is empty (0 bytes); expected an encoded image: check how it was written, "
             "or seek(0) before handing over a file that was read before"
         )
     return stream
@@ -193,12 +192,12 @@ def _opened(source: Encoded, name: str) -> BinaryIO:
 def _opened_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
     """Open a file so that one can seek in it."""
     if os.path.isdir(path):
-        raise InputError(f"{name} is a folder; expected a picture file: name the files inside it")
+        raise InputError(f"{name} is a folder; expected an image file: name the files inside it")
     try:
-        stream = open(path, "rb")  # noqa: SIM115 - read_picture closes it
+        stream = open(path, "rb")  # noqa: SIM115 - read_image closes it
     except FileNotFoundError as error:
         raise InputError(
-            f"{name} does not exist; expected a picture file: check the path"
+            f"{name} does not exist; expected an image file: check the path"
         ) from error
     if stream.seekable():
         return stream
@@ -207,7 +206,7 @@ def _opened_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
 
 
 def _content(source: Any, name: str) -> bytes:
-    """Give the bytes of an encoded picture, or of a binary file from where it stands."""
+    """Give the bytes of an encoded image, or of a binary file from where it stands."""
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     try:
@@ -225,20 +224,20 @@ def _content(source: Any, name: str) -> bytes:
     return bytes(content)
 
 
-def _check_size(picture: Image.Image, name: str) -> None:
-    """Refuse a picture without pixels, or beyond Pillow's limit.
+def _check_size(image: Image.Image, name: str) -> None:
+    """Refuse an image without pixels, or beyond Pillow's limit.
 
     The limit is compared here, since turning Pillow's warning into an error would change the
     warning filters of all threads.
     """
-    pixels = picture.width * picture.height
+    pixels = image.width * image.height
     if pixels == 0:
         raise InputError(
-            f"{name} has {picture.width} x {picture.height} pixels; expected at least 1 x 1: "
+            f"{name} has {image.width} x {image.height} pixels; expected at least 1 x 1: "
             "check how it was cropped"
         )
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-        raise _too_large(name, f"{picture.width} x {picture.height} = {pixels} pixels")
+        raise _too_large(name, f"{image.width} x {image.height} = {pixels} pixels")
 
 
 def _too_large(name: str, got: str) -> InputError:
@@ -253,6 +252,6 @@ def _undecodable(name: str, error: Exception) -> InputError:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_large(name, one_line(error))
     return InputError(
-        f"{name} cannot be decoded ({one_line(error)}); expected a whole picture: "
+        f"{name} cannot be decoded ({one_line(error)}); expected a whole image: "
         "it may be truncated or damaged, so fetch or save it again"
     )

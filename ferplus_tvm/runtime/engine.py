@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import operator
 import os
-import threading
 import time
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ferplus_tvm.artifact.library_file import Artifact, refusal
-from ferplus_tvm.artifact.manifest import Manifest, VerifyLevel
-from ferplus_tvm.errors import EngineClosedError, GpuError, InputError, one_line
+from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
+from ferplus_tvm.errors import GpuError, InputError
+from ferplus_tvm.faces.options import PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction, postprocess
 from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
+from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.host import cpu
-from ferplus_tvm.runtime import loader
-from ferplus_tvm.runtime.session_cpu import CpuMachine, Machine, Scores
+from ferplus_tvm.runtime.inputs import as_faces
+from ferplus_tvm.runtime.opened import OpenedLibrary
+from ferplus_tvm.runtime.session_cpu import Scores
 from ferplus_tvm.runtime.session_cuda import CudaMachine, device_of
-from ferplus_tvm.runtime.threads import Call, join_ending
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +39,20 @@ class Engine:
     An engine works as a context manager, pickles as its path and options (worker processes open
     their own), and goes on working in a forked child, which starts a thread of its own at its
     first call.
+
+    Parameters
+    ----------
+    path, threads, device, checksum, target
+        Those of `ferplus_tvm.load`.
+
+    Attributes
+    ----------
+    path
+        The library, as an absolute path.
+    threads
+        The CPU threads that a call uses.
+    device
+        The device that was asked for: ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
     def __init__(
@@ -49,7 +61,7 @@ class Engine:
         *,
         threads: int | None = None,
         device: str = "cpu",
-        verify: VerifyLevel = "full",
+        checksum: ChecksumLevel = "full",
         target: str | None = None,
     ) -> None:
         find_gpu = device_of(device)
@@ -71,26 +83,11 @@ class Engine:
             )
         start = time.perf_counter()
         self.device = device
-        self._verify: VerifyLevel = verify
+        self._checksum: ChecksumLevel = checksum
         self._target = target
-        self._lock = threading.Lock()
-        self._machine: Machine | None = None
-        self._gpu = find_gpu() if find_gpu is not None else None
-        self._artifact = Artifact(path, verify, loader.import_tvm_ffi, target, self._gpu)
-        self.path = self._artifact.path
-        try:
-            several = len(self._artifact.manifests) > 1
-            what = f"{self.path} for {self.manifest.target}" if several else self.path
-            self._expect_kind(what)
-            problem = refusal(self.manifest, self._gpu)
-            if problem:
-                raise type(problem)(f"{what} cannot run here: {problem}")
-            self._module = loader.open_module(self._artifact)
-            self._start()
-        except BaseException:
-            self._artifact.close()
-            raise
-        _engines.add(self)
+        gpu = find_gpu() if find_gpu is not None else None
+        self._library = OpenedLibrary(path, self.threads, gpu, checksum, target)
+        self.path = self._library.path
         _log.info(
             "opened %s for %s on %s in %.0f ms",
             self.path,
@@ -99,45 +96,36 @@ class Engine:
             1e3 * (time.perf_counter() - start),
         )
 
-    def _expect_kind(self, what: object) -> None:
-        """See that the library's code is for a CPU, or for a GPU, as the device is."""
-        arch = self.manifest.gpu_arch
-        if arch and self._gpu is None:
-            raise GpuError(
-                f"{what} holds code for a GPU ({arch}) and none for a CPU: load it with "
-                "device='cuda:0', or compile it for a CPU"
-            )
-        if self._gpu is not None and not arch:
-            raise GpuError(
-                f"{what} holds code for a CPU ({self.manifest.target}) and none for a GPU: load it "
-                f"with device='cpu', or compile it for the GPU ({self._gpu.arch}) with --target"
-            )
-
     @property
     def manifest(self) -> Manifest:
         """What the library says of itself, for the target whose code is used."""
-        return self._artifact.manifest
+        return self._library.manifest
 
     @property
     def closed(self) -> bool:
         """Whether the engine has been closed."""
-        return self._machine is None
+        return self._library.closed
 
-    def predict(self, source: Any, **options: Any) -> Prediction:
+    def predict(self, source: Source, **options: Unpack[PreprocessOptions]) -> Prediction:
         """Return the emotion of one face.
 
         Parameters
         ----------
         source
-            A picture of a face, as `ferplus_tvm.preprocess` takes it: path, bytes, file object,
-            PIL image or array.
-        options
-            Those of `ferplus_tvm.faces.preprocess`, such as ``channel_order="BGR"``.
+            An image of a face, as `ferplus_tvm.preprocess` takes it: a path, an encoded image as
+            bytes, a binary file, a PIL image, or an array.
+        **options
+            Those of `PreprocessOptions`, such as ``channel_order="BGR"`` for arrays of OpenCV.
+
+        Returns
+        -------
+        Prediction
+            The probability of each emotion.
 
         Raises
         ------
         InputError
-            If the picture cannot be used, or holds more than one face.
+            If the image cannot be used, or holds more than one face.
         EngineClosedError
             If the engine was closed.
         """
@@ -150,16 +138,28 @@ class Engine:
 
     @overload
     def predict_batch(
-        self, sources: Any, *, on_error: Literal["raise"] = "raise", **options: Any
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        on_error: Literal["raise"] = "raise",
+        **options: Unpack[PreprocessOptions],
     ) -> list[Prediction]: ...
 
     @overload
     def predict_batch(
-        self, sources: Any, *, on_error: Literal["skip"], **options: Any
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        on_error: Literal["skip"],
+        **options: Unpack[PreprocessOptions],
     ) -> list[Prediction | None]: ...
 
     def predict_batch(
-        self, sources: Any, *, on_error: Literal["raise", "skip"] = "raise", **options: Any
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+        **options: Unpack[PreprocessOptions],
     ) -> list[Prediction] | list[Prediction | None]:
         """Return the emotions of any number of faces, in order.
 
@@ -168,10 +168,15 @@ class Engine:
         sources
             A list of what `predict` takes, in any mixture, or an array of faces.
         on_error
-            ``"raise"`` raises for the first picture that cannot be used; ``"skip"`` puts None in
+            ``"raise"`` raises for the first image that cannot be used; ``"skip"`` puts None in
             its place, logs why as a warning, and answers the others.
-        options
-            Those of `ferplus_tvm.faces.preprocess`.
+        **options
+            Those of `PreprocessOptions`.
+
+        Returns
+        -------
+        list
+            A `Prediction` for each face; with ``on_error="skip"`` None for what cannot be used.
 
         Raises
         ------
@@ -179,8 +184,10 @@ class Engine:
             If one of them cannot be used (the message says which).
         EngineClosedError
             If the engine was closed.
-        ValueError
+        TypeError
             For an option that does not exist.
+        ValueError
+            For a value that an option does not take.
         """
         if on_error == "raise":
             return postprocess(self.scores(preprocess(sources, **options)))
@@ -200,7 +207,7 @@ class Engine:
         return answers
 
     def scores(self, x: ArrayLike) -> Scores:
-        """Return the raw scores of faces, without any work on pictures.
+        """Return the raw scores of faces, without any work on images.
 
         Parameters
         ----------
@@ -221,25 +228,8 @@ class Engine:
         EngineClosedError
             If the engine was closed.
         """
-        try:
-            faces = np.asarray(x)
-        except Exception as error:  # ragged lists, tensors on a GPU, whatever __array__ raises
-            raise InputError(
-                f"scores takes an array of shape (N, 1, 64, 64), but the {type(x).__name__} given "
-                f"cannot be read as an array ({one_line(error).split('. ')[0]}): convert it first"
-            ) from error
-        if faces.ndim != 4 or faces.shape[1:] != (1, 64, 64):
-            raise InputError(
-                f"scores takes an array of shape (N, 1, 64, 64), but got {faces.shape}: use "
-                "predict or predict_batch for pictures of other shapes"
-            )
-        if faces.dtype.kind not in "fiub":
-            raise InputError(f"scores takes real numbers, but got an array of {faces.dtype}")
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: caught below
-            faces = faces.astype(np.float32, copy=False)
-        if not np.isfinite(faces).all():
-            raise InputError("scores takes finite pixels in 0..255, but some are NaN or infinite")
-        scores: Scores = self._submit(lambda machine: machine.scores(faces)).result()
+        faces = as_faces(x)
+        scores: Scores = self._library.submit(lambda machine: machine.scores(faces)).result()
         return scores
 
     def scores_on_gpu(self, x: Any) -> Any:
@@ -268,7 +258,7 @@ class Engine:
         EngineClosedError
             If the engine was closed.
         """
-        if self._gpu is None:
+        if self._library.gpu is None:
             raise GpuError(
                 "scores_on_gpu is for an engine on a GPU, and this one is on the CPU: load a "
                 "library for a GPU with device='cuda:0', or give scores an array"
@@ -278,29 +268,19 @@ class Engine:
                 f"scores_on_gpu takes a DLPack tensor, but got {type(x).__name__}: give scores an "
                 "array"
             )
-        with self._lock:
-            machine = self._machine
-        if not isinstance(machine, CudaMachine):
-            raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
-        tensor = machine.take(x)
-        return self._submit(lambda machine: machine.scores_on_gpu(tensor)).result()
+        tensor = cast(CudaMachine, self._library.machine).take(x)
+        return self._library.submit(lambda machine: machine.scores_on_gpu(tensor)).result()
 
     def on_session(self, function: Callable[[Any], Any]) -> Any:
         """Return what a function of the session returns, called on the engine's own thread.
 
         For measurements within this package; an app has no use for it.
         """
-        return self._submit(function).result()
+        return self._library.submit(function).result()
 
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""
-        with self._lock:
-            machine, self._machine = self._machine, None
-        if machine is not None:
-            machine.stop()
-            del machine
-            self._artifact.close()
-            _log.debug("closed %s", self.path)
+        self._library.close()
 
     def __enter__(self) -> Self:
         return self
@@ -314,67 +294,14 @@ class Engine:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _open, (str(self.path), self._threads, self.device, self._verify, self._target)
+        return _open, (str(self.path), self._threads, self.device, self._checksum, self._target)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"threads={self.threads}"
         return f"<Engine {str(self.path)!r} {state}>"
 
-    def _submit(self, function: Callable[[Any], Any]) -> Call[Any]:
-        with self._lock:
-            if self._machine is not None and not self._machine.worker.alive:
-                # In a forked child, where only the forking thread lives on.
-                if self._gpu is not None:
-                    raise GpuError(
-                        f"the engine of {self.path} is on a GPU, which a forked process cannot go "
-                        "on with: start processes by spawn, or load it in each of them"
-                    )
-                self._finalizer.detach()
-                self._start()
-            machine = self._machine
-            if machine is None:
-                raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
-            return machine.worker.submit(lambda: function(machine))
-
-    def _start(self) -> None:
-        self._machine = (
-            CpuMachine(self._module, self._artifact, self.threads)
-            if self._gpu is None
-            else CudaMachine(self._module, self._artifact, self._gpu)
-        )
-        self._finalizer = weakref.finalize(self, self._machine.worker.stop)
-        self._finalizer.atexit = False  # see _close_all
-
 
 def _open(
-    path: str, threads: int | None, device: str, verify: VerifyLevel, target: str | None
+    path: str, threads: int | None, device: str, checksum: ChecksumLevel, target: str | None
 ) -> Engine:
-    return Engine(path, threads=threads, device=device, verify=verify, target=target)
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """Close what is open when the interpreter ends, and see the threads end.
-
-    Python kills daemon threads then, and one that is killed on its way back from TVM's C++ takes
-    the process down with it.
-    """
-    for engine in list(_engines):
-        engine.close()
-    join_ending()
-
-
-atexit.register(_close_all)
-
-
-def _renew_locks() -> None:
-    """Replace the locks in a forked child: a thread that is gone there may have held them."""
-    loader.renew_lock()
-    for engine in list(_engines):
-        engine._lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    return Engine(path, threads=threads, device=device, checksum=checksum, target=target)

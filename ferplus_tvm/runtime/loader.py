@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,44 @@ from ferplus_tvm.host import cpu, runtime_library
 
 _log = logging.getLogger(__name__)
 
-_lock = threading.Lock()
-_runtime: Path | None = None
-_gpu_runtime = False
-_modules: dict[str, Any] = {}
-_files: dict[tuple[int, int], tuple[str, ...]] = {}
-_pins: list[Any] = []
-_paths: dict[str, str] = {}
+
+@dataclass
+class _State:
+    """What this process has loaded; all of it stays loaded for the process's life.
+
+    Attributes
+    ----------
+    lock
+        Held by the thread that loads.
+    runtime
+        The ``libtvm_runtime`` that was loaded, or None.
+    gpu_runtime
+        Whether TVM's part for GPUs was loaded too.
+    modules
+        The opened libraries, by the sha256 of their code.
+    files
+        What each file held when it was opened, by its device and number.
+    pins
+        Maps that keep the numbers of files from being reused.
+    paths
+        The code that the dynamic loader knows under a path.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runtime: Path | None = None
+    gpu_runtime: bool = False
+    modules: dict[str, Any] = field(default_factory=dict)
+    files: dict[tuple[int, int], tuple[str, ...]] = field(default_factory=dict)
+    pins: list[Any] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
+
+
+_state = _State()
 
 
 def renew_lock() -> None:
     """Replace the lock; for a forked child, where its holder may be gone."""
-    global _lock
-    _lock = threading.Lock()
+    _state.lock = threading.Lock()
 
 
 def open_module(artifact: Artifact) -> Any:
@@ -49,22 +75,22 @@ def open_module(artifact: Artifact) -> Any:
         If the file was overwritten in place while its former content was in use, or the loader
         refuses it.
     """
-    with _lock:
-        _load_runtime(artifact.path.parent, artifact.manifest)
+    with _state.lock:
+        runtime = _load_runtime(artifact.path.parent, artifact.manifest)
         if artifact.manifest.gpu_arch:
-            _load_gpu_runtime(artifact.manifest)
+            _load_gpu_runtime(runtime, artifact.manifest)
         code = artifact.manifest.image_sha256
         content = tuple(each.image_sha256 for each in artifact.manifests)
-        if _files.get(artifact.file, content) != content:
+        if _state.files.get(artifact.file, content) != content:
             raise ArtifactError(
                 f"{artifact.path} was overwritten in place after this process had opened it: "
                 "replace a library by renaming another over it, and restart this process"
             )
-        if code not in _modules:
+        if code not in _state.modules:
             first = artifact.manifest.image_offset == 0
-            _modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
-            _files[artifact.file] = content
-        return _modules[code]
+            _state.modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
+            _state.files[artifact.file] = content
+        return _state.modules[code]
 
 
 def import_tvm_ffi() -> None:
@@ -115,8 +141,8 @@ def choose_runtime(beside: Path, manifest: Manifest) -> Path:
             f"{tvm_ffi.__version__} is installed: pip install 'apache-tvm-ffi~="
             f"{theirs}.0', or compile it again"
         )
-    if _runtime is not None:
-        path = _runtime
+    if _state.runtime is not None:
+        path = _state.runtime
     else:
         path = runtime_library.find(beside)
         own = runtime_library.installed()
@@ -130,11 +156,11 @@ def choose_runtime(beside: Path, manifest: Manifest) -> Path:
     return path
 
 
-def _load_runtime(beside: Path, manifest: Manifest) -> None:
-    global _runtime
+def _load_runtime(beside: Path, manifest: Manifest) -> Path:
+    """Load the runtime library, unless one is loaded already, and return its path."""
     path = choose_runtime(beside, manifest)
-    if _runtime is not None:
-        return
+    if _state.runtime is not None:
+        return path
     try:
         ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -142,20 +168,19 @@ def _load_runtime(beside: Path, manifest: Manifest) -> None:
             f"{path} cannot be loaded ({error}): put the {path.name} of apache-tvm "
             f"{manifest.tvm_version} for this machine in its place"
         ) from error
-    _runtime = path
+    _state.runtime = path
     _log.debug("loaded %s", path)
+    return path
 
 
-def _load_gpu_runtime(manifest: Manifest) -> None:
-    """Load what TVM has for GPUs: what lies beside the runtime library that is used."""
-    global _gpu_runtime
-    assert _runtime is not None
-    if _gpu_runtime:
+def _load_gpu_runtime(runtime: Path, manifest: Manifest) -> None:
+    """Load TVM's part for GPUs, which lies beside the runtime library that is used."""
+    if _state.gpu_runtime:
         return
-    path = _runtime.parent / runtime_library.gpu_file_name(cpu.system())
+    path = runtime.parent / runtime_library.gpu_file_name(cpu.system())
     if not path.is_file():
         raise RuntimeLibraryError(
-            f"{path.name} was not found beside {_runtime}: put that of apache-tvm "
+            f"{path.name} was not found beside {runtime}: put that of apache-tvm "
             f"{manifest.tvm_version} there (compile with --with-runtime copies it), or pip install "
             "apache-tvm"
         )
@@ -167,7 +192,7 @@ def _load_gpu_runtime(manifest: Manifest) -> None:
             f"{path} cannot be loaded ({error}): it needs the CUDA runtime library of CUDA 13 (pip "
             "install 'ferplus_tvm[gpu]', or the CUDA toolkit) and the GPU's driver"
         ) from error
-    _gpu_runtime = True
+    _state.gpu_runtime = True
 
 
 def _load_cuda_runtime() -> None:
@@ -202,7 +227,10 @@ def _open(artifact: Artifact, code: str) -> Any:
     path = artifact.path
     _expect_same(artifact)
     try:
-        if path.suffix in (".so", ".dll", ".dylib") and _paths.setdefault(str(path), code) == code:
+        if (
+            path.suffix in (".so", ".dll", ".dylib")
+            and _state.paths.setdefault(str(path), code) == code
+        ):
             module = tvm_ffi.load_module(str(path))
         else:
             # slow to import, and hardly ever needed
@@ -259,7 +287,7 @@ def _open_copy(artifact: Artifact, code: str) -> Any:
             "for this machine alone"
         ) from error
     # The file's number must not be given to another while this code is in use.
-    _pins.append(artifact.pin())
+    _state.pins.append(artifact.pin())
     _expect_same(artifact)
     return module
 

@@ -120,16 +120,16 @@ def test_verify_manifest_leaves_out_the_weights_alone(made_up: Path) -> None:
         for at in range(0, len(data), 7):
             os.pwrite(file.fileno(), bytes([data[at] ^ 1]), at)
             if at in weights:
-                Artifact(made_up, verify="manifest").close()
+                Artifact(made_up, checksum="manifest").close()
             else:
                 with pytest.raises(REFUSED):
-                    fer.load(made_up, verify="manifest")
+                    fer.load(made_up, checksum="manifest")
             os.pwrite(file.fileno(), data[at : at + 1], at)
 
 
-def test_a_level_of_verification_that_does_not_exist_is_a_value_error(made_up: Path) -> None:
+def test_a_level_of_checksums_that_does_not_exist_is_a_value_error(made_up: Path) -> None:
     with pytest.raises(ValueError, match="'full' or 'manifest'"):
-        fer.load(made_up, verify="fully")  # type: ignore[arg-type]
+        fer.load(made_up, checksum="fully")  # type: ignore[arg-type]
 
 
 @pytest.fixture

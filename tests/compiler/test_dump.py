@@ -242,5 +242,5 @@ def test_a_full_disk_is_one_sentence(
 
 def test_it_passes_through_a_process_of_its_own(short_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dump"
-    fer.compile_isolated(short_model, output=tmp_path / "m.so", batch_sizes=[1], dump=folder)
+    fer.compile(short_model, output=tmp_path / "m.so", batch_sizes=[1], dump=folder, isolated=True)
     assert names(folder) == OF_MODEL + OF_CPU

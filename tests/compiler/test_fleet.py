@@ -131,7 +131,7 @@ def test_damage_in_the_code_of_any_target_is_found(fleet: CompileResult, tmp_pat
         path = tmp_path / "broken.so"
         path.write_bytes(broken)
         with pytest.raises(ArtifactError, match="code does not match"):
-            Artifact(path, verify="manifest")
+            Artifact(path, checksum="manifest")
 
 
 def test_no_copy_of_the_code_is_left_behind(
@@ -152,7 +152,7 @@ def test_without_room_for_a_copy_it_says_what_to_do(
 ) -> None:
     from ferplus_tvm.runtime import loader
 
-    monkeypatch.setattr(loader, "_modules", {})
+    monkeypatch.setattr(loader._state, "modules", {})
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     with pytest.raises(ArtifactError) as caught:
         fer.load(fleet.path, target="x86-64-v3")
@@ -185,7 +185,7 @@ with fer.load(sys.argv[1], target="x86-64-v3") as one:
         assert (one.scores(x) == two.scores(x)).all()
         with fer.load(sys.argv[1], target="x86-64-v2") as three:
             three.scores(x)
-    print(len(loader._modules), len(loader._pins))
+    print(len(loader._state.modules), len(loader._state.pins))
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -200,7 +200,7 @@ def test_a_library_overwritten_in_place_is_refused_for_every_part(
 ) -> None:
     from ferplus_tvm.runtime import loader
 
-    monkeypatch.setattr(loader, "_modules", {})
+    monkeypatch.setattr(loader._state, "modules", {})
     path = tmp_path / "m.so"
     path.write_bytes(fleet.path.read_bytes())
     with fer.load(path, target="x86-64-v3"):

@@ -1,6 +1,5 @@
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ferplus_tvm.errors import (
     RuntimeLibraryError,
     VerificationError,
 )
-from ferplus_tvm.host import cpu
+from ferplus_tvm.host import child, cpu
 from tests import artifacts
 from tests.artifacts import assert_sentence
 
@@ -90,7 +89,7 @@ def test_one_wrong_score_of_one_face_is_noticed() -> None:
 def test_a_library_for_another_machine_is_not_run(
     narrow_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(module, "Child", None)
     monkeypatch.setattr(cpu, "features", frozenset)
     path = artifacts.rewrite(narrow_library, tmp_path / "x.so", cpu_features=("avx512f",))
 
@@ -103,7 +102,7 @@ def test_a_library_for_another_machine_is_not_run(
 def test_a_damaged_library_is_not_run(
     narrow_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(module, "Child", None)
     path = Path(shutil.copy(narrow_library, tmp_path / "x.so"))
     os.truncate(path, path.stat().st_size - 1)
 
@@ -132,18 +131,6 @@ def test_what_the_child_refuses_is_raised_as_itself(narrow_library: Path, tmp_pa
     assert_sentence(str(caught.value), "0.1.99")
 
 
-class Child:
-    """Runs other code in place of the check."""
-
-    def __init__(self, code: str, timeout: float) -> None:
-        self.code, self.timeout = code, timeout
-        self.run = subprocess.run
-
-    def __call__(self, command: list[str], **options: Any) -> Any:
-        options["timeout"] = self.timeout
-        return self.run([sys.executable, "-c", self.code], **options)
-
-
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -157,7 +144,7 @@ class Child:
             "ended by SIGSEGV",
             marks=pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's"),
         ),
-        ("raise SystemExit(3)", "it said nothing"),
+        ("raise SystemExit(3)", "ended with status 3"),
         ("raise RuntimeError('no such kernel')", "RuntimeError: no such kernel"),
         ("import time; time.sleep(60)", "did not answer within"),
     ],
@@ -165,7 +152,8 @@ class Child:
 def test_a_crash_or_hang_of_the_library_is_one_sentence(
     narrow_library: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
 ) -> None:
-    monkeypatch.setattr(module.subprocess, "run", Child(code, timeout=0.5))
+    monkeypatch.setattr(child, "python", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(module, "_TIMEOUT", 0.5 if "sleep" in code else 60)
 
     with pytest.raises(VerificationError) as caught:
         fer.verify(narrow_library)

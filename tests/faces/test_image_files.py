@@ -177,7 +177,7 @@ def test_a_picture_in_base64_is_not_printed_whole():
 def test_truncated_files_are_refused():
     data = encode(Image.fromarray(COLOUR))
     for end in (1, 20, 60, len(data) // 2):
-        with pytest.raises(InputError, match=r"^the picture (cannot be decoded|is not in a known)"):
+        with pytest.raises(InputError, match=r"^the image (cannot be decoded|is not in a known)"):
             preprocess(data[:end])
 
 
@@ -203,7 +203,7 @@ def test_random_bytes_never_raise_anything_else(data):
         try:
             preprocess(prefix + data)
         except InputError as error:
-            assert str(error).startswith("the picture ") and "\n" not in str(error)
+            assert str(error).startswith("the image ") and "\n" not in str(error)
 
 
 @pytest.mark.filterwarnings("ignore:::PIL")
@@ -216,6 +216,6 @@ def test_damaged_pictures_never_raise_anything_else(fmt, data):
     try:
         levels = preprocess(bytes(picture))
     except InputError as error:
-        assert str(error).startswith("the picture ")
+        assert str(error).startswith("the image ")
     else:
         assert levels.min() >= 0 and levels.max() <= 255

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm.compiler import isolated
-from ferplus_tvm.compiler.isolated import compile_isolated
 from ferplus_tvm.compiler.pipeline import STAGES
 from ferplus_tvm.errors import CompileError, ModelFileError
+from ferplus_tvm.host import child
 from tests.artifacts import assert_sentence
 
 OLD = b"the library of yesterday"
@@ -25,13 +24,17 @@ OLD = b"the library of yesterday"
 
 def dies(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Have the compiler's process be one that runs some code in its place."""
-    monkeypatch.setattr(isolated.child, "python", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(child, "python", lambda *_: [sys.executable, "-c", code])
 
 
 def test_the_result_is_that_of_the_compiler(narrow_model: Path, tmp_path: Path) -> None:
     stages: list[str] = []
-    result = compile_isolated(
-        narrow_model, output=tmp_path / "a.so", batch_sizes=[1], progress=stages.append
+    result = fer.compile(
+        narrow_model,
+        output=tmp_path / "a.so",
+        batch_sizes=[1],
+        isolated=True,
+        progress=stages.append,
     )
     assert tuple(stages) == STAGES and result.verified
     same = fer.compile(narrow_model, output=tmp_path / "b.so", batch_sizes=[1])
@@ -45,9 +48,9 @@ def test_an_error_is_the_one_that_the_compiler_raised(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"not a model")
     with pytest.raises(ModelFileError):
-        compile_isolated(model, output=tmp_path / "m.so")
+        fer.compile(model, output=tmp_path / "m.so", isolated=True)
     with pytest.raises(ValueError, match="batch sizes"):
-        compile_isolated("bundled", output=tmp_path / "m.so", batch_sizes=[0])
+        fer.compile("bundled", output=tmp_path / "m.so", batch_sizes=[0], isolated=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="ends by signals")
@@ -59,7 +62,7 @@ def test_a_death_is_an_error_that_names_it(
     output.write_bytes(OLD)
     dies(monkeypatch, f"import os, signal; os.kill(os.getpid(), {getattr(signal, name):d})")
     with pytest.raises(CompileError) as caught:
-        compile_isolated("bundled", output=output)
+        fer.compile("bundled", output=output, isolated=True)
     assert_sentence(str(caught.value), name, "no half of a library")
     assert output.read_bytes() == OLD
 
@@ -70,28 +73,29 @@ def test_a_death_in_the_middle_tells_the_stage_and_the_last_words(
     code = """
 import os, pickle, sys
 pickle.load(sys.stdin.buffer)
-sys.stdout.buffer.write(pickle.dumps(("stage", "link")) + pickle.dumps(("stage", "verify"))[:9])
+messages = [pickle.dumps(("progress", stage)) for stage in ("link", "verify")]
+sys.stdout.buffer.write(messages[0] + messages[1][:9])
 sys.stdout.flush()
 print("LLVM ERROR: out of memory" + " " * 200000, file=sys.stderr, flush=True)
 os._exit(7)
 """
     dies(monkeypatch, code)
     with pytest.raises(CompileError) as caught:
-        compile_isolated("bundled")
+        fer.compile("bundled", isolated=True)
     assert_sentence(str(caught.value), "status 7", "'link'", "LLVM ERROR: out of memory")
 
 
 def test_a_compiler_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     dies(monkeypatch, "import time; time.sleep(600)")
     with pytest.raises(CompileError) as caught:
-        compile_isolated("bundled", timeout=0.5)
+        fer.compile("bundled", timeout=0.5, isolated=True)
     assert_sentence(str(caught.value), "more than 0.5 s", "'start'")
 
 
 STUBBORN = """
 import os, pickle, signal, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.stdout.buffer.write(pickle.dumps(("stage", "link")))
+sys.stdout.buffer.write(pickle.dumps(("progress", "link")))
 sys.stdout.flush()
 time.sleep(600)
 """
@@ -102,13 +106,13 @@ def test_an_interrupt_ends_even_a_compiler_that_does_not_listen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dies(monkeypatch, STUBBORN)
-    monkeypatch.setattr(isolated, "_PATIENCE", 0.2)
+    monkeypatch.setattr(child, "_PATIENCE", 0.2)
 
     def interrupt(stage: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compile_isolated("bundled", progress=interrupt)
+        fer.compile("bundled", progress=interrupt, isolated=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

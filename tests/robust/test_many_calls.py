@@ -65,7 +65,7 @@ def held():
         len(os.listdir("/proc/self/fd")),
     )
 def cycle():
-    with fer.load(sys.argv[1], threads=2, verify="manifest") as engine:
+    with fer.load(sys.argv[1], threads=2, checksum="manifest") as engine:
         engine.scores(x)
 for _ in range(50):
     cycle()

@@ -31,6 +31,7 @@ def test_a_closed_engine_says_so(narrow_library: Path, sample_face: Path) -> Non
         with pytest.raises(EngineClosedError) as caught:
             call()
         assert_sentence(str(caught.value), str(narrow_library), "load it again")
+        assert isinstance(caught.value, RuntimeError)
 
 
 def test_a_with_block_closes_even_after_an_error(narrow_library: Path) -> None:
@@ -111,7 +112,7 @@ def test_an_engine_whose_start_fails_leaves_no_thread(
 
 
 def test_an_engine_pickles_as_its_path_and_options(narrow_library: Path) -> None:
-    with fer.load(narrow_library, threads=1, verify="manifest") as engine:
+    with fer.load(narrow_library, threads=1, checksum="manifest") as engine:
         with pickle.loads(pickle.dumps(engine)) as copy:
             assert copy is not engine
             assert (copy.path, copy.threads, copy.device) == (narrow_library, 1, "cpu")

@@ -199,6 +199,7 @@ def test_wrong_arrays_are_refused_in_a_sentence(
         engine.scores(wrong)  # type: ignore[arg-type]
 
     assert_sentence(str(caught.value), "scores takes", named)
+    assert isinstance(caught.value, ValueError)
 
 
 def test_one_bad_pixel_among_many_faces_is_refused(engine: fer.Engine) -> None:
@@ -271,7 +272,7 @@ def test_the_number_of_threads_does_not_change_a_bit(
     x = faces(count)
 
     for threads in (1, 3):
-        with fer.load(library, threads=threads, verify="manifest") as other:
+        with fer.load(library, threads=threads, checksum="manifest") as other:
             assert same_bits(other.scores(x), engine.scores(x))
 
 

@@ -28,8 +28,8 @@ elf = pytest.mark.skipif(sys.platform != "linux", reason="build ids are found in
 @pytest.fixture
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the next engine look for the runtime library, as in a new process."""
-    monkeypatch.setattr(loader, "_runtime", None)
-    monkeypatch.setattr(loader, "_modules", {})
+    monkeypatch.setattr(loader._state, "runtime", None)
+    monkeypatch.setattr(loader._state, "modules", {})
 
 
 def runtime_name() -> str:
@@ -246,7 +246,7 @@ def test_a_library_may_have_any_name(
     x = faces(1)
     with fer.load(narrow_library) as engine:
         expected = engine.scores(x).tobytes()
-    monkeypatch.setattr(loader, "_modules", {})  # open the code anew
+    monkeypatch.setattr(loader._state, "modules", {})  # open the code anew
 
     with fer.load(path) as engine:
         assert engine.scores(x).tobytes() == expected

@@ -124,7 +124,8 @@ def test_a_child_can_open_a_library_while_a_thread_of_the_parent_was_opening_one
 ) -> None:
     code = """
 from ferplus_tvm.runtime import loader
-with loader._lock, engine._lock:  # as a thread that is gone in the child would have held them
+# As a thread that is gone in the child would have held them.
+with loader._state.lock, engine._library._lock:
     def child():
         with fer.load(sys.argv[1]) as again:
             return again.scores(x).tobytes() == want and same()
@@ -252,7 +253,7 @@ def held():
         "all": len(names),
     }
 def cycle(close):
-    opened = fer.load(sys.argv[1], threads=2, verify="manifest")
+    opened = fer.load(sys.argv[1], threads=2, checksum="manifest")
     assert opened.scores(x).tobytes() == want
     if close:
         opened.close()

@@ -117,7 +117,7 @@ def test_sixteen_threads_share_one_engine(engine: fer.Engine) -> None:
 def test_several_engines_work_at_once(library: Path, engine: fer.Engine) -> None:
     x = faces(3)
     expected = engine.scores(x).tobytes()
-    engines = [fer.load(library, threads=1, verify="manifest") for _ in range(3)]
+    engines = [fer.load(library, threads=1, checksum="manifest") for _ in range(3)]
 
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda e: [e.scores(x).tobytes() for _ in range(3)], engines))

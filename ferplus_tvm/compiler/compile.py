@@ -1,0 +1,96 @@
+"""The public function `ferplus_tvm.compile`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ferplus_tvm.compiler import isolated as isolation
+from ferplus_tvm.compiler import pipeline
+from ferplus_tvm.compiler.options import CompileOptions
+from ferplus_tvm.compiler.pipeline import CompileResult
+from ferplus_tvm.targets import Precision
+
+
+def compile(
+    model: str | os.PathLike[str] = "bundled",
+    target: str | dict[str, Any] = "native",
+    output: str | os.PathLike[str] = "ferplus.so",
+    batch_sizes: Iterable[int] = (1, 8, 32),
+    *,
+    precision: Precision = "float32",
+    tuning_logs: str | os.PathLike[str] | None = None,
+    require_tuned: bool = False,
+    with_runtime: bool = False,
+    dump: str | os.PathLike[str] | None = None,
+    isolated: bool = False,
+    timeout: float = 3600,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> CompileResult:
+    """Compile a FER+ model into a library for a target, or for several.
+
+    Parameters
+    ----------
+    model
+        A name of the zoo (a string such as ``"bundled"``) or the path of an ONNX file.
+    target
+        ``"native"``, a name of `ferplus_tvm.list_targets`, ``"cuda"`` for this machine's GPU, a
+        GPU such as ``"cuda/sm_90"``, or TVM's dictionary or JSON.  Several names with commas
+        between them make one library for all, of which the best part that a CPU or GPU can run is
+        chosen when it is loaded; weights of the same layout and type are stored once.
+    output
+        The library to write; it takes its final name once it is whole and verified.
+    batch_sizes
+        The batch sizes to compile for; an engine serves any number of faces with them.
+    precision
+        ``"float32"``, or for GPUs ``"tf32"`` and ``"float16"``: GEMMs on tensor cores, of numbers
+        with 11 significant bits, and with ``"float16"`` activations of half the size.  Scores are
+        then off by some thousandths of the largest.
+    tuning_logs
+        A folder of tuning logs to look into before the user's own and those that the package
+        carries.  A target without a log takes that of the nearest target.
+    require_tuned
+        Refuse to use a preset where no record is found.
+    with_runtime
+        Put a copy of the target's ``libtvm_runtime`` beside the library.
+    dump
+        A folder, existing or new, to write what the compiler saw after each phase into: the tidy
+        ONNX model, Relax as imported, and for each target Relax with kernel calls, TensorIR, and
+        assembly or CUDA source.  Files of an earlier dump are replaced.
+    isolated
+        Compile in a process of its own, in which a crash of native code over a broken model, or a
+        lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.
+    timeout
+        Seconds after which an isolated compilation is ended.
+    progress
+        Called with the name of each stage as it starts: ``import``, ``reference``, ``lower``,
+        ``compile``, ``link``, ``verify``.
+
+    Raises
+    ------
+    ModelError, DownloadError
+        If the model cannot be had or compiled.
+    TargetError
+        If the target does not exist, or several are of different architectures or systems.
+    TuningLogError
+        If the tuning logs are missing or damaged, or a record that is required is not there.
+    CompileError
+        If linking or a GPU's compiler fails, the library's scores are off the reference, or the
+        output or the dump cannot be written; or if an isolated compilation dies or takes longer
+        than the timeout.
+    """
+    options = CompileOptions.of(
+        model=model,
+        target=target,
+        output=output,
+        batch_sizes=batch_sizes,
+        precision=precision,
+        tuning_logs=tuning_logs,
+        require_tuned=require_tuned,
+        with_runtime=with_runtime,
+        dump=dump,
+    )
+    if isolated:
+        return isolation.run(options, timeout, progress)
+    return pipeline.run(options, progress)

@@ -1,0 +1,37 @@
+"""Check the arrays that an engine computes with."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ferplus_tvm.errors import InputError, one_line
+
+
+def as_faces(x: ArrayLike) -> NDArray[np.float32]:
+    """Return an array of faces as float32, (N, 1, 64, 64), without a copy where it is that.
+
+    Raises
+    ------
+    InputError
+        If the shape or type is another, or a value is not finite.
+    """
+    try:
+        faces = np.asarray(x)
+    except Exception as error:  # ragged lists, tensors on a GPU, whatever __array__ raises
+        raise InputError(
+            f"scores takes an array of shape (N, 1, 64, 64), but the {type(x).__name__} given "
+            f"cannot be read as an array ({one_line(error).split('. ')[0]}): convert it first"
+        ) from error
+    if faces.ndim != 4 or faces.shape[1:] != (1, 64, 64):
+        raise InputError(
+            f"scores takes an array of shape (N, 1, 64, 64), but got {faces.shape}: use "
+            "predict or predict_batch for images and arrays of other shapes"
+        )
+    if faces.dtype.kind not in "fiub":
+        raise InputError(f"scores takes real numbers, but got an array of {faces.dtype}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: caught below
+        faces = faces.astype(np.float32, copy=False)
+    if not np.isfinite(faces).all():
+        raise InputError("scores takes finite pixels in 0..255, but some are NaN or infinite")
+    return faces

@@ -1,0 +1,157 @@
+"""A checked library, opened by the dynamic loader, and the thread that its code runs on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ferplus_tvm.artifact.library_file import Artifact, refusal
+from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
+from ferplus_tvm.errors import EngineClosedError, GpuError
+from ferplus_tvm.host import gpu
+from ferplus_tvm.runtime import lifetime, loader
+from ferplus_tvm.runtime.session_cpu import CpuMachine, Machine
+from ferplus_tvm.runtime.session_cuda import CudaMachine
+from ferplus_tvm.runtime.threads import Call
+
+_log = logging.getLogger(__name__)
+
+
+class OpenedLibrary:
+    """A library that was checked and opened, and answers until it is closed.
+
+    Attributes
+    ----------
+    path
+        Its absolute path.
+    manifest
+        What it says of itself, for the target whose code is used.
+    gpu
+        The GPU that it runs on, or None for the CPU.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        threads: int,
+        device: gpu.Device | None,
+        checksum: ChecksumLevel,
+        target: str | None,
+    ) -> None:
+        """Check the file, open it, and start its thread.
+
+        Parameters
+        ----------
+        path, checksum, target
+            Those of `ferplus_tvm.load`.
+        threads
+            The CPU threads that a call uses.
+        device
+            The GPU to run on, or None for the CPU.
+        """
+        self.gpu = device
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._machine: Machine | None = None
+        self._artifact = Artifact(path, checksum, loader.import_tvm_ffi, target, device)
+        self.path = self._artifact.path
+        self.manifest: Manifest = self._artifact.manifest
+        try:
+            several = len(self._artifact.manifests) > 1
+            what = f"{self.path} for {self.manifest.target}" if several else self.path
+            self._expect_kind(what)
+            problem = refusal(self.manifest, device)
+            if problem:
+                raise type(problem)(f"{what} cannot run here: {problem}")
+            self._module = loader.open_module(self._artifact)
+            self._start()
+        except BaseException:
+            self._artifact.close()
+            raise
+        lifetime.track(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has been closed."""
+        return self._machine is None
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that runs its code.
+
+        Raises
+        ------
+        EngineClosedError
+            If it was closed.
+        """
+        with self._lock:
+            return self._expect_open()
+
+    def submit(self, function: Callable[[Any], Any]) -> Call[Any]:
+        """Have a function of the machine run on the thread.
+
+        Raises
+        ------
+        EngineClosedError
+            If it was closed.
+        GpuError
+            If this is a forked process, and the parent's engine is on a GPU.
+        """
+        with self._lock:
+            if self._machine is not None and not self._machine.worker.alive:
+                # In a forked child, where only the forking thread lives on.
+                if self.gpu is not None:
+                    raise GpuError(
+                        f"the engine of {self.path} is on a GPU, which a forked process cannot go "
+                        "on with: start processes by spawn, or load it in each of them"
+                    )
+                self._finalizer.detach()
+                self._start()
+            machine = self._expect_open()
+            return machine.worker.submit(lambda: function(machine))
+
+    def close(self) -> None:
+        """Let go of the library and its memory, after the calls under way; again is harmless."""
+        with self._lock:
+            machine, self._machine = self._machine, None
+        if machine is not None:
+            machine.stop()
+            del machine
+            self._artifact.close()
+            _log.debug("closed %s", self.path)
+
+    def renew_lock(self) -> None:
+        """Replace the lock, in a forked child, where its holder may be gone."""
+        self._lock = threading.Lock()
+
+    def _expect_open(self) -> Machine:
+        if self._machine is None:
+            raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
+        return self._machine
+
+    def _expect_kind(self, what: object) -> None:
+        """See that the library's code is for a CPU, or for a GPU, as the device is."""
+        arch = self.manifest.gpu_arch
+        if arch and self.gpu is None:
+            raise GpuError(
+                f"{what} holds code for a GPU ({arch}) and none for a CPU: load it with "
+                "device='cuda:0', or compile it for a CPU"
+            )
+        if self.gpu is not None and not arch:
+            raise GpuError(
+                f"{what} holds code for a CPU ({self.manifest.target}) and none for a GPU: load it "
+                f"with device='cpu', or compile it for the GPU ({self.gpu.arch}) with --target"
+            )
+
+    def _start(self) -> None:
+        self._machine = (
+            CpuMachine(self._module, self._artifact, self._threads)
+            if self.gpu is None
+            else CudaMachine(self._module, self._artifact, self.gpu)
+        )
+        self._finalizer = weakref.finalize(self, self._machine.worker.stop)
+        self._finalizer.atexit = False  # see `lifetime`
