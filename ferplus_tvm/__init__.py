@@ -56,7 +56,6 @@ __all__ = [
     "FerplusError",
     "Gain",
     "Manifest",
-    "MissingExtraError",
     "Prediction",
     "PreprocessOptions",
     "Source",

@@ -16,7 +16,6 @@ CLASSES = {
     "FerplusError",
     "Gain",
     "Manifest",
-    "MissingExtraError",
     "Prediction",
     "PreprocessOptions",
     "Source",
@@ -62,9 +61,10 @@ def test_the_version_stands_once() -> None:
 def test_the_listed_targets_are_those_that_compile_takes() -> None:
     listed = {target.name: target for target in fer.list_targets()}
     assert set(listed) - {"cuda"} == {"native", *NAMED, *(f"cuda/{arch}" for arch in GPUS)}
-    assert listed["native"].runs_here and listed["native"].gpu_arch is None
-    assert "avx512f" in listed["x86-64-v4"].features
-    assert listed["cuda/sm_90"].gpu_arch == "sm_90"
+    assert listed["native"].runs_here and listed["native"].target.gpu is None
+    assert "avx512f" in listed["x86-64-v4"].target.features
+    gpu = listed["cuda/sm_90"].target.gpu
+    assert gpu is not None and gpu.arch == "sm_90"
 
 
 def test_a_manifest_is_read_without_opening_the_library(

@@ -35,6 +35,11 @@ class AvailableTarget:
     linker: list[str] | None
     missing: tuple[str, ...]
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine runs its code."""
+        return self.target.runs_here
+
 
 def list_targets() -> tuple[AvailableTarget, ...]:
     """Return the targets that have a name: CPUs, then GPUs, this machine's own first.
