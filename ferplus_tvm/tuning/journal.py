@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,9 +27,7 @@ from ferplus_tvm.records import log
 from ferplus_tvm.records.codec import canonical, decode, encode, workload_of
 from ferplus_tvm.records.log import Gain, LayerRecord, Measured, Provenance, TuningLog
 from ferplus_tvm.targets import ResolvedTarget
-
-TRIALS = "trials.jsonl"
-"""The file of all that was tried, in a target's folder."""
+from ferplus_tvm.tuning.trials import TRIALS, TrialsFile, read_trials
 
 _DIGITS = 5  # of seconds, which the clock's noise leaves
 
@@ -104,7 +101,7 @@ class Journal:
         self._entries = {canonical(each.workload): _entry(each, backend) for each in opened.layers}
         for values in read_trials(self.folder):
             self._remember(values, backend)
-        self._file = _Trials(self.folder / TRIALS)
+        self._file = TrialsFile(self.folder / TRIALS)
         for each in opened.layers:
             entry = self._entries[canonical(each.workload)]
             entry.lost = max(0, each.tried - len(entry.trials))
@@ -247,57 +244,3 @@ def _continue(opened: TuningLog, provenance: Provenance) -> Provenance:
 def _without_triple(provenance: Provenance) -> dict[str, Any]:
     """Return the target but for its triple, which may be spelt in several ways."""
     return {name: value for name, value in provenance.target_config.items() if name != "mtriple"}
-
-
-def read_trials(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a target's trials; of a log without them, as the package's, none.
-
-    Raises
-    ------
-    TuningLogError
-        If a line is damaged.
-    """
-    path = folder / TRIALS
-    for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError):
-            raise log.damaged(path, f"line {number} is cut or altered") from None
-        yield values
-
-
-def _whole_lines(path: Path) -> bytes:
-    content = path.read_bytes() if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1]
-
-
-class _Trials:
-    """A file of JSON lines that only grows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._size = len(_whole_lines(path))
-        self._file = path.open("ab", buffering=0)
-        self._file.truncate(self._size)
-        self._added = bytearray()
-
-    def append(self, values: dict[str, Any]) -> None:
-        """Add a line."""
-        self._added += (json.dumps(values, separators=(",", ":")) + "\n").encode()
-
-    def sync(self) -> None:
-        """See what was added on the disk; where that fails, the file is as it was before."""
-        try:
-            left = memoryview(bytes(self._added))
-            while left:
-                left = left[self._file.write(left) :]
-            os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(self._size)
-            raise
-        self._size += len(self._added)
-        self._added.clear()
-
-    def close(self) -> None:
-        """Close it."""
-        self._file.close()

@@ -11,8 +11,8 @@ from typing import Any
 from ferplus_tvm.errors import MissingExtraError
 from ferplus_tvm.records.codec import Record, canonical
 from ferplus_tvm.records.log import Measured, TuningLog
-from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.search import mean
+from ferplus_tvm.tuning.trials import read_trials
 
 
 @dataclass(frozen=True)

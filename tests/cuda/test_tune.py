@@ -26,10 +26,10 @@ from ferplus_tvm.records.codec import Record, decode, decode_candidate, encode
 from ferplus_tvm.records.find import find
 from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.targets import Precision
-from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.report import tiling
 from ferplus_tvm.tuning.space import Space
 from ferplus_tvm.tuning.task import LayerTask
+from ferplus_tvm.tuning.trials import read_trials
 from tests.chains import Chain
 from tests.cuda.conftest import Run, needs_emulation
 from tests.cuda.emulator import run

@@ -46,7 +46,7 @@ def emotions(library: Path, images: list[str]) -> dict[str, float]:
     try:
         checked: fer.Verification = fer.verify(library)
         tuned: fer.TuneResult = fer.tune(model)
-        gains: dict[int, fer.Gain] = tuned.gains
+        gains: tuple[fer.Gain, ...] = tuned.gains
         print(checked.error, gains)
     except fer.errors.FerplusError as problem:
         print(problem)

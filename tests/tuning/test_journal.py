@@ -20,8 +20,9 @@ from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.workloads import Dense
 from ferplus_tvm.records.log import NAME, Gain, TuningLog
-from ferplus_tvm.tuning.journal import TRIALS, Journal, open_journal, read_trials
+from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.space import Space
+from ferplus_tvm.tuning.trials import TRIALS, read_trials
 from tests.artifacts import assert_sentence
 
 TARGET = targets.resolve("x86-64-v3")

@@ -22,8 +22,8 @@ import ferplus_tvm as fer
 from ferplus_tvm import targets
 from ferplus_tvm.errors import DeviceError, MissingExtraError, TargetError
 from ferplus_tvm.records.log import TuningLog
-from ferplus_tvm.tuning.journal import read_trials
 from ferplus_tvm.tuning.report import report
+from ferplus_tvm.tuning.trials import read_trials
 from ferplus_tvm.tuning.tune import Progress, TuneResult
 from tests.artifacts import assert_sentence
 

@@ -19,7 +19,7 @@ from ferplus_tvm.errors import DeviceError
 from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.tuning import worker
 from ferplus_tvm.tuning.address import Address
-from ferplus_tvm.tuning.journal import read_trials
+from ferplus_tvm.tuning.trials import read_trials
 from ferplus_tvm.tuning.tune import Progress
 from tests.artifacts import assert_sentence
 
