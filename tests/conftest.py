@@ -34,14 +34,9 @@ Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ORT_FILE = ".ses"  # which onnxruntime writes when it is imported, and leaves
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--skipped", metavar="FILE", help="write which tests are skipped and why")
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    file = config.getoption("--skipped")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write which tests were skipped and why, where this environment variable names a file."""
+    file = os.environ.get("FERPLUS_SKIPPED_TESTS")
     if file:
         reports = terminalreporter.stats.get("skipped", [])
         reasons = {each.nodeid: each.longrepr[2].removeprefix("Skipped: ") for each in reports}
