@@ -61,7 +61,7 @@ def no_tuning_logs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have all temporary files in a folder of their own, and see at the end that it is empty."""
-    folder = tmp_path_factory.mktemp("temporary")
+    folder = tmp_path_factory.mktemp("tmp")  # short: sockets lie in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))
