@@ -1,6 +1,6 @@
 """Read which tests were skipped and why: print their ids, or one line for people.
 
-The file is what pytest's option --skipped writes.
+The file is what FERPLUS_SKIPPED_TESTS named when they were run.
 """
 
 import json

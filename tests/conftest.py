@@ -34,14 +34,9 @@ Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ORT_FILE = ".ses"  # which onnxruntime writes when it is imported, and leaves
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--skipped", metavar="FILE", help="write which tests are skipped and why")
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    file = config.getoption("--skipped")
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write which tests were skipped and why, where this environment variable names a file."""
+    file = os.environ.get("FERPLUS_SKIPPED_TESTS")
     if file:
         reports = terminalreporter.stats.get("skipped", [])
         reasons = {each.nodeid: each.longrepr[2].removeprefix("Skipped: ") for each in reports}
@@ -66,7 +61,7 @@ def no_tuning_logs_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have all temporary files in a folder of their own, and see at the end that it is empty."""
-    folder = tmp_path_factory.mktemp("temporary")
+    folder = tmp_path_factory.mktemp("tmp")  # short: sockets lie in it
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))

@@ -118,22 +118,22 @@ class Engine {
     // CPU 0 with the pooled allocator (2), as device and as host.
     (*(*vm_)->GetFunction("vm_initialization"))(1, 0, 2, 1, 0, 2);
 
-    std::vector<ffi::Tensor> pieces;
-    for (const auto& each : manifest[ffi::String("pieces")].cast<List>()) {
-      const auto piece = each.cast<Object>();
+    std::vector<ffi::Tensor> tensors;
+    for (const auto& each : manifest[ffi::String("tensors")].cast<List>()) {
+      const auto tensor = each.cast<Object>();
       std::vector<int64_t> shape;
-      for (const auto& extent : piece[ffi::String("shape")].cast<List>()) {
+      for (const auto& extent : tensor[ffi::String("shape")].cast<List>()) {
         shape.push_back(extent.cast<int64_t>());
       }
-      const bool half = Text(piece, "dtype") == "float16";
+      const bool half = Text(tensor, "dtype") == "float16";
       const DLDataType type{kDLFloat, static_cast<uint8_t>(half ? 16 : 32), 1};
-      pieces.push_back(View(file_.weights() + Number(piece, "offset"), shape, type));
+      tensors.push_back(View(file_.weights() + Number(tensor, "offset"), shape, type));
     }
     for (const auto& [size, described] : manifest[ffi::String("functions")].cast<Object>()) {
       const auto function = described.cast<Object>();
       Batch batch{*(*vm_)->GetFunction(Text(function, "name")), {}};
       for (const auto& index : function[ffi::String("weights")].cast<List>()) {
-        batch.weights.push_back(pieces[index.cast<int64_t>()]);
+        batch.weights.push_back(tensors[index.cast<int64_t>()]);
       }
       batches_.emplace(std::stoll(std::string(size.cast<ffi::String>())), batch);
     }
