@@ -118,7 +118,8 @@ def _by_nvcc(nvcc: str, source: str, arch: str) -> bytes:
                 errors="replace",
                 timeout=600,
                 check=False,
-                env={**os.environ, "TMPDIR": str(folder)},  # its own files, if it is killed
+                # A compiler that is killed leaves its own temporary files.
+                env={**os.environ, "TMPDIR": str(folder)},
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CudaCompilerError(f"{nvcc} did not compile the kernels: {error}") from error
