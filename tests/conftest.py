@@ -87,7 +87,7 @@ class Shared:
         folder, result = self.folder / name, self.folder / f"{name}.pickle"
         with FileLock(self.folder / f"{name}.lock", timeout=600):
             if not result.exists():
-                folder.mkdir()
+                folder.mkdir(exist_ok=True)  # of a build that has failed
                 result.write_bytes(pickle.dumps(build(folder)))
             made: T = pickle.loads(result.read_bytes())
             return made

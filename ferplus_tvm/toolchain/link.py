@@ -107,7 +107,8 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
             errors="replace",
             timeout=300,
             check=False,
-            env={**os.environ, "TMPDIR": str(output.parent)},  # its own files, if it is killed
+            # A linker that is killed leaves its own temporary files.
+            env={**os.environ, "TMPDIR": str(output.parent)},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LinkerError(f"{shlex.join(command)} did not link the library: {error}") from error
@@ -122,8 +123,8 @@ def link(target: ResolvedTarget, output: Path, objects: Sequence[str]) -> None:
 def export_library(executable: Any, target: ResolvedTarget, output: Path) -> None:
     """Link what TVM has compiled into the shared library ``output``, a GPU's kernels in it.
 
-    Object files lie beside it meanwhile, so its folder is to be one that is removed with them where
-    this process is killed.
+    Object files lie in the folder of ``output`` meanwhile: give a temporary one, which somebody
+    removes even where this process is killed.
 
     Raises
     ------

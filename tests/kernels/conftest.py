@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if name == FOREIGN:
             by_default = position == 0 and not getattr(item.obj, "is_hypothesis_test", False)
         else:
-            # The same case of a parameter comes at another vector unit with the next of the others.
+            # Each round begins one unit later, so that a value of a parameter meets all units.
             turn = (position + position // len(HERE)) % len(HERE)
             by_default = item.get_closest_marker("spread") is None or name == HERE[turn]
         if not by_default:
