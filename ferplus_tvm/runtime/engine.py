@@ -154,13 +154,22 @@ class Engine:
         **options: Unpack[PreprocessOptions],
     ) -> list[Prediction | None]: ...
 
+    @overload
     def predict_batch(
         self,
         sources: Source | Sequence[Source],
         *,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: Literal["return"],
         **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction] | list[Prediction | None]:
+    ) -> list[Prediction | InputError]: ...
+
+    def predict_batch(
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        on_error: Literal["raise", "skip", "return"] = "raise",
+        **options: Unpack[PreprocessOptions],
+    ) -> list[Prediction] | list[Prediction | None] | list[Prediction | InputError]:
         """Return the emotions of any number of faces, in order.
 
         Parameters
@@ -169,14 +178,15 @@ class Engine:
             A list of what `predict` takes, in any mixture, or an array of faces.
         on_error
             ``"raise"`` raises for the first image that cannot be used; ``"skip"`` puts None in
-            its place, logs why as a warning, and answers the others.
+            its place, logs why as a warning, and answers the others; ``"return"`` puts the
+            `InputError` in its place.
         **options
             Those of `PreprocessOptions`.
 
         Returns
         -------
         list
-            A `Prediction` for each face; with ``on_error="skip"`` None for what cannot be used.
+            A `Prediction` for each face, or what ``on_error`` puts in its place.
 
         Raises
         ------
@@ -191,17 +201,25 @@ class Engine:
         """
         if on_error == "raise":
             return postprocess(self.scores(preprocess(sources, **options)))
-        if on_error != "skip":
-            raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
-        parts = preprocess_each(sources, **options)
-        faces = [part for part in parts if not isinstance(part, InputError)]
+        if on_error not in ("skip", "return"):
+            raise ValueError(f"on_error is {on_error!r}: expected 'raise', 'skip' or 'return'")
+        answers = self._answer_each(preprocess_each(sources, **options))
+        if on_error == "return":
+            return answers
+        for answer in answers:
+            if isinstance(answer, InputError):
+                _log.warning("skipped: %s", answer)
+        return [None if isinstance(answer, InputError) else answer for answer in answers]
+
+    def _answer_each(self, parts: list[Scores | InputError]) -> list[Prediction | InputError]:
+        """Return the predictions of faces, with the errors between them in their places."""
         none = np.empty((0, 1, 64, 64), np.float32)
+        faces = [part for part in parts if not isinstance(part, InputError)]
         predictions = iter(postprocess(self.scores(np.concatenate([none, *faces]))))
-        answers: list[Prediction | None] = []
+        answers: list[Prediction | InputError] = []
         for part in parts:
             if isinstance(part, InputError):
-                _log.warning("skipped: %s", part)
-                answers.append(None)
+                answers.append(part)
             else:
                 answers += [next(predictions) for _ in part]
         return answers
