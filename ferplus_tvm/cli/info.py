@@ -20,7 +20,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show what a library says of itself, and whether this machine can run it."""
-    from ferplus_tvm.artifact.library_file import Artifact, refusal
+    from ferplus_tvm.artifact.fit import refusal
+    from ferplus_tvm.artifact.library_file import Artifact
 
     artifact = Artifact(library, checksum="manifest")
     artifact.close()

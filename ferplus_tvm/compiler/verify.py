@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ferplus_tvm.artifact import reference_inputs
-from ferplus_tvm.artifact.library_file import read_manifest, refusal
+from ferplus_tvm.artifact.fit import refusal
+from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.errors import ArtifactError, GpuError, VerificationError, last_line
 from ferplus_tvm.host import gpu
 from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError

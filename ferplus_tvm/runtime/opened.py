@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ferplus_tvm.artifact.library_file import Artifact, refusal
+from ferplus_tvm.artifact.fit import refusal
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import EngineClosedError, GpuError
 from ferplus_tvm.host import gpu

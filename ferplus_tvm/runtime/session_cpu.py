@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.artifact.library_file import ALIGNMENT, Artifact
+from ferplus_tvm.artifact.layout import ALIGNMENT
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.host import cpu
 from ferplus_tvm.runtime.threads import Worker, limit_spinning
 

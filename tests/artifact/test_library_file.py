@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ferplus_tvm as fer
-from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact import layout, library_file
 from ferplus_tvm.artifact import manifest as manifests
 from ferplus_tvm.artifact.library_file import Artifact, read_manifest
 from ferplus_tvm.artifact.manifest import Check, Function, Tensor
@@ -70,9 +70,7 @@ def test_writing_to_the_weights_in_memory_leaves_the_file_alone(made_up: Path) -
     assert made_up.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "size", [0, 1, library_file.CHUNK - 1, library_file.CHUNK, library_file.CHUNK + 1]
-)
+@pytest.mark.parametrize("size", [0, 1, layout.CHUNK - 1, layout.CHUNK, layout.CHUNK + 1])
 def test_weights_of_any_length_round_trip(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.so"
     weights = np.random.default_rng(size).bytes(size)
