@@ -44,7 +44,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ferplus_tvm.artifact import manifest as manifests
 from ferplus_tvm.artifact.checks import (
     check_footer,
     check_tensors,
@@ -55,6 +54,7 @@ from ferplus_tvm.artifact.checks import (
 from ferplus_tvm.artifact.fit import best
 from ferplus_tvm.artifact.layout import CHUNK, FOOTER, FORMAT, MAGIC, PAGE
 from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
+from ferplus_tvm.artifact.manifest_json import from_json, to_json
 from ferplus_tvm.errors import ArtifactError, ArtifactFormatError
 from ferplus_tvm.host import gpu
 
@@ -114,7 +114,7 @@ class Artifact:
         self._view = memoryview(self._map)
         try:
             images, weights, text = check_footer(self.path, self._view)
-            self.manifests = manifests.from_json(bytes(self._view[images + weights :][:text]))
+            self.manifests = from_json(bytes(self._view[images + weights :][:text]))
             end = 0
             for each in self.manifests:
                 if each.image_offset != end or each.image_bytes < 1:
@@ -230,7 +230,7 @@ def write(
             )
         )
         end += len(image)
-    text = manifests.to_json(complete)
+    text = to_json(complete)
     length = end + len(weights) + len(text) + FOOTER.size
     lengths = struct.pack("<4Q", end, len(weights), len(text), length)
     signed = lengths + hashlib.sha256(text).digest()

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from ferplus_tvm.artifact.typecheck import expect_types
-from ferplus_tvm.errors import ArtifactDamagedError
 
 ITEM_BYTES = {"float32": 4, "float16": 2}
 """The types that weights are stored in, with their sizes."""
@@ -273,36 +272,6 @@ class Manifest:
             if batch < 1 or not all(0 <= index < len(self.tensors) for index in function.weights):
                 return f"its function for batch {batch} takes weights that are not there"
         return None if self.functions else "it has no functions"
-
-
-def to_json(manifests: Sequence[Manifest]) -> bytes:
-    """Return the manifests of a library as UTF-8 JSON, a list."""
-    listed = [manifest.to_dict() for manifest in manifests]
-    return json.dumps(listed, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def from_json(text: bytes) -> tuple[Manifest, ...]:
-    """Read the manifests of a library, whose checksum has been verified.
-
-    Raises
-    ------
-    ArtifactDamagedError
-        If they are not manifests of this format all the same.
-    """
-    try:
-        listed = json.loads(text, parse_constant=_refuse_constant)
-        if not isinstance(listed, list) or not listed:
-            raise ValueError("it is not a list")
-        return tuple(Manifest.from_dict(values) for values in listed)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ArtifactDamagedError(
-            f"the library's manifest cannot be read ({error}): expected the fields of its "
-            "format; compile the library again"
-        ) from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}")
 
 
 def _function(value: dict[str, Any]) -> Function:

@@ -21,8 +21,10 @@ Scores = NDArray[np.float32]
 class Machine(ABC):
     """TVM's virtual machine with its weights, touched by its own thread only.
 
+    Attributes
+    ----------
     worker
-        that thread.
+        The thread.
     """
 
     def __init__(self, module: Any, artifact: Artifact) -> None:

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ferplus_tvm as fer
-from ferplus_tvm.artifact import layout, library_file
-from ferplus_tvm.artifact import manifest as manifests
+from ferplus_tvm.artifact import layout, library_file, manifest_json
 from ferplus_tvm.artifact.library_file import Artifact, read_manifest
 from ferplus_tvm.artifact.manifest import Check, Function, Tensor
 from ferplus_tvm.errors import ArtifactDamagedError, ArtifactFormatError
@@ -49,7 +48,7 @@ def test_what_is_written_is_read_again(made_up: Path) -> None:
 def test_the_file_is_laid_out_as_documented(made_up: Path) -> None:
     data = made_up.read_bytes()
     image = artifacts.elf_image().ljust(4096, b"\0")
-    text = manifests.to_json([read_manifest(made_up)])
+    text = manifest_json.to_json([read_manifest(made_up)])
 
     assert data == artifacts.by_hand(image, artifacts.WEIGHTS, text)
 
