@@ -66,9 +66,16 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 
 def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
-    """Do the same with a file that errors should call ``name``: one that has not got it yet.
+    """Check a library as `verify` does, under another name.
 
-    Of a library for several targets, ``target`` is checked, by default the one used here.
+    Parameters
+    ----------
+    path
+        The file, which may have a temporary name.
+    name
+        What errors call it.
+    target
+        Of a library for several targets the one to check, by default the one used here.
     """
     manifest = read_manifest(path, target)
     problem = refusal(manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from ferplus_tvm.errors import TargetError
+from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.targets.gpus import GPUS
 from ferplus_tvm.targets.named import NAMED
 from ferplus_tvm.targets.parse import resolve
@@ -47,7 +47,16 @@ def list_targets() -> tuple[TargetInfo, ...]:
     -------
     tuple of TargetInfo
         The verb ``ferplus-tvm targets`` shows the same, with what building for each of them needs.
+
+    Raises
+    ------
+    MissingExtraError
+        If TVM is not installed, which knows the features of CPUs.
     """
+    try:
+        import tvm as _tvm  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtraError.of("listing targets", "compile") from None
     native = resolve("native")
     found = [_info("native", f"this CPU ({native.name})", native)]
     found += [_info(name, named.hardware, resolve(name)) for name, named in NAMED.items()]
