@@ -67,6 +67,19 @@ def test_the_listed_targets_are_those_that_compile_takes() -> None:
     assert gpu is not None and gpu.arch == "sm_90"
 
 
+def test_listing_targets_without_tvm_tells_the_pip_command(run_python: Callable[..., str]) -> None:
+    code = """
+import sys
+sys.modules["tvm"] = None
+import ferplus_tvm as fer
+try:
+    fer.list_targets()
+except fer.MissingExtraError as error:
+    print(error)
+"""
+    assert "pip install 'ferplus_tvm[compile]'" in run_python(code)
+
+
 def test_a_manifest_is_read_without_opening_the_library(
     narrow_library: Path, no_loader: None
 ) -> None:

@@ -5,24 +5,37 @@ Standard library only.  The manifests are read and checked before the dynamic lo
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
-import types
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-from ferplus_tvm.errors import ArtifactDamagedError
+from ferplus_tvm.artifact.typecheck import expect_types
 
 ITEM_BYTES = {"float32": 4, "float16": 2}
 """The types that weights are stored in, with their sizes."""
 
+ChecksumLevel = Literal["full", "manifest"]
+"""``full`` checks every byte; ``manifest`` everything but the weights."""
+
 
 @dataclass(frozen=True)
 class Tensor:
-    """One weight array, C order, at ``offset`` bytes into the weights (a multiple of 64)."""
+    """A weight array, in C order.
+
+    Attributes
+    ----------
+    name
+        Its name in the model, with what was done to it.
+    offset
+        Where it begins, in bytes from the beginning of the weights; a multiple of 64.
+    shape
+        Its shape, as the kernels want it.
+    dtype
+        ``float32`` or ``float16``.
+    """
 
     name: str
     offset: int
@@ -37,7 +50,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Function:
-    """The entry point for one batch size, and the weights that it takes after the input."""
+    """The entry point for one batch size.
+
+    Attributes
+    ----------
+    name
+        Its name in the library's code.
+    weights
+        The weights that it takes after the input, as indices into `Manifest.tensors`.
+    """
 
     name: str
     weights: tuple[int, ...]
@@ -45,26 +66,36 @@ class Function:
 
 @dataclass(frozen=True)
 class Kernel:
-    """What runs a layer at one batch size.
+    """The kernel that runs a layer at one batch size.
 
+    Attributes
+    ----------
+    layer
+        The layer's name in the model.
     fused
-        the name of a pooling that the kernel took in, or None.
+        The name of a pooling that the kernel computes too, or None.
+    batch
+        The batch size.
+    kernel
+        The kernel's name, by which tuning knows it.
+    algorithm
+        Its algorithm, for example ``direct`` or ``winograd``.
     tiling
-        the kernel's configuration.
+        Its configuration.
     tunable
-        whether there is anything to tune.
+        Whether there is anything to tune.
     tuned
-        whether there was a tuning record; a preset is used where none was found.
+        Whether there was a tuning record; a preset is used where none was found.
     why
-        what the algorithm was compared with.
+        What the algorithm was compared with.
     milliseconds
-        the time to expect on one core at 3 GHz, or on a GPU at 1.75 GHz.
+        The time to expect on one core at 3 GHz, or on a GPU at 1.75 GHz.
     flops
-        floating point operations of the layer computed directly, two per multiply-add.
+        Floating point operations of the layer computed directly, two per multiply-add.
     executed_flops
-        those of the algorithm's multiply-adds, which are fewer for Winograd's; without transforms.
+        Those of the algorithm's multiply-adds, which are fewer for Winograd's; without transforms.
     activation_bytes
-        of the activations that are read and written.
+        The bytes of the activations that are read and written.
     """
 
     layer: str
@@ -86,14 +117,16 @@ class Kernel:
 class Check:
     """The model's own acceptance test, which `ferplus_tvm.verify` repeats on any device.
 
+    Attributes
+    ----------
     seed, faces
-        make the inputs (see `ferplus_tvm.artifact.reference_inputs.inputs`).
+        The arguments of `ferplus_tvm.artifact.reference_inputs.inputs`, which makes the inputs.
     reference
-        their scores, computed in float64.
+        Their scores, computed in float64.
     tolerance
-        the largest difference allowed, relative to the largest score.
+        The largest difference allowed, relative to the largest score.
     error
-        the difference measured when the library was compiled, or None if it could not run there.
+        The difference measured when the library was compiled, or None if it could not run there.
     """
 
     seed: int
@@ -107,25 +140,50 @@ class Check:
 class Manifest:
     """Everything that is said of a library, or of one target's part of it.
 
-    image_offset, image_bytes, image_sha256
-        of the ELF image and the padding behind it.
-    weights_sha256
-        of the weights, one digest per ``chunk_bytes``.
+    Attributes
+    ----------
+    model_name, model_sha256
+        The model that was compiled, and the hash of its file.
+    created_with
+        The version of this package.
+    target, target_config
+        The target's name, and TVM's description of it.
+    triple, arch, system
+        The LLVM target triple, the CPU architecture and the operating system.
     cpu_features
-        what the CPU must offer, by LLVM's names.
+        What the CPU must have, by LLVM's names.
     gpu_arch
-        the architecture of the GPU that computes, for example ``sm_90``, or "" for a CPU.
+        The architecture of the GPU that computes, for example ``sm_90``, or "" for a CPU.
+    tvm_version, tvm_ffi_version
+        The versions of apache-tvm and apache-tvm-ffi that it was compiled with.
     runtime_id
-        the build id of the ``libtvm_runtime`` that it was compiled with, or "" if the target's
+        The build id of the ``libtvm_runtime`` that it was compiled with, or "" if the target's
         own was not at hand.
-    functions
-        by batch size.
-    tensors
-        the weights of all targets; those of the functions here are among them.
+    precision
+        How GEMMs are computed: ``float32``, ``tf32`` or ``float16``.
+    input_shape, output_shape
+        The shapes, with a name for the batch.
     value_range
-        of the input's pixels.
+        The smallest and the largest value of the input's pixels.
+    labels
+        The emotions, in the order of the scores.
+    functions
+        The entry points by batch size.
+    kernels
+        The kernel of each layer at each batch size.
+    tuning_logs
+        The target whose tuning log was used, or "".
+    check
+        The acceptance test.
     options
-        the compile options, resolved.
+        The compile options, resolved.
+    image_offset, image_bytes, image_sha256
+        Where the ELF image begins in the file, its length with the padding behind it, and its
+        hash.
+    weights_bytes, chunk_bytes, weights_sha256
+        The length of the weights, and their hashes, one for each ``chunk_bytes``.
+    tensors
+        The weights of all targets; those of the functions here are among them.
     """
 
     model_name: str
@@ -186,7 +244,7 @@ class Manifest:
         if not isinstance(values, dict) or set(values) != names:
             raise ValueError("its fields are not those of the format")
         found = cls(**{**values, **{name: read(values[name]) for name, read in _READERS.items()}})
-        _expect_types(found)
+        expect_types(found)
         wrong = found._wrong_number()
         if wrong:
             raise ValueError(wrong)
@@ -216,76 +274,6 @@ class Manifest:
         return None if self.functions else "it has no functions"
 
 
-def _expect_types(value: Any) -> None:
-    """See that the fields of a dataclass hold what their annotations say, all the way down."""
-    for name, kind in _hints(cast(Any, type(value))).items():
-        if not _is(getattr(value, name), kind):
-            raise ValueError(f"its field {name} is of another type")
-
-
-@functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return True
-    if origin is types.UnionType:
-        return any(_is(value, each) for each in arguments)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if arguments[-1] is Ellipsis:
-            return all(_is(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_is, value, arguments))
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            _is(key, arguments[0]) and _is(item, arguments[1]) for key, item in value.items()
-        )
-    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind):
-        _expect_types(value)
-        return True
-    if kind in (int, float):  # which a truth value is, to Python
-        allowed = (int, float) if kind is float else int
-        number = isinstance(value, allowed) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    if kind is str:  # of characters that can be written, as half of a surrogate pair cannot
-        return isinstance(value, str) and not re.search("[\ud800-\udfff]", value)
-    return isinstance(value, kind)
-
-
-def to_json(manifests: Sequence[Manifest]) -> bytes:
-    """Return the manifests of a library as UTF-8 JSON, a list."""
-    listed = [manifest.to_dict() for manifest in manifests]
-    return json.dumps(listed, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def from_json(text: bytes) -> tuple[Manifest, ...]:
-    """Read the manifests of a library, whose checksum has been verified.
-
-    Raises
-    ------
-    ArtifactDamagedError
-        If they are not manifests of this format all the same.
-    """
-    try:
-        listed = json.loads(text, parse_constant=_refuse_constant)
-        if not isinstance(listed, list) or not listed:
-            raise ValueError("it is not a list")
-        return tuple(Manifest.from_dict(values) for values in listed)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ArtifactDamagedError(
-            f"the library's manifest cannot be read ({error}): expected the fields of its "
-            "format; compile the library again"
-        ) from error
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}")
-
-
 def _function(value: dict[str, Any]) -> Function:
     return Function(value["name"], tuple(value["weights"]))
 
@@ -310,6 +298,3 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "tensors": lambda value: tuple(_tensor(tensor) for tensor in value),
     "check": _check,
 }
-
-ChecksumLevel = Literal["full", "manifest"]
-"""``full`` checks every byte; ``manifest`` everything but the weights."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def inputs(seed: int, faces: int) -> NDArray[np.float32]:
-    """Return ``faces`` pictures as float32 (faces, 1, 64, 64) of whole numbers in 0..255.
+    """Return images as float32 (faces, 1, 64, 64) of whole numbers in 0..255.
 
     Every other one is noise; the rest are blobs, whose score patterns differ more, as a face's do.
     numpy promises that ``RandomState`` gives the same numbers in every version.

@@ -20,7 +20,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
     """Show what a library says of itself, and whether this machine can run it."""
-    from ferplus_tvm.artifact.library_file import Artifact, refusal
+    from ferplus_tvm.artifact.fit import refusal
+    from ferplus_tvm.artifact.library_file import Artifact
 
     artifact = Artifact(library, checksum="manifest")
     artifact.close()
@@ -37,7 +38,7 @@ def info(
         }
         typer.echo(json.dumps(answer, indent=2))
         return
-    kernels = len(manifest.kernels)
+    tunable = len(manifest.tunable)
     error = manifest.check.error
     algorithms: dict[str, list[str]] = {}
     for kernel in manifest.kernels:
@@ -59,7 +60,7 @@ def info(
             ("input", f"{_shape(manifest.input_shape)} {_range(manifest.value_range)}"),
             ("output", f"{_shape(manifest.output_shape)} scores of {', '.join(manifest.labels)}"),
             ("weights", f"{manifest.weights_bytes / 1e6:.1f} MB"),
-            ("tuned", f"{kernels - len(manifest.untuned)} of {kernels} kernels"),
+            ("tuned", f"{tunable - len(manifest.untuned)} of {tunable} kernels"),
             *((name, ", ".join(layers)) for name, layers in algorithms.items()),
             ("checked", "not yet run" if error is None else f"{error:.1e} off float64"),
             ("made with", f"{manifest.created_with}, apache-tvm {manifest.tvm_version}"),

@@ -16,8 +16,7 @@ import typer
 from ferplus_tvm.cli.output import bar, percent
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.faces.postprocess import Prediction, postprocess
-from ferplus_tvm.faces.preprocess import preprocess
+from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.session_cuda import device_of
 
@@ -26,7 +25,7 @@ _AT_ONCE = 32
 
 @dataclass(frozen=True)
 class _Answer:
-    """What became of one picture: a prediction, or the sentence that says why not."""
+    """What became of one image: a prediction, or the sentence that says why not."""
 
     source: str
     prediction: Prediction | None
@@ -43,9 +42,9 @@ class _Answer:
 
 def predict(
     library: Annotated[Path, typer.Argument(help="A library that `compile` wrote.")],
-    pictures: Annotated[
+    images: Annotated[
         list[str],
-        typer.Argument(metavar="PICTURE...", help="Files, folders of files, or - for stdin."),
+        typer.Argument(metavar="IMAGE...", help="Files, folders of files, or - for stdin."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
@@ -59,9 +58,9 @@ def predict(
         str, typer.Option(help="cpu, or for a library that holds code for GPUs cuda:0.")
     ] = "cpu",
 ) -> None:
-    """Tell the emotion of faces; each picture is one face, cropped roughly square.
+    """Tell the emotion of faces; each image is one face, cropped roughly square.
 
-    A picture that cannot be used is reported on stderr, the others are answered, and the exit
+    An image that cannot be used is reported on stderr, the others are answered, and the exit
     status is 1.
     """
     if as_json and as_csv:
@@ -70,7 +69,7 @@ def predict(
         device_of(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from None
-    sources = [found for picture in pictures for found in _expand(picture)]
+    sources = [found for image in images for found in _expand(image)]
     with Engine(library, threads=threads, device=device) as engine:
         answers = _watched(_answers(engine, sources), len(sources))
         if as_json:
@@ -83,10 +82,10 @@ def predict(
         raise typer.Exit(1)
 
 
-def _expand(picture: str) -> list[str]:
-    """Return a folder's pictures in order of their names, and anything else as it is."""
-    if picture == "-" or not os.path.isdir(picture):
-        return [picture]
+def _expand(image: str) -> list[str]:
+    """Return a folder's images in order of their names, and anything else as it is."""
+    if image == "-" or not os.path.isdir(image):
+        return [image]
     from PIL import Image
 
     # Pillow only writes some formats, such as PDF; MPO is read as the JPEG that it begins with.
@@ -95,34 +94,29 @@ def _expand(picture: str) -> list[str]:
     try:
         found = [
             str(path)
-            for path in sorted(Path(picture).iterdir())
+            for path in sorted(Path(image).iterdir())
             if path.suffix.lower() in suffixes and path.is_file()
         ]
     except OSError as error:
         raise InputError(
-            f"the folder {picture} cannot be read ({error.strerror}): check its permissions"
+            f"the folder {image} cannot be read ({error.strerror}): check its permissions"
         ) from error
     if not found:
-        raise InputError(f"the folder {picture} holds no pictures: expected files such as face.jpg")
+        raise InputError(f"the folder {image} holds no images: expected files such as face.jpg")
     return found
 
 
 def _answers(engine: Engine, sources: list[str]) -> Iterator[_Answer]:
-    import numpy as np
-
     for start in range(0, len(sources), _AT_ONCE):
-        faces = []
-        errors: dict[int, str] = {}
         chunk = sources[start : start + _AT_ONCE]
-        for index, source in enumerate(chunk):
-            try:
-                faces.append(preprocess(sys.stdin.buffer.read() if source == "-" else source))
-            except InputError as error:
-                errors[index] = str(error)
-        predictions = iter(postprocess(engine.scores(np.concatenate(faces))) if faces else ())
-        for index, source in enumerate(chunk):
-            failed = errors.get(index)
-            yield _Answer(source, None if failed else next(predictions), failed)
+        given = [sys.stdin.buffer.read() if source == "-" else source for source in chunk]
+        for source, found in zip(
+            chunk, engine.predict_batch(given, on_error="return"), strict=True
+        ):
+            if isinstance(found, InputError):
+                yield _Answer(source, None, str(found))
+            else:
+                yield _Answer(source, found, None)
 
 
 def _watched(answers: Iterable[_Answer], count: int) -> Iterable[_Answer]:
@@ -171,7 +165,7 @@ def _print_csv(answers: Iterable[_Answer], top: int | None) -> bool:
 
 
 def _print_text(answers: Iterable[_Answer], top: int | None, alone: bool) -> bool:
-    """Print bars for one picture, and a line each for many."""
+    """Print bars for one image, and a line each for many."""
     bad = False
     for answer in answers:
         _complain(answer)

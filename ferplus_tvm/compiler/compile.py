@@ -62,10 +62,16 @@ def compile(
         Compile in a process of its own, in which a crash of native code over a broken model, or a
         lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.
     timeout
-        Seconds after which an isolated compilation is ended.
+        Seconds after which an isolated compilation is ended; without ``isolated`` there is no
+        limit.
     progress
         Called with the name of each stage as it starts: ``import``, ``reference``, ``lower``,
         ``compile``, ``link``, ``verify``.
+
+    Returns
+    -------
+    CompileResult
+        The library that was written, and what it says of itself.
 
     Raises
     ------

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm._version import __version__
-from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact import layout, library_file
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
@@ -111,7 +111,7 @@ def lay_out(all_lowered: Sequence[LoweredModel]) -> Weights:
             key = (name, weight.shape, str(weight.dtype), digest)
             if key not in known:
                 known[key] = len(tensors)
-                block += b"\0" * (-len(block) % library_file.ALIGNMENT)
+                block += b"\0" * (-len(block) % layout.ALIGNMENT)
                 tensors.append(Tensor(name, len(block), weight.shape, str(weight.dtype)))
                 block += content.tobytes()
             own[name] = known[key]
@@ -183,7 +183,7 @@ def describe(
         image_bytes=0,
         image_sha256="",
         weights_bytes=0,
-        chunk_bytes=library_file.CHUNK,
+        chunk_bytes=layout.CHUNK,
         weights_sha256=(),
         tensors=tensors,
     )

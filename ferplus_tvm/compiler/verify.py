@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ferplus_tvm.artifact import reference_inputs
-from ferplus_tvm.artifact.library_file import read_manifest, refusal
+from ferplus_tvm.artifact.fit import refusal
+from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.errors import ArtifactError, GpuError, VerificationError, last_line
 from ferplus_tvm.host import gpu
 from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError
@@ -65,9 +66,16 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 
 def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
-    """Do the same with a file that errors should call ``name``: one that has not got it yet.
+    """Check a library as `verify` does, under another name.
 
-    Of a library for several targets, ``target`` is checked, by default the one used here.
+    Parameters
+    ----------
+    path
+        The file, which may have a temporary name.
+    name
+        What errors call it.
+    target
+        Of a library for several targets the one to check, by default the one used here.
     """
     manifest = read_manifest(path, target)
     problem = refusal(manifest)

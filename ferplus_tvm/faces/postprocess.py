@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,28 @@ def postprocess(scores: ArrayLike) -> list[Prediction]:
             rows.tolist(), probabilities.tolist(), orders.tolist(), strict=True
         )
     ]
+
+
+def postprocess_each(
+    parts: Sequence[NDArray[np.float32] | InputError], scores: ArrayLike
+) -> list[Prediction | InputError]:
+    """Return predictions, and between them the errors of what could not be used.
+
+    Parameters
+    ----------
+    parts
+        What `preprocess_each` returns: for each item its faces, or an error.
+    scores
+        The scores of all faces, in order.
+    """
+    predictions = iter(postprocess(scores))
+    found: list[Prediction | InputError] = []
+    for part in parts:
+        if isinstance(part, InputError):
+            found.append(part)
+        else:
+            found += [next(predictions) for _ in part]
+    return found
 
 
 def _rows(scores: ArrayLike) -> NDArray[np.float64]:

@@ -44,12 +44,11 @@ def named(source: Any) -> list[tuple[Any, str]]:
 
 
 def name_of(item: object, position: str = "") -> str:
-    """Give what messages call the source: its path, its position in the list, or both."""
+    """Give what messages call the source: its path, or else its position in the list."""
     if isinstance(item, str | os.PathLike):
         path = os.fsdecode(item)
         # An image in base64 is a common mistake for a path: do not print all of it.
-        what = repr(path if len(path) <= 200 else f"{path[:100]}...{path[-50:]}")
-        return f"{position} ({what})" if position else what
+        return repr(path if len(path) <= 200 else f"{path[:100]}...{path[-50:]}")
     if position:
         return position
     return "the array" if hasattr(item, "__array__") else "the image"

@@ -76,7 +76,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._printed,
                 env=environment() if variables is None else variables,
-                start_new_session=True,
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
             )
             failed.pop_all()
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import operator
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike
 from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import GpuError, InputError
 from ferplus_tvm.faces.options import PreprocessOptions
-from ferplus_tvm.faces.postprocess import Prediction, postprocess
+from ferplus_tvm.faces.postprocess import Prediction, postprocess, postprocess_each
 from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
 from ferplus_tvm.faces.sources import Source
-from ferplus_tvm.host import cpu
 from ferplus_tvm.runtime.inputs import as_faces
 from ferplus_tvm.runtime.opened import OpenedLibrary
 from ferplus_tvm.runtime.session_cpu import Scores
 from ferplus_tvm.runtime.session_cuda import CudaMachine, device_of
+from ferplus_tvm.runtime.threads import threads_to_use
 
 _log = logging.getLogger(__name__)
 
@@ -65,22 +65,8 @@ class Engine:
         target: str | None = None,
     ) -> None:
         find_gpu = device_of(device)
-        if threads is not None and operator.index(threads) < 1:
-            raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
         self._threads = threads
-        self.threads = (
-            min(operator.index(threads), len(cpu.allowed()))
-            if threads is not None
-            else cpu.default_threads()
-        )
-        if threads is not None and self.threads < threads:
-            _log.warning(
-                "threads=%d, but this process may use %d CPUs: %d are used; change its affinity "
-                "for more",
-                threads,
-                self.threads,
-                self.threads,
-            )
+        self.threads = threads_to_use(threads)
         start = time.perf_counter()
         self.device = device
         self._checksum: ChecksumLevel = checksum
@@ -154,13 +140,22 @@ class Engine:
         **options: Unpack[PreprocessOptions],
     ) -> list[Prediction | None]: ...
 
+    @overload
     def predict_batch(
         self,
         sources: Source | Sequence[Source],
         *,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: Literal["return"],
         **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction] | list[Prediction | None]:
+    ) -> list[Prediction | InputError]: ...
+
+    def predict_batch(
+        self,
+        sources: Source | Sequence[Source],
+        *,
+        on_error: Literal["raise", "skip", "return"] = "raise",
+        **options: Unpack[PreprocessOptions],
+    ) -> list[Prediction] | list[Prediction | None] | list[Prediction | InputError]:
         """Return the emotions of any number of faces, in order.
 
         Parameters
@@ -169,14 +164,15 @@ class Engine:
             A list of what `predict` takes, in any mixture, or an array of faces.
         on_error
             ``"raise"`` raises for the first image that cannot be used; ``"skip"`` puts None in
-            its place, logs why as a warning, and answers the others.
+            its place, logs why as a warning, and answers the others; ``"return"`` puts the
+            `InputError` in its place.
         **options
             Those of `PreprocessOptions`.
 
         Returns
         -------
         list
-            A `Prediction` for each face; with ``on_error="skip"`` None for what cannot be used.
+            A `Prediction` for each face, or what ``on_error`` puts in its place.
 
         Raises
         ------
@@ -191,20 +187,18 @@ class Engine:
         """
         if on_error == "raise":
             return postprocess(self.scores(preprocess(sources, **options)))
-        if on_error != "skip":
-            raise ValueError(f"on_error is {on_error!r}: expected 'raise' or 'skip'")
+        if on_error not in ("skip", "return"):
+            raise ValueError(f"on_error is {on_error!r}: expected 'raise', 'skip' or 'return'")
         parts = preprocess_each(sources, **options)
         faces = [part for part in parts if not isinstance(part, InputError)]
         none = np.empty((0, 1, 64, 64), np.float32)
-        predictions = iter(postprocess(self.scores(np.concatenate([none, *faces]))))
-        answers: list[Prediction | None] = []
-        for part in parts:
-            if isinstance(part, InputError):
-                _log.warning("skipped: %s", part)
-                answers.append(None)
-            else:
-                answers += [next(predictions) for _ in part]
-        return answers
+        answers = postprocess_each(parts, self.scores(np.concatenate([none, *faces])))
+        if on_error == "return":
+            return answers
+        for answer in answers:
+            if isinstance(answer, InputError):
+                _log.warning("skipped: %s", answer)
+        return [None if isinstance(answer, InputError) else answer for answer in answers]
 
     def scores(self, x: ArrayLike) -> Scores:
         """Return the raw scores of faces, without any work on images.
@@ -294,14 +288,15 @@ class Engine:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Engine], tuple[Any, ...]]:
-        return _open, (str(self.path), self._threads, self.device, self._checksum, self._target)
+        make = functools.partial(
+            type(self),
+            threads=self._threads,
+            device=self.device,
+            checksum=self._checksum,
+            target=self._target,
+        )
+        return make, (str(self.path),)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"threads={self.threads}"
         return f"<Engine {str(self.path)!r} {state}>"
-
-
-def _open(
-    path: str, threads: int | None, device: str, checksum: ChecksumLevel, target: str | None
-) -> Engine:
-    return Engine(path, threads=threads, device=device, checksum=checksum, target=target)

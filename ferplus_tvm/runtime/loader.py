@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.abc
 import importlib.util
 import logging
 import os
@@ -18,6 +17,7 @@ from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError
 from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.runtime.without_torch import import_tvm_ffi
 
 _log = logging.getLogger(__name__)
 
@@ -91,35 +91,6 @@ def open_module(artifact: Artifact) -> Any:
             _state.modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
             _state.files[artifact.file] = content
         return _state.modules[code]
-
-
-def import_tvm_ffi() -> None:
-    """Import apache-tvm-ffi, which takes some 60 ms the first time, without PyTorch.
-
-    By itself it imports PyTorch wherever that is installed: a second and 500 MB in an app that
-    may never use it.  What an app has imported before stays; on Windows its order matters to
-    PyTorch's libraries, and is left alone.
-    """
-    if "tvm_ffi" in sys.modules or "torch" in sys.modules or os.name == "nt":
-        import tvm_ffi as _tvm_ffi
-    else:
-        missing = _NoTorch(threading.get_ident())
-        sys.meta_path.insert(0, missing)
-        try:
-            import tvm_ffi as _tvm_ffi  # noqa: F401
-        finally:
-            sys.meta_path.remove(missing)
-
-
-class _NoTorch(importlib.abc.MetaPathFinder):
-    """Has PyTorch look as if it was not installed, to one thread."""
-
-    def __init__(self, thread: int) -> None:
-        self._thread = thread
-
-    def find_spec(self, name: str, path: object, target: object = None) -> None:
-        if name == "torch" and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError("not now", name=name)
 
 
 def choose_runtime(beside: Path, manifest: Manifest) -> Path:

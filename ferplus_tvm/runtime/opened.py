@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ferplus_tvm.artifact.library_file import Artifact, refusal
+from ferplus_tvm.artifact.fit import refusal
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import EngineClosedError, GpuError
 from ferplus_tvm.host import gpu
@@ -17,6 +18,7 @@ from ferplus_tvm.runtime import lifetime, loader
 from ferplus_tvm.runtime.session_cpu import CpuMachine, Machine
 from ferplus_tvm.runtime.session_cuda import CudaMachine
 from ferplus_tvm.runtime.threads import Call
+from ferplus_tvm.runtime.without_torch import import_tvm_ffi
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class OpenedLibrary:
         self._threads = threads
         self._lock = threading.Lock()
         self._machine: Machine | None = None
-        self._artifact = Artifact(path, checksum, loader.import_tvm_ffi, target, device)
+        self._artifact = Artifact(path, checksum, import_tvm_ffi, target, device)
         self.path = self._artifact.path
         self.manifest: Manifest = self._artifact.manifest
         try:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.artifact.library_file import ALIGNMENT, Artifact
+from ferplus_tvm.artifact.layout import ALIGNMENT
+from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.host import cpu
 from ferplus_tvm.runtime.threads import Worker, limit_spinning
 
@@ -20,8 +21,10 @@ Scores = NDArray[np.float32]
 class Machine(ABC):
     """TVM's virtual machine with its weights, touched by its own thread only.
 
+    Attributes
+    ----------
     worker
-        that thread.
+        The thread.
     """
 
     def __init__(self, module: Any, artifact: Artifact) -> None:

@@ -7,6 +7,8 @@ pool, no caller's affinity changes, and a forked child starts a fresh thread.
 
 from __future__ import annotations
 
+import logging
+import operator
 import os
 import queue
 import threading
@@ -14,7 +16,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from ferplus_tvm.host import cpu
+
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 SPIN_COUNT = "1000"
 """How often a pool thread looks for work before it sleeps: about half a millisecond.
@@ -22,6 +28,39 @@ SPIN_COUNT = "1000"
 TVM's default of 300,000 burns a core for some 150 ms after each call; 0 makes every parallel loop
 of a call wake its threads anew.
 """
+
+
+def threads_to_use(asked: int | None) -> int:
+    """Return the number of threads for one call.
+
+    Parameters
+    ----------
+    asked
+        The number that was asked for, of which no more are used than the affinity allows CPUs;
+        None for as many CPUs as this process may use.
+
+    Raises
+    ------
+    ValueError
+        If it is less than one.
+    TypeError
+        If it is not a whole number.
+    """
+    if asked is None:
+        return cpu.default_threads()
+    asked = operator.index(asked)
+    if asked < 1:
+        raise ValueError(f"threads is {asked}: expected 1 or more, or None for the default")
+    allowed = len(cpu.allowed())
+    if asked > allowed:
+        _log.warning(
+            "threads=%d, but this process may use %d CPUs: %d are used; change its affinity for "
+            "more",
+            asked,
+            allowed,
+            allowed,
+        )
+    return min(asked, allowed)
 
 
 def limit_spinning() -> None:

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ferplus_tvm as fer
-from ferplus_tvm.artifact import library_file
-from ferplus_tvm.artifact import manifest as manifests
+from ferplus_tvm.artifact import layout, library_file, manifest_json
 from ferplus_tvm.artifact.library_file import Artifact, read_manifest
 from ferplus_tvm.artifact.manifest import Check, Function, Tensor
 from ferplus_tvm.errors import ArtifactDamagedError, ArtifactFormatError
@@ -49,7 +48,7 @@ def test_what_is_written_is_read_again(made_up: Path) -> None:
 def test_the_file_is_laid_out_as_documented(made_up: Path) -> None:
     data = made_up.read_bytes()
     image = artifacts.elf_image().ljust(4096, b"\0")
-    text = manifests.to_json([read_manifest(made_up)])
+    text = manifest_json.to_json([read_manifest(made_up)])
 
     assert data == artifacts.by_hand(image, artifacts.WEIGHTS, text)
 
@@ -70,9 +69,7 @@ def test_writing_to_the_weights_in_memory_leaves_the_file_alone(made_up: Path) -
     assert made_up.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "size", [0, 1, library_file.CHUNK - 1, library_file.CHUNK, library_file.CHUNK + 1]
-)
+@pytest.mark.parametrize("size", [0, 1, layout.CHUNK - 1, layout.CHUNK, layout.CHUNK + 1])
 def test_weights_of_any_length_round_trip(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.so"
     weights = np.random.default_rng(size).bytes(size)

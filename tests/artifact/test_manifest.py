@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferplus_tvm.artifact.manifest import Kernel, Manifest, from_json, to_json
+from ferplus_tvm.artifact.manifest import Kernel, Manifest
+from ferplus_tvm.artifact.manifest_json import from_json, to_json
 from ferplus_tvm.errors import ArtifactDamagedError
 from tests.artifacts import assert_sentence, manifest
 

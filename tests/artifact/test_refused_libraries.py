@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ferplus_tvm as fer
-from ferplus_tvm.artifact import library_file
+from ferplus_tvm.artifact import checks, fit
 from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.errors import ArtifactError, ArtifactFormatError, CpuFeatureError
 from ferplus_tvm.host import cpu
@@ -47,7 +47,7 @@ def test_a_stripped_library_is_recognised(library: Path, tmp_path: Path) -> None
     if shutil.which("strip"):
         subprocess.run(["strip", copy], check=True)
     else:
-        end = library_file._elf_end(memoryview(copy.read_bytes()))
+        end = checks._elf_end(memoryview(copy.read_bytes()))
         assert end is not None
         os.truncate(copy, end)
 
@@ -131,7 +131,7 @@ def test_a_missing_cpu_feature_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert_sentence(str(caught.value), str(path), "needs avx512f,", "compile it for this machine")
     assert "avx2" not in str(caught.value)
-    assert "avx512f" in str(library_file.refusal(read_manifest(path)))
+    assert "avx512f" in str(fit.refusal(read_manifest(path)))
 
 
 def test_the_real_library_names_the_features_it_needs(
@@ -155,8 +155,8 @@ def test_another_architecture_and_system_are_named(tmp_path: Path, change: dict[
 
     here = f"{cpu.architecture()} {cpu.system()}"
     assert_sentence(str(caught.value), *change.values(), here, "compile it for this machine")
-    assert library_file.refusal(read_manifest(path)) is not None
+    assert fit.refusal(read_manifest(path)) is not None
 
 
 def test_a_library_for_this_machine_is_not_refused(library: Path) -> None:
-    assert library_file.refusal(read_manifest(library)) is None
+    assert fit.refusal(read_manifest(library)) is None

@@ -45,11 +45,11 @@ def faces(tmp_path: Path) -> Path:
     face = Image.open(SAMPLE_FACE)
     face.save(folder / "b.png")
     face.convert("L").save(folder / "a.jpg")
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 
-def test_predict_draws_bars_for_one_picture(library: Path) -> None:
+def test_predict_draws_bars_for_one_image(library: Path) -> None:
     done = run("predict", library, SAMPLE_FACE)
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0
@@ -107,7 +107,7 @@ def test_predict_takes_from_a_folder_only_what_pillow_reads(library: Path, faces
 
 
 def test_predict_of_an_empty_folder_says_so(library: Path, tmp_path: Path) -> None:
-    assert "holds no pictures" in assert_one_sentence(run("predict", library, tmp_path))
+    assert "holds no images" in assert_one_sentence(run("predict", library, tmp_path))
 
 
 @pytest.mark.parametrize("arguments", [["--top", "9"], ["--json", "--csv"], ["--nonsense"]])

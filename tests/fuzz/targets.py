@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from ferplus_tvm.artifact import manifest
+from ferplus_tvm.artifact import manifest_json
 from ferplus_tvm.errors import ArtifactDamagedError, InputError, ModelError
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.importer import load_model
@@ -17,10 +17,10 @@ CORPUS = Path(__file__).parent / "corpus"
 def read_manifest(data: bytes) -> None:
     """Manifests, or the error of damage; what is read is written and read again as the same."""
     try:
-        found = manifest.from_json(data)
+        found = manifest_json.from_json(data)
     except ArtifactDamagedError:
         return
-    assert manifest.from_json(manifest.to_json(found)) == found
+    assert manifest_json.from_json(manifest_json.to_json(found)) == found
     for each in found:
         assert all(isinstance(name, str) for name in (each.target, each.triple, each.gpu_arch))
         assert min(each.batch_sizes) >= 1

@@ -81,7 +81,7 @@ def test_bad_faces_of_an_array_are_skipped_and_named(
     assert any("face 4 of 5 of item 2 of 2" in line for line in told)
 
 
-def test_a_bad_picture_of_a_batch_is_skipped_if_asked(
+def test_a_bad_image_of_a_batch_is_skipped_if_asked(
     narrow_library: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     content = SAMPLE_FACE.read_bytes()
@@ -94,10 +94,18 @@ def test_a_bad_picture_of_a_batch_is_skipped_if_asked(
         assert [answer is None for answer in answers] == [False, True, False, False, True]
         assert answers[0] is not None and answers[0].label == alone.label
         assert engine.predict_batch([b""], on_error="skip") == [None]
+        returned = engine.predict_batch(sources, on_error="return")
+        assert [str(each)[:11] for each in returned if isinstance(each, fer.errors.InputError)] == [
+            "item 2 of 4",
+            "item 4 of 4",
+        ]
+        assert [isinstance(each, fer.Prediction) for each in returned] == [
+            answer is not None for answer in answers
+        ]
         assert engine.predict_batch([], on_error="skip") == []
         with pytest.raises(fer.errors.InputError, match="item 2 of 4"):
             engine.predict_batch(sources)
-        with pytest.raises(ValueError, match="expected 'raise' or 'skip'"):
+        with pytest.raises(ValueError, match="expected 'raise', 'skip' or 'return'"):
             engine.predict_batch(sources, on_error="ignore")  # type: ignore[call-overload]
         with pytest.raises(ValueError, match="resample"):
             engine.predict_batch(sources, on_error="skip", resample="nearest")

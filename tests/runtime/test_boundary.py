@@ -87,8 +87,8 @@ other.join()
     code = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from ferplus_tvm.runtime import loader
-loader.import_tvm_ffi()
+from ferplus_tvm.runtime.without_torch import import_tvm_ffi
+import_tvm_ffi()
 import torch
 """
     assert run_python(code, fake_torch).splitlines() == [

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferplus_tvm.artifact.library_file import ALIGNMENT
+from ferplus_tvm.artifact.layout import ALIGNMENT
 from ferplus_tvm.runtime.session_cpu import aligned
 
 _STEPS = 200_000  # of a multiply-add per accumulator
