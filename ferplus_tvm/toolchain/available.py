@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from dataclasses import dataclass
 
-from ferplus_tvm.errors import TargetError
+from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.targets import GPUS, NAMED, ResolvedTarget, resolve
 from ferplus_tvm.toolchain.cuda_compiler import missing_compiler
 from ferplus_tvm.toolchain.link import find_linker, missing_linker
@@ -48,7 +49,11 @@ def list_targets() -> tuple[AvailableTarget, ...]:
     ------
     LinkerError
         If the environment variable CC is not a command line.
+    MissingExtraError
+        If TVM is not installed, which knows the features of CPUs.
     """
+    if importlib.util.find_spec("tvm") is None:
+        raise MissingExtraError.of("listing targets", "compile")
     gpus = [f"cuda/{arch}" for arch in GPUS]
     with contextlib.suppress(TargetError):
         resolve("cuda")
