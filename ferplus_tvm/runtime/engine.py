@@ -22,7 +22,7 @@ from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.inputs import as_faces
 from ferplus_tvm.runtime.opened import OpenedLibrary
 from ferplus_tvm.runtime.session_cpu import Scores
-from ferplus_tvm.runtime.session_cuda import CudaMachine, device_of
+from ferplus_tvm.runtime.session_cuda import CudaSession, device_of
 from ferplus_tvm.runtime.threads import threads_to_use
 
 _log = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class Engine:
             If the engine was closed.
         """
         faces = as_faces(x)
-        scores: Scores = self._library.submit(lambda machine: machine.scores(faces)).result()
+        scores: Scores = self._library.submit(lambda session: session.scores(faces)).result()
         return scores
 
     def scores_on_gpu(self, x: Any) -> Any:
@@ -262,8 +262,8 @@ class Engine:
                 f"scores_on_gpu takes a DLPack tensor, but got {type(x).__name__}: give scores an "
                 "array"
             )
-        tensor = cast(CudaMachine, self._library.machine).take(x)
-        return self._library.submit(lambda machine: machine.scores_on_gpu(tensor)).result()
+        tensor = cast(CudaSession, self._library.session).take(x)
+        return self._library.submit(lambda session: session.scores_on_gpu(tensor)).result()
 
     def on_session(self, function: Callable[[Any], Any]) -> Any:
         """Return what a function of the session returns, called on the engine's own thread.

@@ -15,8 +15,8 @@ from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
 from ferplus_tvm.errors import EngineClosedError, GpuError
 from ferplus_tvm.host import gpu
 from ferplus_tvm.runtime import lifetime, loader
-from ferplus_tvm.runtime.session_cpu import CpuMachine, Machine
-from ferplus_tvm.runtime.session_cuda import CudaMachine
+from ferplus_tvm.runtime.session_cpu import CpuSession, Session
+from ferplus_tvm.runtime.session_cuda import CudaSession
 from ferplus_tvm.runtime.threads import Call
 from ferplus_tvm.runtime.without_torch import import_tvm_ffi
 
@@ -58,7 +58,7 @@ class OpenedLibrary:
         self.gpu = device
         self._threads = threads
         self._lock = threading.Lock()
-        self._machine: Machine | None = None
+        self._session: Session | None = None
         self._artifact = Artifact(path, checksum, import_tvm_ffi, target, device)
         self.path = self._artifact.path
         self.manifest: Manifest = self._artifact.manifest
@@ -79,11 +79,11 @@ class OpenedLibrary:
     @property
     def closed(self) -> bool:
         """Whether it has been closed."""
-        return self._machine is None
+        return self._session is None
 
     @property
-    def machine(self) -> Machine:
-        """The machine that runs its code.
+    def session(self) -> Session:
+        """The session that runs its code.
 
         Raises
         ------
@@ -94,7 +94,7 @@ class OpenedLibrary:
             return self._expect_open()
 
     def submit(self, function: Callable[[Any], Any]) -> Call[Any]:
-        """Have a function of the machine run on the thread.
+        """Have a function of the session run on the thread.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class OpenedLibrary:
             If this is a forked process, and the parent's engine is on a GPU.
         """
         with self._lock:
-            if self._machine is not None and not self._machine.worker.alive:
+            if self._session is not None and not self._session.worker.alive:
                 # In a forked child, where only the forking thread lives on.
                 if self.gpu is not None:
                     raise GpuError(
@@ -113,16 +113,16 @@ class OpenedLibrary:
                     )
                 self._finalizer.detach()
                 self._start()
-            machine = self._expect_open()
-            return machine.worker.submit(lambda: function(machine))
+            session = self._expect_open()
+            return session.worker.submit(lambda: function(session))
 
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""
         with self._lock:
-            machine, self._machine = self._machine, None
-        if machine is not None:
-            machine.stop()
-            del machine
+            session, self._session = self._session, None
+        if session is not None:
+            session.stop()
+            del session
             self._artifact.close()
             _log.debug("closed %s", self.path)
 
@@ -130,10 +130,10 @@ class OpenedLibrary:
         """Replace the lock, in a forked child, where its holder may be gone."""
         self._lock = threading.Lock()
 
-    def _expect_open(self) -> Machine:
-        if self._machine is None:
+    def _expect_open(self) -> Session:
+        if self._session is None:
             raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
-        return self._machine
+        return self._session
 
     def _expect_kind(self, what: object) -> None:
         """See that the library's code is for a CPU, or for a GPU, as the device is."""
@@ -150,10 +150,10 @@ class OpenedLibrary:
             )
 
     def _start(self) -> None:
-        self._machine = (
-            CpuMachine(self._module, self._artifact, self._threads)
+        self._session = (
+            CpuSession(self._module, self._artifact, self._threads)
             if self.gpu is None
-            else CudaMachine(self._module, self._artifact, self.gpu)
+            else CudaSession(self._module, self._artifact, self.gpu)
         )
-        self._finalizer = weakref.finalize(self, self._machine.worker.stop)
+        self._finalizer = weakref.finalize(self, self._session.worker.stop)
         self._finalizer.atexit = False  # see `lifetime`

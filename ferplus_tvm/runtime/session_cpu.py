@@ -18,7 +18,7 @@ from ferplus_tvm.runtime.threads import Worker, limit_spinning
 Scores = NDArray[np.float32]
 
 
-class Machine(ABC):
+class Session(ABC):
     """TVM's virtual machine with its weights, touched by its own thread only.
 
     Attributes
@@ -59,7 +59,7 @@ class Machine(ABC):
         self.worker.join()
 
 
-class CpuMachine(Machine):
+class CpuSession(Session):
     """The virtual machine on the CPU; its weights lie in the mapped file."""
 
     def __init__(self, module: Any, artifact: Artifact, threads: int) -> None:

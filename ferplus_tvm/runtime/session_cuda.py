@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.errors import GpuError, InputError, one_line
 from ferplus_tvm.host import gpu
-from ferplus_tvm.runtime.session_cpu import Machine, Scores
+from ferplus_tvm.runtime.session_cpu import Scores, Session
 
 _CPU, _CUDA, _PINNED = 1, 2, 3  # DLPack's device types
 _POOLED = 2  # TVM's allocator
@@ -31,18 +31,18 @@ _FACE = (1, 64, 64)
 _LEGACY_STREAM = 1  # DLPack's name of CUDA's default stream, on which the kernels run
 
 _turn = threading.Lock()
-_machines: weakref.WeakSet[CudaMachine] = weakref.WeakSet()
+_sessions: weakref.WeakSet[CudaSession] = weakref.WeakSet()
 
 
-class CudaMachine(Machine):
-    """The virtual machine on a GPU; all that is said of `Machine` holds."""
+class CudaSession(Session):
+    """The virtual machine on a GPU; all that is said of `Session` holds."""
 
     def __init__(self, module: Any, artifact: Artifact, device: gpu.Device) -> None:
         """Start the thread, open ``module`` on it, and copy the weights."""
         self._gpu = device
         self._held: list[Any] = []
         super().__init__(module, artifact)
-        _machines.add(self)
+        _sessions.add(self)
 
     def _open(self, module: Any, artifact: Artifact) -> None:
         import tvm_ffi
@@ -232,8 +232,8 @@ if hasattr(os, "register_at_fork"):
         """Keep what a forked child holds: it cannot talk to the GPU."""
         global _turn
         _turn = threading.Lock()
-        for machine in list(_machines):
-            machine.abandon()
+        for session in list(_sessions):
+            session.abandon()
 
     os.register_at_fork(after_in_child=_abandon_all)
 
