@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from ferplus_tvm.compiler import isolated as isolation
 from ferplus_tvm.compiler import pipeline
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.pipeline import CompileResult
+from ferplus_tvm.errors import MissingExtraError
 from ferplus_tvm.targets import Precision
 
 
@@ -75,6 +77,8 @@ def compile(
 
     Raises
     ------
+    MissingExtraError
+        If a package that only compiling needs is not installed.
     ModelError, DownloadError
         If the model cannot be had or compiled.
     TargetError
@@ -86,6 +90,8 @@ def compile(
         output or the dump cannot be written; or if an isolated compilation dies or takes longer
         than the timeout.
     """
+    if importlib.util.find_spec("tvm") is None:
+        raise MissingExtraError.of("compiling (no module tvm)", "compile")
     options = CompileOptions.of(
         model=model,
         target=target,

@@ -57,10 +57,10 @@ def test_an_engine_that_dies_is_one_sentence(narrow_library: Path) -> None:
         turn = process.turn(3, 1)
         assert len(turn.seconds) == 3 and (turn.seconds > 0).all()
         assert turn.cpu > 0 and turn.pace > 0
-        process._process.kill()
+        process._child._process.kill()
         with pytest.raises(BenchError) as caught:
             process.turn(3, 1)
-        assert_sentence(str(caught.value), "ours", "ended with status")
+        assert_sentence(str(caught.value), "ours", "ended by SIGKILL")
 
 
 def test_a_library_that_is_wrong_on_this_machine_is_not_measured(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import tempfile
-import threading
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.bench.engines.opened import OURS, Scores
+from ferplus_tvm.bench.timing import worker
 from ferplus_tvm.errors import BenchError, last_line
-from ferplus_tvm.host import child
+from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError, environment
 
 _PATIENCE = 300.0  # seconds for an answer, beyond what was asked for
 
@@ -76,18 +71,7 @@ class EngineProcess:
         )
         self.restless = 0
         self.scores: Scores
-        self._noise = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            child.python("-m", "ferplus_tvm.bench.timing.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._noise,
-            text=True,
-            encoding="utf-8",
-            env=_environment(),
-            # Ctrl-C at a terminal is for the command; it ends this process by closing it.
-            start_new_session=os.name == "posix",
-        )
+        self._child = Child(_environment())
         try:
             told = self.ask(
                 "open", kind=kind, path=path, threads=threads, batch=batch, device=device
@@ -106,11 +90,11 @@ class EngineProcess:
 
     def begin(self, way: str) -> None:
         """Make a call what ``way`` names, ``scores`` or ``on_gpu``, and take in the scores."""
-        self.scores = np.array(self.ask(f"begin_{way}")["scores"], np.float32)
+        self.scores = self.ask(f"begin_{way}")["scores"]
 
     def begin_jpeg(self, jpeg: bytes) -> str:
         """Make a call the way from a JPEG to a label, and return the label."""
-        return str(self.ask("begin_jpeg", jpeg=jpeg.hex())["label"])
+        return str(self.ask("begin_jpeg", jpeg=jpeg)["label"])
 
     def turn(self, calls: int, dropped: int) -> Turn:
         """Call so often in a row, after some calls that are dropped."""
@@ -126,37 +110,19 @@ class EngineProcess:
         BenchError
             If the process died, hangs, or cannot do it.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
-        late = threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds + _PATIENCE, give_up)
-        timer.start()
-        line = ""
+        timeout = seconds + _PATIENCE
         try:
-            with contextlib.suppress(OSError):  # a broken pipe, told below
-                self._process.stdin.write(json.dumps({"do": order, **options}) + "\n")
-                self._process.stdin.flush()
-                line = self._process.stdout.readline()
-        finally:
-            timer.cancel()
-        if late.is_set():
+            told = self._child.call(worker.answer, order, options, timeout=timeout)
+        except ChildTimeoutError:
             raise BenchError(
-                f"{self.name} did not answer within {seconds + _PATIENCE:.0f} s: "
-                f"{self._advice}, or measure smaller batches"
-            )
-        if not line.endswith("\n"):  # nothing, or the beginning of an answer
-            status = self._process.wait()
-            self._noise.seek(0)
-            said = last_line(Exception(self._noise.read().decode(errors="replace")))
+                f"{self.name} did not answer within {timeout:.0f} s: {self._advice}, or measure "
+                "smaller batches"
+            ) from None
+        except ChildDiedError as error:
             raise BenchError(
-                f"the process of {self.name} ended with status {status} ({said}): "
+                f"the process of {self.name} ended {error.how} ({error.last_line}): "
                 f"{self._advice}, or see that there is memory for it"
-            )
-        told: dict[str, Any] = json.loads(line)
+            ) from None
         if "error" in told:
             reason = f"{told['kind']}: {last_line(Exception(told['error']))}"
             raise BenchError(f"{self.name} cannot be measured ({reason}): {self._advice}")
@@ -164,9 +130,7 @@ class EngineProcess:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._noise.close()
+        self._child.close()
 
     def __enter__(self) -> Self:
         return self
@@ -178,4 +142,4 @@ class EngineProcess:
 def _environment() -> dict[str, str]:
     """Return the child's environment, without what would have oneDNN compute in bfloat16."""
     lower = ("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE")
-    return {name: value for name, value in child.environment().items() if name not in lower}
+    return {name: value for name, value in environment().items() if name not in lower}

@@ -1,21 +1,19 @@
-"""The process that one engine lives in: ``python -m ferplus_tvm.bench.timing.worker``.
+"""What the process that one engine lives in does: see `host.child` for how it is called.
 
-It takes orders as lines of JSON and answers each with one; what engines print goes to the standard
-error output.  Every answer comes after the process has come to rest, so that the next engine has
-the machine for itself.
+Every answer comes after the process has come to rest, so that the next engine has the machine for
+itself.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ferplus_tvm.bench.engines.catalog import open_engine
-from ferplus_tvm.bench.engines.opened import Opened, Scores, faces, off_float64
+from ferplus_tvm.bench.engines.opened import Opened, faces, off_float64
 from ferplus_tvm.bench.timing import load, quiet
 
 
@@ -47,25 +45,25 @@ class Worker:
         run = self._opened.scores
         assert run is not None
         self._call = lambda: run(self._faces)
-        return _told(self._call())
+        return {"scores": np.asarray(self._call())}
 
     def begin_on_gpu(self) -> dict[str, Any]:
         """Make a call the way from faces to scores on the GPU; return the scores."""
         on_gpu = self._opened.on_gpu
         assert on_gpu is not None
         self._call = on_gpu.call
-        return _told(on_gpu.read(self._call()))
+        return {"scores": np.asarray(on_gpu.read(self._call()))}
 
-    def begin_jpeg(self, jpeg: str) -> dict[str, Any]:
-        """Make a call the way from a JPEG's bytes, in hexadecimal, to a label; return that."""
+    def begin_jpeg(self, jpeg: bytes) -> dict[str, Any]:
+        """Make a call the way from a JPEG's bytes to a label; return the label."""
         from ferplus_tvm import postprocess, preprocess
 
-        engine, run, encoded = self._opened.engine, self._opened.scores, bytes.fromhex(jpeg)
+        engine, run = self._opened.engine, self._opened.scores
         if engine is not None:
-            self._call = lambda: engine.predict(encoded).label
+            self._call = lambda: engine.predict(jpeg).label
         else:
             assert run is not None
-            self._call = lambda: postprocess(run(preprocess(encoded)))[0].label
+            self._call = lambda: postprocess(run(preprocess(jpeg)))[0].label
         return {"label": self._call()}
 
     def turn(self, calls: int, dropped: int) -> dict[str, Any]:
@@ -112,27 +110,19 @@ class Worker:
         return told
 
 
-def _told(scores: Scores) -> dict[str, Any]:
-    return {"scores": [[float(score) for score in row] for row in scores]}
+_worker = Worker()
 
 
-def main() -> None:
-    """Answer orders until there are no more."""
-    # Whatever engines print must not come between the answers.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    worker = Worker()
-    for line in sys.stdin:
-        order = json.loads(line)
-        busy = time.process_time()
-        try:
-            answer = getattr(worker, order.pop("do"))(**order)
-        except Exception as error:
-            answer = {"error": str(error), "kind": type(error).__name__}
-        answer["rests"] = quiet.wait()
-        answer["cpu"] = time.process_time() - busy
-        print(json.dumps(answer), file=answers, flush=True)
+def answer(order: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Do what an order says, and return what came of it, an error too, as plain values.
 
-
-if __name__ == "__main__":
-    main()
+    The exceptions of engines stay here: to read one, the parent would import the engine.
+    """
+    busy = time.process_time()
+    try:
+        told: dict[str, Any] = getattr(_worker, order)(**options)
+    except Exception as error:
+        told = {"error": str(error), "kind": type(error).__name__}
+    told["rests"] = quiet.wait()
+    told["cpu"] = time.process_time() - busy
+    return told
