@@ -12,6 +12,7 @@ from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import CompileError
 from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError
+from ferplus_tvm.host.temporary import remove_abandoned
 
 
 def run(options: CompileOptions, timeout: float, progress: Callable[[str], None]) -> CompileResult:
@@ -49,11 +50,13 @@ def run(options: CompileOptions, timeout: float, progress: Callable[[str], None]
         try:
             return process.call(pipeline.run, options, timeout=timeout, progress=enter)
         except ChildTimeoutError:
+            remove_abandoned()  # the temporary folder of the process
             raise CompileError(
                 f"the compiler took more than {timeout:g} s and was ended in the stage '{stage}': "
                 "expected some seconds; see that the machine is not busy, or allow more"
             ) from None
         except ChildDiedError as death:
+            remove_abandoned()
             said = f"; its last words: {death.last_line}" if death.last_line else ""
             raise CompileError(
                 f"the compiler's process ended {death.how} in the stage '{stage}'{said}: no half "
