@@ -31,6 +31,23 @@ from tests.official import official
 
 T = TypeVar("T")
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+SLOWEST = tuple(
+    f"tests/{name}"
+    for name in (
+        "tuning/test_tune",
+        "kernels/test_winograd",
+        "bench/test_run",
+        "docs/test_blocks",
+        "robust/test_crashes",
+        "compiler/test_fleet",
+        "cuda/test_runtime",
+        "cuda/test_tune",
+        "robust/test_isolated",
+        "cli/test_verbs",
+        "compiler/test_accuracy",
+        "compiler/test_compiled_variants",
+    )
+)
 ORT_FILE = ".ses"  # which onnxruntime writes when it is imported, and leaves
 
 
@@ -50,6 +67,11 @@ def pytest_configure() -> None:
     # A shell keeps Ctrl-C from what it starts in the background.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOWEST))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,6 +26,7 @@ from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.records.find import find
 from ferplus_tvm.records.log import TuningLog
 from ferplus_tvm.targets import TOLERANCE, ResolvedTarget
+from ferplus_tvm.toolchain.available import require_tools
 from ferplus_tvm.zoo import resolve as resolve_model
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,9 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         _log.info("%s (%.1f s)", stage, time.perf_counter() - start)
         progress(stage)
 
+    if options.dump is None:  # which shows what comes before linking, without a linker too
+        for each in options.targets:
+            require_tools(each)
     runtime = export.find_runtime(options) if options.with_runtime else []
     phases = Dump(options)
 

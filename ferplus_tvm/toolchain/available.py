@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.targets import GPUS, NAMED, ResolvedTarget, resolve
-from ferplus_tvm.toolchain.cuda_compiler import missing_compiler
-from ferplus_tvm.toolchain.link import find_linker, missing_linker
+from ferplus_tvm.toolchain.cuda_compiler import missing_compiler, require_compiler
+from ferplus_tvm.toolchain.link import find_linker, missing_linker, require_linker
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,21 @@ def list_targets() -> tuple[AvailableTarget, ...]:
         resolve("cuda")
         gpus.insert(0, "cuda")
     return tuple(_available(name) for name in ("native", *NAMED, *gpus))
+
+
+def require_tools(target: ResolvedTarget) -> None:
+    """See that the tools that compiling for a target ends with are there, before it begins.
+
+    Raises
+    ------
+    LinkerError
+        If no compiler is found that links for it.
+    CudaCompilerError
+        If it is a GPU, and there is neither nvcc nor NVRTC.
+    """
+    require_linker(target)
+    if target.gpu is not None:
+        require_compiler()
 
 
 def _available(name: str) -> AvailableTarget:

@@ -12,8 +12,7 @@ from ferplus_tvm.compiler.options import batch_sizes_of, with_precision
 from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.host import cpu, gpu
 from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
-from ferplus_tvm.toolchain import cuda_compiler
-from ferplus_tvm.toolchain.link import require_linker
+from ferplus_tvm.toolchain.available import require_tools
 from ferplus_tvm.tuning.address import Address
 
 LEAST_SECONDS = 10
@@ -70,9 +69,7 @@ class TuneOptions:
         resolved = _resolve(target, address, precision)
         if address is not None:
             address.expect_tracker()
-        require_linker(resolved)
-        if resolved.gpu is not None:
-            cuda_compiler.require_compiler()
+        require_tools(resolved)
         return cls(model, resolved, sizes, time_limit, threads, address)
 
     @property

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from ferplus_tvm.tuning.gpu import record_of
 
 import ferplus_tvm as fer
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.importer import load_model
-from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.kernels.cuda import winograd
-from ferplus_tvm.lowering import cuda
-from ferplus_tvm.lowering.layers import match
+from ferplus_tvm.kernels.backend import Algorithm, Config
+from ferplus_tvm.kernels.cuda.backend import CudaBackend
+from ferplus_tvm.kernels.workloads import Conv
+from ferplus_tvm.lowering.layers import layers_of
+from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.targets import GPUS
 from tests.artifacts import assert_sentence, read_manifests
 from tests.cuda.conftest import SIZES, Run, needs_emulation
@@ -77,17 +77,19 @@ def test_scores_are_those_of_onnxruntime_for_any_number_of_faces(
 def test_a_log_may_choose_winograds_algorithm_for_a_batch(
     model: Path, run_on: Run, tmp_path: Path
 ) -> None:
-    gpu = GPUS["sm_90"]
-    layers = match(to_relax(load_model(model).proto))
-    logged = []
+    backend = CudaBackend(GPUS["sm_90"], "float32")
+    layers = layers_of(load_model(model).proto)
+    algorithms = {"third": Algorithm.WINOGRAD_F4, "fourth": Algorithm.WINOGRAD_F2}
+    logged: list[tuple[Conv, Config | None]] = []
     for batch in SIZES:
-        steps = cuda.plan(layers, batch, gpu, "float32", lambda layer: None)
-        convolutions = [step.workload for step in steps if step.layer.name in ("third", "fourth")]
-        for w, tile in zip(convolutions, (4, 2), strict=True):
-            (config,) = [each for each in winograd.presets(w, gpu, "float32") if each.tile == tile]
-            logged.append((w, config if batch == 4 else None))
+        for planned in plan(layers, batch, backend, lambda workload: None):
+            algorithm, w = algorithms.get(planned.layer.name), planned.key
+            if algorithm is not None and isinstance(w, Conv):
+                (config,) = [c for c in backend.presets(w) if c.algorithm is algorithm]
+                logged.append((w, config if batch == 4 else None))
+    assert len(logged) == 2 * len(SIZES)
     logs, output = tmp_path / "logs", tmp_path / "m.so"
-    write_log(logs, "cuda/sm_90", [(w, own and record_of(w, own)) for w, own in logged])
+    write_log(logs, "cuda/sm_90", logged)
     command = ["compile", str(model), "--target", "cuda/sm_90", "--tuning-logs", str(logs)]
     done = run_on([*command, "--batch", "1,4", "-o", str(output)])
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ def kill_at_random(model: Path, folder: Path, times: int) -> int:
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_library(narrow_model: Path, tmp_path: Path) -> None:
-    kill_at_random(narrow_model, tmp_path, 4)
+    kill_at_random(narrow_model, tmp_path, 3)
 
 
 @pytest.mark.long

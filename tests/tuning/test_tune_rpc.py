@@ -106,7 +106,7 @@ def test_two_devices_tune_and_the_death_of_one_is_survived(
         short_model,
         HERE,
         tmp_path / "logs",
-        16,
+        12,
         batch_sizes=[1],
         threads=1,
         rpc=farm.address,
