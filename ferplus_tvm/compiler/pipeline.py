@@ -77,10 +77,10 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         _log.info("%s (%.1f s)", stage, time.perf_counter() - start)
         progress(stage)
 
+    runtime = export.find_runtime(options) if options.with_runtime else []
     if options.dump is None:  # which shows what comes before linking, without a linker too
         for each in options.targets:
             require_tools(each)
-    runtime = export.find_runtime(options) if options.with_runtime else []
     phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers

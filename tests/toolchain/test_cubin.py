@@ -12,7 +12,7 @@ import tvm
 
 import ferplus_tvm as fer
 from ferplus_tvm import targets
-from ferplus_tvm.compiler import build
+from ferplus_tvm.compiler import build, pipeline
 from ferplus_tvm.errors import CudaCompilerError
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.lowering.layers import layers_of
@@ -137,6 +137,7 @@ def test_a_compilation_with_another_tvm_ends_in_one_sentence_and_leaves_nothing(
     packed_imports = cubin._packed_imports
     monkeypatch.setattr(cubin, "_packed_imports", lambda module: packed_imports(module) + b"\0")
     monkeypatch.setattr(cubin, "require_compiler", lambda: lambda source, arch: CODE)
+    monkeypatch.setattr(pipeline, "require_tools", lambda target: None)
 
     with pytest.raises(CudaCompilerError) as caught:
         fer.compile(short_model, "cuda/sm_90", tmp_path / "m.so", [1])
