@@ -73,7 +73,11 @@ def _emulation(folder: Path) -> dict[str, str]:
     nvcc.parent.mkdir()
     nvcc.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.cuda.emulator "$@"\n')
     nvcc.chmod(0o755)
-    paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    # NVIDIA's own CUDA runtime library, where the extra `cuda` is installed, stays out.
+    packages = folder / "packages"
+    (packages / "nvidia").mkdir(parents=True)
+    (packages / "nvidia" / "__init__.py").touch()
+    paths = [str(packages), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
     return {
         "CUDA_HOME": str(folder),
         "LD_LIBRARY_PATH": str(folder),

@@ -147,6 +147,7 @@ def test_an_unknown_key_and_more_threads_than_there_are_tell_the_command(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_without_any_server_left_it_says_so_and_keeps_what_was_measured(
     farm: Farm, short_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
