@@ -10,7 +10,9 @@
 // apart, so that neither 16-byte reads of eight rows nor a fragment's reads conflict in a bank.
 //
 // With pooling, every 32 rows are 8 windows: row 8 q + g is pixel q of window g.  Both kinds of
-// arithmetic below give a thread the rows 8 q + g of its g, so that it has whole windows.
+// arithmetic below give a thread the rows 8 q + g of its g, so that it has whole windows.  That order
+// of pixels is what the GEMM, the reduction of split-K and the direct convolution share, so they
+// stand in one file.
 
 namespace ferplus {
 
