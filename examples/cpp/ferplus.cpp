@@ -8,8 +8,8 @@
 // build it, also for another architecture.
 //
 // Of a library for several targets it uses the first, and it asks no CPU what it can do: list the
-// least target first, or compile for one.  It reads the file format that `ferplus_tvm/artifact.py` documents, without its checksums: check
-// a file once with `ferplus-tvm verify`, or hash it as that module does.
+// least target first, or compile for one.  It reads the file format of docs/artifact-format.md, but
+// not its checksums: check a file once with `ferplus-tvm verify`, or hash it as that page says.
 
 #include <fcntl.h>
 #include <sys/mman.h>
