@@ -71,7 +71,9 @@ class ImportedModel:
         return int(self.proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
+def load_model(
+    source: str | os.PathLike[str] | bytes, *, output: str | None = None
+) -> ImportedModel:
     """Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
 
     Parameters
@@ -79,6 +81,8 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     source
         The path of a ``.onnx`` file, or its bytes.  External data is read from the folder of
         the file, so such a model needs the path.
+    output
+        The name of the output that holds the scores; needed only if the file has several.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
         If there is no whole ONNX model in ``source``.
     ModelShapeError
         If it does not take one square face of 1 or 3 channels and 32 to 224 pixels per row, and
-        give 2 to 64 scores.
+        give 2 to 64 scores; or if it has several outputs and none, or an unknown one, is named.
     UnsupportedModelError
         If it holds something that no rule handles.
     TypeError
@@ -105,7 +109,7 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes)
+    proto = tidy(file.proto, notes, output)
     graph = proto.graph
     return ImportedModel(
         proto,

@@ -66,7 +66,7 @@ def read_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
     proto = _parse(data, what)
     digest = hashlib.sha256(data)
     load_external(proto, folder, MAX_BYTES, digest)
-    for tensor in tensors_of(proto.graph):
+    for tensor in tensors_of(proto):
         check_size(tensor)
     name = proto.graph.name if folder is None else path.stem
     return ModelFile(proto, digest.hexdigest(), name if isinstance(name, str) and name else "model")
