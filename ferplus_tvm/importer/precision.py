@@ -33,7 +33,9 @@ _INTEGERS = (TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorPr
              TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)  # fmt: skip
 _LAYOUT = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
 # What these give is of this type, whatever they get.
-_RESULTS: dict[str, int] = dict.fromkeys(("Shape", "Size", "ArgMax", "ArgMin", "NonZero"), TensorProto.INT64)
+_RESULTS: dict[str, int] = dict.fromkeys(
+    ("Shape", "Size", "ArgMax", "ArgMin", "NonZero"), TensorProto.INT64
+)
 _RESULTS |= dict.fromkeys(
     ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "IsNaN"),
     TensorProto.BOOL,
