@@ -89,6 +89,14 @@ class Conv(Activated):
         return f"conv{kernel}_{shape}_{channels}{pooled}_batch{self.batch}"
 
     @property
+    def scaling(self) -> list[tuple[float, float]]:
+        """The two numbers of ``affine`` for every input channel, or none."""
+        if self.affine is None:
+            return []
+        subtract, multiply = (np.broadcast_to(each, self.in_channels) for each in self.affine)
+        return list(zip(subtract.tolist(), multiply.tolist(), strict=True))
+
+    @property
     def flops(self) -> int:
         """Floating point operations of the direct algorithm: two per multiply-add."""
         taps = self.kernel[0] * self.kernel[1] * self.in_channels
@@ -106,7 +114,7 @@ class Conv(Activated):
         """Compute the layer in float64 from x (N,H,W,CI), weight (CO,CI,KH,KW) and the bias."""
         values = x.astype(np.float64)
         if self.affine is not None:
-            subtract, multiply = map(np.asarray, self.affine)
+            subtract, multiply = np.transpose(self.scaling)
             values = (values - subtract) * multiply
         top, left, bottom, right = self.padding
         p = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
