@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.artifact.typecheck import expect_types
 
 ITEM_BYTES = {"float32": 4, "float16": 2}
@@ -165,6 +166,8 @@ class Manifest:
         The shapes, with a name for the batch.
     value_range
         The smallest and the largest value of the input's pixels.
+    scaling
+        What the model's file wanted of these pixels, which the library does itself.
     labels
         The emotions, in the order of the scores.
     functions
@@ -203,6 +206,7 @@ class Manifest:
     input_shape: tuple[int | str, ...]
     output_shape: tuple[int | str, ...]
     value_range: tuple[float, float]
+    scaling: Scaling
     labels: tuple[str, ...]
     functions: dict[int, Function]
     kernels: tuple[Kernel, ...]
@@ -291,6 +295,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "input_shape": tuple,
     "output_shape": tuple,
     "value_range": tuple,
+    "scaling": lambda value: Scaling(**{name: tuple(each) for name, each in value.items()}),
     "labels": tuple,
     "weights_sha256": tuple,
     "functions": lambda value: {int(batch): _function(f) for batch, f in value.items()},

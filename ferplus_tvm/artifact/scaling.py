@@ -1,14 +1,19 @@
-"""How a model's file wants its pixels: the scaling that its training did outside of the graph."""
+"""How a model's file wants its pixels: the scaling that its training did outside of the graph.
+
+numpy is imported where arrays come in, since a library's manifest is read without it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WHITE = 255.0
 """The largest value of a raw pixel; black is 0."""
@@ -113,20 +118,24 @@ class Scaling:
         most = max(len(self.mean), len(self.std))
         return most if most > 1 else None
 
-    def affine(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return offset and factor, [1] or [C] each: a value is (pixel - offset) * factor."""
+    def affine(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return offsets and factors, one or C of each: a value is (pixel - offset) * factor."""
         low, high = self.input_range
-        mean, std = np.broadcast_arrays(np.array(self.mean), np.array(self.std))
-        return (mean - low) * (WHITE / (high - low)), (high - low) / (WHITE * std)
+        offsets = tuple((mean - low) * (WHITE / (high - low)) for mean in self.mean)
+        return offsets, tuple((high - low) / (WHITE * std) for std in self.std)
 
     def values(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Return what the file wants for raw pixels (..., C, H, W) in 0..255, as float32."""
+        import numpy as np
+
         low, high = self.input_range
         ranged = low + np.asarray(pixels, np.float64) * ((high - low) / WHITE)
         return ((ranged - _spread(self.mean)) / _spread(self.std)).astype(np.float32)
 
     def pixels(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return the raw pixels 0..255 of values (..., C, H, W) that the file wants, as float32."""
+        import numpy as np
+
         low, high = self.input_range
         ranged = np.asarray(values, np.float64) * _spread(self.std) + _spread(self.mean)
         return ((ranged - low) * (WHITE / (high - low))).astype(np.float32)
@@ -151,19 +160,24 @@ def _of_bytes(mean: tuple[float, ...], std: tuple[float, ...]) -> bool:
 
 def _spread(numbers: tuple[float, ...]) -> NDArray[np.float64]:
     """Return numbers as an array that goes along the channels of (..., C, H, W)."""
-    array = np.array(numbers, np.float64)
-    return array if len(numbers) == 1 else array[:, np.newaxis, np.newaxis]
+    import numpy as np
+
+    return np.reshape(np.array(numbers, np.float64), (-1, 1, 1) if len(numbers) > 1 else ())
 
 
 def _numbers(name: str, given: Any) -> tuple[float, ...]:
-    listed = [given] if np.ndim(given) == 0 and not isinstance(given, Iterable) else list(given)
+    """Return a number or an iterable of numbers as floats."""
+    try:
+        listed = [given] if isinstance(given, Real) else list(given)
+    except TypeError:  # also of an array without dimensions
+        listed = [given]
     if not all(map(_is_number, listed)):
         raise TypeError(f"{name} is {given!r}: expected numbers")
     return tuple(map(float, listed))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _is_finite(value: Any) -> bool:

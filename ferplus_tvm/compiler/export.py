@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ferplus_tvm._version import __version__
 from ferplus_tvm.artifact import layout, library_file
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
+from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
 from ferplus_tvm.errors import CompileError
@@ -170,6 +171,7 @@ def describe(
         input_shape=("N", 1, 64, 64),
         output_shape=("N", 8),
         value_range=(0.0, 255.0),
+        scaling=RAW,
         labels=EMOTIONS,
         functions={
             batch: Function(name, tuple(index[weight] for weight in lowered.arguments[batch]))

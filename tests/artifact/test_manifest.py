@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from ferplus_tvm.artifact.manifest import Kernel, Manifest
 from ferplus_tvm.artifact.manifest_json import from_json, to_json
+from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.errors import ArtifactDamagedError
 from tests.artifacts import assert_sentence, manifest
 
@@ -108,3 +110,13 @@ def test_half_a_character_is_refused() -> None:
     text = to_json([manifest(model_name="NAME")])
     with pytest.raises(ArtifactDamagedError, match="model_name"):
         from_json(text.replace(b"NAME", rb"\ud800"))
+
+
+@pytest.mark.parametrize("changed", [{"std": [0.0]}, {"mean": ["0.5"]}, {"gamma": [1.0]}], ids=str)
+def test_a_scaling_that_cannot_be_is_refused(changed: dict[str, Any]) -> None:
+    values = manifest().to_dict()
+    assert Manifest.from_dict(values).scaling == RAW
+    values["scaling"] |= changed
+
+    with pytest.raises((ValueError, TypeError)):
+        Manifest.from_dict(values)

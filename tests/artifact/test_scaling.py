@@ -44,7 +44,7 @@ def test_values_and_back(given, channels, value):
     assert values.dtype == np.float32
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(scaling.pixels(values), pixels, atol=1e-3)
-    offset, factor = (each.reshape(-1, 1, 1) for each in scaling.affine())
+    offset, factor = (np.reshape(each, (-1, 1, 1)) for each in scaling.affine())
     np.testing.assert_allclose((pixels - offset) * factor, expected, rtol=1e-12, atol=1e-12)
 
 
