@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import onnx
 
-from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.importer.contract import check_graph, check_tidy
 from ferplus_tvm.importer.graph import Graph
-from ferplus_tvm.importer.interface import BATCH, FACE_SHAPE, free_interface
+from ferplus_tvm.importer.interface import BATCH, free_interface
 from ferplus_tvm.importer.passes import RULES
 from ferplus_tvm.importer.structure import check_structure
 from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
 
 
-def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+def tidy(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     """Return the tidy graph of ``model``; contract.py says what that is.
 
     Parameters
     ----------
     model
         A model from `read_model`, all tensors in it; it may be changed.
+    notes
+        Sentences for the user about what had to be assumed or changed are appended here.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     # A list, so that every rule gets its turn in every round.
     while any([rule(graph) for rule in RULES]):
         pass
-    check_graph(graph)
-    result = graph.to_model(OPSET, IR_VERSION, (BATCH, *FACE_SHAPE), (BATCH, len(EMOTIONS)))
+    classes = check_graph(graph)
+    result = graph.to_model(OPSET, IR_VERSION, (BATCH, *graph.input_shape), (BATCH, classes))
     check_tidy(result)
     return result
