@@ -113,7 +113,7 @@ def image_length(data: bytes) -> int:
     return int(struct.unpack_from("<Q", data, len(data) - 112)[0])
 
 
-def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 3) -> bytes:
+def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 4) -> bytes:
     """Build a library file as the format's documentation says, image padded already."""
     total = len(image) + len(weights) + len(text) + 112
     lengths = struct.pack("<QQQQ", len(image), len(weights), len(text), total)
