@@ -112,7 +112,9 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
 
     # fixed faces and their scores in float64
     enter("reference")
-    expected = reference.scores(imported.proto, reference_inputs.inputs(_SEED, _FACES))
+    face = (imported.channels, imported.size, imported.size)
+    given = reference_inputs.inputs(_SEED, _FACES, face)
+    expected = reference.scores(imported.proto, given)
 
     # for each target: layers -> kernels, weights as they want them -> native code
     parts = []
