@@ -233,7 +233,7 @@ def _labels(
 def _state_labels(classes: int) -> str:
     named = [name for name, labels in ORDERS.items() if len(labels) == classes]
     of_name = "".join(f" or {name}" for name in named)
-    return f"state labels=[...] in the order of the scores (--labels a,b,...{of_name})"
+    return f"state labels=[...] in the order of the scores (--labels a,b,c{of_name})"
 
 
 def _is_ferplus(model: ImportedModel) -> bool:
