@@ -14,7 +14,7 @@ CLASSES = range(2, 65)
 DEFAULT_SIZE = 64
 
 
-def free_interface(model: onnx.ModelProto) -> int | None:
+def free_interface(model: onnx.ModelProto, stated: int | None = None) -> int | None:
     """Declare the one input as float32 (N, C, S, S), whatever batch the file fixed.
 
     The input is found by type and shape, never by its name.  Dimensions that the file leaves
@@ -25,6 +25,8 @@ def free_interface(model: onnx.ModelProto) -> int | None:
     ----------
     model
         A model after `check_structure`, changed in place.
+    stated
+        The number of channels that the caller states, or None.
 
     Returns
     -------
@@ -34,16 +36,21 @@ def free_interface(model: onnx.ModelProto) -> int | None:
     Raises
     ------
     ModelShapeError
-        If no input fits, or if there is more than one.
+        If no input fits, if there is more than one, or if the file has other channels.
     """
     graph = model.graph
-    shape = _face_shape(graph.input[0]) if len(graph.input) == 1 else None
+    shape = _face_shape(graph.input[0], stated) if len(graph.input) == 1 else None
     if shape is None:
         found = ", ".join(_describe(value) for value in graph.input) or "none"
         raise ModelShapeError(
             f"the model's inputs in use are {found}, and exactly one of float32 (N, C, S, S) is "
             f"expected, with 1 or 3 channels and S from {SIZES[0]} to {SIZES[-1]}: export the "
             "network for one square face per row"
+        )
+    if stated not in (None, shape[0]):
+        raise ModelShapeError(
+            f"the model's input is {_describe(graph.input[0])}, and {stated} channels are stated: "
+            "leave channels out, or export the network for faces of so many"
         )
     value, output = graph.input[0], graph.output[0]
     dims = value.type.tensor_type.shape.dim
@@ -55,21 +62,21 @@ def free_interface(model: onnx.ModelProto) -> int | None:
     return fixed
 
 
-def _face_shape(value: onnx.ValueInfoProto) -> tuple[int, int, int] | None:
+def _face_shape(value: onnx.ValueInfoProto, stated: int | None) -> tuple[int, int, int] | None:
     """Return (channels, height, width) of an input, None if it does not take square faces."""
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
         return None
     dims = tensor.shape.dim
     if not tensor.HasField("shape"):
-        return (1, DEFAULT_SIZE, DEFAULT_SIZE)
+        return (stated or 1, DEFAULT_SIZE, DEFAULT_SIZE)
     if len(dims) != 4 or (dims[0].HasField("dim_value") and dims[0].dim_value < 1):
         return None
     channels, height, width = (
         int(dim.dim_value) if dim.HasField("dim_value") else None for dim in list(dims)[1:]
     )
     size = height or width or DEFAULT_SIZE
-    shape = (channels or 1, height or size, width or size)
+    shape = (channels or stated or 1, height or size, width or size)
     fits = shape[0] in CHANNELS and shape[1] == shape[2] and size in SIZES
     return shape if fits else None
 
