@@ -14,6 +14,9 @@ from ferplus_tvm.errors import InputError
 # divided by 255 end at 1, by 127.5 at 2, and a little above either after a bicubic resize.
 DARKEST = 4.0
 
+# How far beyond black or white, as a part of their distance, is a rounding error of float32.
+_ROUNDING = 1e-6
+
 # White of cameras that store 8, 10 or 12 bits in 16, at the low end.
 _WHITE = {8: 255, 10: 1023, 12: 4095}
 
@@ -52,6 +55,8 @@ def check_levels(
 ) -> tuple[float, float]:
     """Return black and white of one face; refuse numbers that cannot be its levels.
 
+    Numbers may lie beyond black and white by a rounding error.
+
     Parameters
     ----------
     numbers
@@ -72,7 +77,8 @@ def check_levels(
     low, high = value_range or _range_of_type(numbers.dtype)
     smallest, largest = _extremes(numbers, low, high, name)
     got = f"{name} holds numbers in {smallest:g}..{largest:g}"
-    if not low <= smallest <= largest <= high:
+    slack = _ROUNDING * (high - low)
+    if not low - slack <= smallest <= largest <= high + slack:
         step = (
             "clip them, or state another value_range"
             if value_range
@@ -109,7 +115,9 @@ def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> No
         NaN or infinity, numbers outside the range, or alpha in 0..1 beside wider colours.
     """
     smallest, largest = _extremes(numbers, low, high, name)
-    if not low <= smallest <= largest <= high or (low == 0 and 0 < largest <= 1 < high):
+    slack = _ROUNDING * (high - low)
+    inside = low - slack <= smallest <= largest <= high + slack
+    if not inside or (low == 0 and 0 < largest <= 1 < high):
         raise InputError(
             f"the alpha of {name} holds numbers in {smallest:g}..{largest:g}; expected "
             f"{low:g}..{high:g}, as its colours: bring both to the same range"
@@ -141,7 +149,7 @@ def _before_normalising(largest: float, dtype: np.dtype[Any]) -> str:
             f"value_range=(0, {largest:g}) for a drawing in black and white"
         )
     white = 1 if largest < 1.5 else 2
-    clipped = f"clip it to 0..{white} and " if largest > white else ""
+    clipped = f"clip it to 0..{white} and " if largest > white * (1 + _ROUNDING) else ""
     return f"{clipped}state value_range=(0, {white})"
 
 
