@@ -141,13 +141,13 @@ def test_a_tensor_that_looks_normalised_is_refused_as_an_array_is(tmp_path) -> N
 @pytest.mark.parametrize("shape", [(1, 8), (64, 64), (1, 2, 64, 64), ()], ids=str)
 def test_a_tensor_that_holds_no_faces_is_refused(tmp_path, shape: tuple[int, ...]) -> None:
     (tmp_path / "output_0.pb").write_bytes(raw(np.full(shape, 7, np.float32)))
-    with pytest.raises(InputError, match="output_0.pb' holds a tensor of the shape"):
+    with pytest.raises(InputError, match=r"output_0\.pb' holds a tensor of the shape"):
         fer.preprocess(tmp_path / "output_0.pb")
 
 
 def test_a_file_of_another_kind_is_no_tensor(tmp_path) -> None:
     (tmp_path / "frozen.pb").write_bytes(b"\x0a\x05graph")
-    with pytest.raises(InputError, match="frozen.pb' is not an ONNX tensor"):
+    with pytest.raises(InputError, match=r"frozen\.pb' is not an ONNX tensor"):
         fer.preprocess(tmp_path / "frozen.pb")
 
 
