@@ -175,8 +175,8 @@ def resolve(model: str | os.PathLike[str]) -> Path:
         known = _BY_NAME[model]
         if known.unsupported:
             raise UnsupportedModelError(
-                f"the zoo's model {model!r} cannot be compiled yet, because of its {known.unsupported}: "
-                f"give {NEWEST!r}, the same network in float32"
+                f"the zoo's model {model!r} cannot be compiled yet, because of its "
+                f"{known.unsupported}: give {NEWEST!r}, the same network in float32"
             )
         return verify(known)
     path = Path(model)
