@@ -8,7 +8,7 @@ and what to do next::
     ├── DownloadError              a model file could not be fetched, or is not the promised one
     ├── ModelError                 the ONNX model cannot be compiled
     │   ├── ModelFileError         the bytes are not a whole ONNX model
-    │   ├── ModelShapeError        an ONNX model, but not 64x64 grey in and eight scores out
+    │   ├── ModelShapeError        an ONNX model, but not square faces in and scores out
     │   └── UnsupportedModelError  an operator, attribute or precision that is not supported
     ├── TuningLogError             tuning logs that are missing or damaged
     ├── DeviceError                a device to tune on that cannot be reached, or was lost
@@ -60,7 +60,7 @@ class ModelFileError(ModelError):
 
 
 class ModelShapeError(ModelError):
-    """An ONNX model, but not one that takes 64x64 grey faces and gives eight scores."""
+    """An ONNX model, but not one that takes square faces and gives a score for each class."""
 
 
 class UnsupportedModelError(ModelError):

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 
+from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.read import read_model
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tidy import tidy
@@ -36,6 +38,12 @@ class ImportedModel:
         The names of the input and the output in the file.
     opset
         The operator set of the file.
+    notes
+        Sentences to be said once to the user: what was assumed, or changed in a way that matters.
+    metadata
+        The file's own ``metadata_props``, by key.
+    scales_input
+        Whether the graph shifts or scales its input itself before the first layer.
     """
 
     proto: onnx.ModelProto
@@ -44,9 +52,32 @@ class ImportedModel:
     input_name: str
     output_name: str
     opset: int
+    notes: tuple[str, ...]
+    metadata: Mapping[str, str]
+    scales_input: bool
+
+    @property
+    def channels(self) -> int:
+        """1 for grey faces, 3 for RGB."""
+        return int(self.proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+
+    @property
+    def size(self) -> int:
+        """Height and width of a face in pixels."""
+        return int(self.proto.graph.input[0].type.tensor_type.shape.dim[2].dim_value)
+
+    @property
+    def classes(self) -> int:
+        """The number of scores for each face."""
+        return int(self.proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
+def load_model(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    scaling: Scaling = RAW,
+    channels: int | None = None,
+) -> ImportedModel:
     """Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
 
     Parameters
@@ -54,20 +85,25 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     source
         The path of a ``.onnx`` file, or its bytes.  External data is read from the folder of
         the file, so such a model needs the path.
+    scaling
+        How the file wants its pixels; the tidy graph does that itself, and takes raw ones.
+    channels
+        1 or 3, for a file that leaves the number of channels open; it has to be that of others.
 
     Returns
     -------
     ImportedModel
-        With a tidy graph that takes float32 (N, 1, 64, 64), whatever batch the file fixed, and
-        gives float32 (N, 8).  The value range of the input is the file's own: raw 0..255 grey
-        for FER+, which scales its input itself.
+        With a tidy graph that takes float32 (N, C, S, S), whatever batch and layout the file
+        fixed, and gives float32 (N, K).  Without ``scaling`` the value range of the input is the
+        file's own: raw 0..255 grey for FER+, which scales its input itself.
 
     Raises
     ------
     ModelFileError
         If there is no whole ONNX model in ``source``.
     ModelShapeError
-        If it does not take one grey 64x64 face per row and give eight scores.
+        If it does not take one square face of 1 or 3 channels and 32 to 224 pixels per row, and
+        give 2 to 64 scores.
     UnsupportedModelError
         If it holds something that no rule handles.
     TypeError
@@ -75,8 +111,20 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     """
     file = read_model(source)
     opset = opset_of(file.proto)
-    proto = tidy(file.proto)
+    # protobuf hands text that is not UTF-8 out as bytes; no hint can be read from such an entry.
+    entries = [(each.key, each.value) for each in file.proto.metadata_props]
+    metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
+    notes: list[str] = []
+    proto = tidy(file.proto, notes, scaling, channels)
     graph = proto.graph
     return ImportedModel(
-        proto, file.sha256, file.name, graph.input[0].name, graph.output[0].name, opset
+        proto,
+        file.sha256,
+        file.name,
+        graph.input[0].name,
+        graph.output[0].name,
+        opset,
+        tuple(notes),
+        metadata,
+        scales_input=graph.node[0].op_type in ("Sub", "Mul"),
     )

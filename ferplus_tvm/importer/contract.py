@@ -1,18 +1,27 @@
 """The contract between the importer and everything after it: what a tidy graph is.
 
-- Opset 17; one input, float32 ("N", 1, 64, 64); one output, float32 ("N", 8).
+- Opset 17; one input, float32 ("N", C, S, S) with C of 1 or 3 and S of 32 to 224; one output,
+  float32 ("N", K) with K of 2 to 64.
 - Every initializer is float32, finite, used, and no graph input.
 - The nodes form one chain, in order.  Each is one of
 
-  - ``Sub(x, a)`` then ``Mul(x, b)`` with scalars of shape [], at most one each, at the start;
+  - ``Sub(x, a)`` then ``Mul(x, b)``, at most one each, at the start; scalars of shape [], or one
+    number for each of three channels, of shape [3, 1, 1];
   - ``Conv(x, W [O, I/group, kh, kw], B [O])`` with kernel_shape, strides, pads (top, left,
     bottom, right), dilations and group;
-  - ``Relu(x)``;
+  - an activation, at most one, right after a Conv or a Gemm: ``Relu(x)``; ``LeakyRelu(x)`` with
+    alpha, not negative; ``Max(x, low)``, ``Min(x, high)``, or both in this order, with bounds of
+    shape [O, 1, 1] after a Conv and [O] after a Gemm;
   - ``MaxPool(x)`` with kernel_shape, strides, pads, dilations 1, ceil_mode 0, storage_order 0;
+  - ``AveragePool(x)`` with kernel_shape, strides and pads of 0;
   - ``Flatten(x)`` with axis 1;
   - ``Gemm(x, B [K, O], C [O])`` with alpha = beta = 1 and transA = transB = 0.
 
+- The last node is a Gemm: the scores are a dense layer's, without an activation.
 - Node names are unique and not empty.
+
+A scale and shift per channel that no layer can take in is a depthwise Conv of 1x1; global pooling
+is pooling whose kernel is the whole map.
 """
 
 from __future__ import annotations
@@ -22,9 +31,8 @@ import onnx
 from onnx import TensorProto
 
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
-from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.importer.graph import Graph, Node
-from ferplus_tvm.importer.interface import BATCH, FACE_SHAPE
+from ferplus_tvm.importer.interface import BATCH, CHANNELS, CLASSES, SIZES
 from ferplus_tvm.importer.passes.plain_gemm import PLAIN
 from ferplus_tvm.importer.shapes import value_shapes
 from ferplus_tvm.importer.structure import opset_of
@@ -38,7 +46,11 @@ _FORMS: dict[str, tuple[int, set[str]]] = {
     "Mul": (1, set()),
     "Conv": (2, {*_WINDOW, "group"}),
     "Relu": (0, set()),
+    "LeakyRelu": (0, {"alpha"}),
+    "Max": (1, set()),
+    "Min": (1, set()),
     "MaxPool": (0, {*_WINDOW, "ceil_mode", "storage_order"}),
+    "AveragePool": (0, {"kernel_shape", "strides", "pads"}),
     "Flatten": (0, {"axis"}),
     "Gemm": (2, set(PLAIN)),
 }
@@ -67,7 +79,8 @@ def check_tidy(model: onnx.ModelProto) -> None:
     Raises
     ------
     ModelShapeError
-        If there are not eight scores.
+        If there are not 2 to 64 scores, or if a face is not square, of 1 or 3 channels and of 32
+        to 224 pixels.
     UnsupportedModelError
         If anything else differs; the message names the node or the tensor.
     """
@@ -76,29 +89,37 @@ def check_tidy(model: onnx.ModelProto) -> None:
             f"a tidy graph has opset {OPSET}, one input and one output, and this one has opset "
             f"{opset_of(model)}, {len(model.graph.input)} and {len(model.graph.output)}"
         )
+    graph = Graph.from_model(model)
+    classes = check_graph(graph)
     for value, wanted in (
-        (model.graph.input[0], [BATCH, *FACE_SHAPE]),
-        (model.graph.output[0], [BATCH, len(EMOTIONS)]),
+        (model.graph.input[0], [BATCH, *graph.input_shape]),
+        (model.graph.output[0], [BATCH, classes]),
     ):
         tensor = value.type.tensor_type
         dims = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
         if dims != wanted or tensor.elem_type != TensorProto.FLOAT:
             raise UnsupportedModelError(f"{value.name!r} must be float32 {wanted}, not {dims}")
-    check_graph(Graph.from_model(model, None))
 
 
-def check_graph(graph: Graph) -> None:
-    """Check nodes and constants of a graph against the contract; errors as for `check_tidy`.
+def check_graph(graph: Graph) -> int:
+    """Check a graph against the contract, and return its number of scores.
 
+    Errors are those of `check_tidy`.
     This is also where a user learns which part of his model no rule could handle.
     """
+    channels, *sides = graph.input_shape if len(graph.input_shape) == 3 else (0, 0, 1)
+    if channels not in CHANNELS or sides[0] not in SIZES or len(set(sides)) != 1:
+        raise ModelShapeError(
+            f"a face of the model has the shape {graph.input_shape}, and (C, S, S) is expected, "
+            f"with C of 1 or 3 and S from {SIZES[0]} to {SIZES[-1]}"
+        )
     value = graph.input
     chain: list[Node] = []
     while value != graph.output or graph.consumers(value):
         node = _next(graph, value)
         if len(chain) == len(graph.nodes):
             raise UnsupportedModelError(f"{node} depends on its own output: export the model again")
-        _check_node(graph, node, [earlier.op for earlier in chain])
+        _check_node(graph, node, chain)
         chain.append(node)
         value = node.outputs[0]
     read = {name for node in graph.nodes for name in node.inputs[1:]}
@@ -109,17 +130,25 @@ def check_graph(graph: Graph) -> None:
                 "supported: export the model in float32"
             )
         check_finite(name, array)
-    shape = value_shapes(graph).get(graph.output)
-    if shape != (len(EMOTIONS),):
+    shapes = value_shapes(graph)
+    shape = shapes.get(graph.output)
+    if shape is None or len(shape) != 1 or shape[0] not in CLASSES:
         raise ModelShapeError(
-            f"the model's output {graph.output!r} has the shape {shape} per face, and "
-            f"({len(EMOTIONS)},) is expected, one score for each of {', '.join(EMOTIONS)}"
+            f"the model's output {graph.output!r} has the shape {shape} per face, and (K,) is "
+            f"expected, one score for each of {CLASSES[0]} to {CLASSES[-1]} classes: export the "
+            "network that ends in the scores of one face"
         )
     if chain != graph.nodes or len({node.name for node in chain}) != len(chain):
         raise UnsupportedModelError(
             "the model's operators are not one chain in order, each with its own name, from the "
             "faces to the scores: export it without branches"
         )
+    if chain[-1].op != "Gemm":
+        raise UnsupportedModelError(
+            f"{chain[-1]} makes the scores, and a dense layer is expected to: export the network "
+            "with its last dense layer"
+        )
+    return shape[0]
 
 
 def _next(graph: Graph, value: str) -> Node:
@@ -143,8 +172,9 @@ def _next(graph: Graph, value: str) -> Node:
     return readers[0]
 
 
-def _check_node(graph: Graph, node: Node, previous: list[str]) -> None:
-    """Check one node; ``previous`` holds the operators before it."""
+def _check_node(graph: Graph, node: Node, chain: list[Node]) -> None:
+    """Check one node that comes after those of ``chain``."""
+    previous = [earlier.op for earlier in chain]
     count, attributes = _FORMS[node.op]
     stored = [graph.constants.get(name) for name in node.inputs[1:]]
     shapes = [array.shape for array in stored if array is not None]
@@ -152,9 +182,18 @@ def _check_node(graph: Graph, node: Node, previous: list[str]) -> None:
     tidy = len(shapes) == len(stored) == count and set(given) == attributes
     tidy = tidy and len(node.outputs) == 1
     if tidy and node.op in ("Sub", "Mul"):
-        tidy = shapes == [()] and previous in ([], ["Sub"] if node.op == "Mul" else [])
+        tidy = previous in ([], ["Sub"] if node.op == "Mul" else [])
+        tidy = (
+            tidy
+            and shapes[0] in ((), (3, 1, 1))
+            and shapes[0] in ((), (graph.input_shape[0], 1, 1))
+        )
     elif tidy and node.op == "Conv":
         tidy = len(shapes[0]) == 4 and shapes[1] == shapes[0][:1] and _pads_fit(given)
+    elif tidy and node.op in ("Relu", "LeakyRelu", "Max", "Min"):
+        tidy = _activation_fits(graph, node, chain)
+    elif tidy and node.op == "AveragePool":
+        tidy = given["pads"] == [0, 0, 0, 0]
     elif tidy and node.op == "MaxPool":
         tidy = not given["ceil_mode"] and not given["storage_order"]
         tidy = tidy and given["dilations"] == [1, 1] and _pads_fit(given)
@@ -167,6 +206,20 @@ def _check_node(graph: Graph, node: Node, previous: list[str]) -> None:
             f"{node} is supported {_ONLY.get(node.op, 'only in its plain form')}, and has stored "
             f"inputs of shape {shapes} and the attributes {given}: export the model for inference"
         )
+
+
+def _activation_fits(graph: Graph, node: Node, chain: list[Node]) -> bool:
+    """Whether the node is the one activation of the layer before it."""
+    layers = chain[:-1] if node.op == "Min" and chain and chain[-1].op == "Max" else chain
+    if not layers or layers[-1].op not in ("Conv", "Gemm"):
+        return False
+    if node.op == "LeakyRelu":
+        return bool(node.attributes["alpha"] >= 0)
+    if node.op == "Relu":
+        return True
+    bias = graph.constants[layers[-1].inputs[2]]
+    wanted = (*bias.shape, 1, 1) if layers[-1].op == "Conv" else bias.shape
+    return graph.constants[node.inputs[1]].shape == wanted
 
 
 def _pads_fit(given: dict[str, list[int]]) -> bool:

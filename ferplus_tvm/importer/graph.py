@@ -50,7 +50,9 @@ class Graph:
     constants
         The stored arrays by name.
     input, output
-        The names of the input, float32 (N, 1, 64, 64), and of the scores.
+        The names of the input and of the scores, both float32 with the batch in front.
+    input_shape
+        The shape of one face: (channels, height, width).
     batch
         The batch size that the file fixed, None if it fixed none.
     name
@@ -61,11 +63,12 @@ class Graph:
     constants: dict[str, NDArray[Any]]
     input: str
     output: str
+    input_shape: tuple[int, ...]
     batch: int | None
     name: str
 
     @classmethod
-    def from_model(cls, model: onnx.ModelProto, batch: int | None) -> Graph:
+    def from_model(cls, model: onnx.ModelProto, batch: int | None = None) -> Graph:
         """Read a model that `upgrade` returned; every node gets a name of its own."""
         proto = model.graph
         taken: set[str] = set()
@@ -76,7 +79,10 @@ class Graph:
             attributes = {a.name: _value(a) for a in item.attribute}
             nodes.append(Node(item.op_type, name, list(item.input), list(item.output), attributes))
         constants = {tensor.name: to_array(tensor) for tensor in proto.initializer}
-        return cls(nodes, constants, proto.input[0].name, proto.output[0].name, batch, proto.name)
+        dims = proto.input[0].type.tensor_type.shape.dim
+        shape = tuple(int(dim.dim_value) for dim in list(dims)[1:])
+        ends = proto.input[0].name, proto.output[0].name
+        return cls(nodes, constants, *ends, shape, batch, proto.name)
 
     def to_model(
         self,
@@ -123,10 +129,14 @@ class Graph:
 
     def add_constant(self, wanted: str, array: NDArray[Any]) -> str:
         """Store an array under ``wanted``, or a name near it if that is taken; return the name."""
-        taken = {self.input, *self.constants, *(v for n in self.nodes for v in n.outputs)}
-        name = _unique(wanted, taken)
+        name = self.free_value_name(wanted)
         self.constants[name] = array
         return name
+
+    def free_value_name(self, wanted: str) -> str:
+        """Return ``wanted``, or a name near it if a value has it."""
+        taken = {self.input, *self.constants, *(v for n in self.nodes for v in n.outputs)}
+        return _unique(wanted, taken)
 
     def free_node_name(self, wanted: str) -> str:
         """Return ``wanted``, or a name near it if a node has it."""

@@ -1,4 +1,4 @@
-"""Which input takes the faces, and the freeing of its batch dimension."""
+"""Which input takes the faces, what one face is, and the freeing of the batch dimension."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from onnx import TensorProto, helper
 
 from ferplus_tvm.errors import ModelShapeError
 
-FACE_SHAPE = (1, 64, 64)  # channels, height, width
 BATCH = "N"
+CHANNELS = (1, 3)
+SIZES = range(32, 225)
+CLASSES = range(2, 65)
+DEFAULT_SIZE = 64
 
 
-def free_interface(model: onnx.ModelProto) -> int | None:
-    """Declare the one input as float32 (N, 1, 64, 64), whatever batch the file fixed.
+def free_interface(model: onnx.ModelProto, stated: int | None = None) -> int | None:
+    """Declare the one input as float32 (N, C, S, S), whatever batch the file fixed.
 
     The input is found by type and shape, never by its name.  Dimensions that the file leaves
     open fit any number.  The output is declared as float32 with two open dimensions, since files
@@ -22,6 +25,8 @@ def free_interface(model: onnx.ModelProto) -> int | None:
     ----------
     model
         A model after `check_structure`, changed in place.
+    stated
+        The number of channels that the caller states, or None.
 
     Returns
     -------
@@ -31,41 +36,49 @@ def free_interface(model: onnx.ModelProto) -> int | None:
     Raises
     ------
     ModelShapeError
-        If no input fits, or if there is more than one.
+        If no input fits, if there is more than one, or if the file has other channels.
     """
     graph = model.graph
-    if len(graph.input) != 1 or not _fits(graph.input[0]):
+    shape = _face_shape(graph.input[0], stated) if len(graph.input) == 1 else None
+    if shape is None:
         found = ", ".join(_describe(value) for value in graph.input) or "none"
         raise ModelShapeError(
-            f"the model's inputs in use are {found}, and exactly one of float32 (N, 1, 64, 64) is "
-            "expected: export the network for one grey 64x64 face per row"
+            f"the model's inputs in use are {found}, and exactly one of float32 (N, C, S, S) is "
+            f"expected, with 1 or 3 channels and S from {SIZES[0]} to {SIZES[-1]}: export the "
+            "network for one square face per row"
+        )
+    if stated not in (None, shape[0]):
+        raise ModelShapeError(
+            f"the model's input is {_describe(graph.input[0])}, and {stated} channels are stated: "
+            "leave channels out, or export the network for faces of so many"
         )
     value, output = graph.input[0], graph.output[0]
     dims = value.type.tensor_type.shape.dim
     fixed = dims[0].dim_value if dims and dims[0].HasField("dim_value") else None
-    value.CopyFrom(
-        helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [BATCH, *FACE_SHAPE])
-    )
+    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [BATCH, *shape]))
     output.CopyFrom(
         helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [BATCH, "scores"])
     )
     return fixed
 
 
-def _fits(value: onnx.ValueInfoProto) -> bool:
-    """Tell whether an input may be float32 (any batch, 1, 64, 64)."""
+def _face_shape(value: onnx.ValueInfoProto, stated: int | None) -> tuple[int, int, int] | None:
+    """Return (channels, height, width) of an input, None if it does not take square faces."""
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
-        return False
-    if not tensor.HasField("shape"):
-        return True
+        return None
     dims = tensor.shape.dim
+    if not tensor.HasField("shape"):
+        return (stated or 1, DEFAULT_SIZE, DEFAULT_SIZE)
     if len(dims) != 4 or (dims[0].HasField("dim_value") and dims[0].dim_value < 1):
-        return False
-    return all(
-        not dim.HasField("dim_value") or dim.dim_value == wanted
-        for dim, wanted in zip(list(dims)[1:], FACE_SHAPE, strict=True)
+        return None
+    channels, height, width = (
+        int(dim.dim_value) if dim.HasField("dim_value") else None for dim in list(dims)[1:]
     )
+    size = height or width or DEFAULT_SIZE
+    shape = (channels or stated or 1, height or size, width or size)
+    fits = shape[0] in CHANNELS and shape[1] == shape[2] and size in SIZES
+    return shape if fits else None
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:

@@ -6,13 +6,12 @@ import numpy as np
 
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.importer.graph import Graph, Node
-from ferplus_tvm.importer.interface import FACE_SHAPE
 from ferplus_tvm.importer.window import window_of
 
 Shape = tuple[int, ...]
-_SAME = ("BatchNormalization", "Cast", "Clip", "Dropout", "Identity", "Relu")
-_BINARY = ("Add", "Sub", "Mul", "Div")
-_EXPORT = "export the network for 64x64 faces again"
+_SAME = ("BatchNormalization", "Cast", "Clip", "Dropout", "Identity", "LeakyRelu", "Relu")
+_BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min")
+_EXPORT = "export the network again"
 
 
 def value_shapes(graph: Graph) -> dict[str, Shape]:
@@ -26,7 +25,7 @@ def value_shapes(graph: Graph) -> dict[str, Shape]:
     ModelShapeError
         If the layers do not fit together.
     """
-    shapes: dict[str, Shape] = {graph.input: FACE_SHAPE}
+    shapes: dict[str, Shape] = {graph.input: graph.input_shape}
     for node in graph.nodes:
         shape = _shape_of(graph, node, shapes)
         if shape is not None:
@@ -59,7 +58,7 @@ def _shape_of(graph: Graph, node: Node, shapes: dict[str, Shape]) -> Shape | Non
         rank = len(shape) + 1
         axis = int(node.attributes.get("axis", 1))
         return (int(np.prod(shape)),) if axis in (1, 1 - rank) else None
-    if node.op in ("Conv", "MaxPool"):
+    if node.op in ("Conv", "MaxPool", "AveragePool"):
         return _windowed(graph, node, shape)
     if node.op in ("Gemm", "MatMul"):
         return _dense(graph, node, shape)

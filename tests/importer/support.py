@@ -81,7 +81,7 @@ def graph(
         name: np.asarray(v, np.float32) if isinstance(v, float) else np.asarray(v)
         for name, v in constants.items()
     }
-    return Graph(made, arrays, "x", "y", batch, "test")
+    return Graph(made, arrays, "x", "y", (1, 64, 64), batch, "test")
 
 
 def values(made: Graph, rank: int, batch: int = 2) -> NDArray[np.float32]:

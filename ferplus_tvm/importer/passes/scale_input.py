@@ -11,7 +11,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ferplus_tvm.importer.graph import Graph, Node, float32
 
@@ -22,11 +25,11 @@ _MAX_RANK = 4  # a constant of higher rank would give the input more dimensions
 def apply(graph: Graph) -> bool:
     """Apply the rule; return whether it changed the graph."""
     chain, offset, factor = _collect(graph)
-    low, scale = float32(np.array(offset)), float32(np.array(factor))
-    if not chain or not (np.isfinite([low, scale]).all() and scale != 0):
+    low, scale = float32(offset), float32(factor)
+    if not chain or not (np.isfinite(low).all() and np.isfinite(scale).all() and scale.all()):
         return False
-    wanted = [("Sub", low)] * bool(low != 0) + [("Mul", scale)] * bool(scale != 1)
-    if _written(graph, chain) == [(op, float(value)) for op, value in wanted]:
+    wanted = [("Sub", low)] * bool(low.any()) + [("Mul", scale)] * bool((scale != 1).any())
+    if _written(graph, chain) == [(op, value.shape, value.tolist()) for op, value in wanted]:
         return False
     first = graph.nodes.index(chain[0])
     names = {node.op: node.name for node in chain}
@@ -52,28 +55,27 @@ def apply(graph: Graph) -> bool:
     return True
 
 
-def _collect(graph: Graph) -> tuple[list[Node], float, float]:
+def _collect(graph: Graph) -> tuple[list[Node], NDArray[Any], NDArray[Any]]:
     """Return the chain of nodes at the input and its (x - offset) * factor in float64."""
     chain: list[Node] = []
-    offset, factor = 0.0, 1.0
+    offset, factor = np.zeros(()), np.ones(())
     node = graph.only_consumer(graph.input)
     while node is not None and node.op in _BINARY:
         parts = graph.split(node)
-        if parts is None or parts[1].size != 1 or parts[1].ndim > _MAX_RANK:
+        number = _per_channel(parts[1], graph.input_shape[0]) if parts is not None else None
+        if parts is None or number is None:
             break
-        if parts[1].dtype != np.float32:
-            break
-        number, number_first = float(parts[1].item()), parts[2]
-        if node.op in ("Mul", "Div") and (number == 0 or (node.op == "Div" and number_first)):
+        number_first = parts[2]
+        if node.op in ("Mul", "Div") and (not number.all() or (node.op == "Div" and number_first)):
             break
         if node.op == "Mul":
-            factor *= number
+            factor = factor * number
         elif node.op == "Div":
-            factor /= number
+            factor = factor / number
         elif node.op == "Add":
-            offset -= number / factor
+            offset = offset - number / factor
         else:
-            offset += number / factor
+            offset = offset + number / factor
             if number_first:
                 factor = -factor
         chain.append(node)
@@ -81,12 +83,22 @@ def _collect(graph: Graph) -> tuple[list[Node], float, float]:
     return chain, offset, factor
 
 
-def _written(graph: Graph, chain: list[Node]) -> list[tuple[str, float]] | None:
-    """Return the chain as operators and scalars, None if it is not in the form of this rule."""
+def _per_channel(array: NDArray[Any], channels: int) -> NDArray[Any] | None:
+    """Return a constant in float64 with the shape () or (C, 1, 1), None if it has another."""
+    if array.dtype != np.float32 or array.ndim > _MAX_RANK:
+        return None
+    if array.size == 1:
+        return array.astype(np.float64).reshape(())
+    wanted = (channels, 1, 1)
+    return array.astype(np.float64).reshape(wanted) if array.shape[-3:] == wanted else None
+
+
+def _written(graph: Graph, chain: list[Node]) -> list[tuple[str, tuple[int, ...], Any]] | None:
+    """Return the chain as operators and numbers, None if it is not in the form of this rule."""
     steps = []
     for node in chain:
         constant = graph.constants.get(node.inputs[1])
-        if constant is None or constant.shape != () or constant.dtype != np.float32:
+        if constant is None or constant.ndim not in (0, 3) or constant.dtype != np.float32:
             return None
-        steps.append((node.op, float(constant)))
+        steps.append((node.op, constant.shape, constant.tolist()))
     return steps
