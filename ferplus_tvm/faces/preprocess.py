@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.faces.arrays import array_faces, as_array, channels_last
+from ferplus_tvm.faces.arrays import array_faces, as_array
+from ferplus_tvm.faces.diagnose import of_object
 from ferplus_tvm.faces.onnx_tensor import tensor_of
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
+from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import Source, is_encoded, name_of_face, named
 
 
@@ -171,23 +173,24 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
         return
     from PIL import Image
 
-    from ferplus_tvm.faces.images import decoded, levels, read_image, upright
+    from ferplus_tvm.faces.images import decoded, read_image
+    from ferplus_tvm.faces.pixels import levels, upright
 
     if isinstance(item, Image.Image):
         image = decoded(item, name)
     elif is_encoded(item):
         image = read_image(item, name)
     else:
-        raise InputError(
-            f"{name} is of type {type(item).__name__}; expected a path, an encoded image "
-            "(bytes or a binary file), a PIL image or an array: convert it first"
-        )
+        raise InputError(f"{name} {of_object(item)}")
     if options.resample == "bilinear":
         image = upright(image)
     if image.mode in ("I", "F"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
     elif options.resample == "bilinear":
-        planes = levels(image, options.channels, options.background, name)
-        yield bilinear(planes, options.size)
+        yield bilinear(levels(image, options, name), options.size)
+    elif image.mode.startswith("I;16"):
+        yield from array_faces(np.asarray(image), options.value_range, name, options)
     else:
-        yield from array_faces(np.asarray(image), None, name, options)
+        yield from array_faces(
+            np.asarray(image), (0, 1 if image.mode == "1" else 255), name, options
+        )
