@@ -141,7 +141,12 @@ def write_model(model: str | os.PathLike[str], library: Subject, output: Path) -
 
     manifest = library.manifest
     assert manifest is not None
-    imported = load_model(resolve(model), scaling=manifest.scaling, channels=manifest.face_shape[0])
+    imported = load_model(
+        resolve(model),
+        output=manifest.options["model_output"],
+        scaling=manifest.scaling,
+        channels=manifest.face_shape[0],
+    )
     if manifest.model_sha256 != imported.sha256:
         raise BenchError(
             f"{library.path.name} holds the model {manifest.model_name}, but its peers "

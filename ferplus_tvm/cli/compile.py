@@ -102,6 +102,12 @@ def compile_(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where there would be a warning of the model.")
     ] = False,
+    model_output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The output that holds the scores, for a model of several."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
@@ -124,6 +130,7 @@ def compile_(
         "channels": channels,
         "labels": labels,
         "strict": strict,
+        "model_output": model_output,
     }
     compile_model = ferplus_tvm.compile  # which says what to install where the extra is missing
     from ferplus_tvm.compiler.options import CompileOptions
@@ -201,7 +208,7 @@ def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
         *(("tuning logs", str(folder)) for folder in options.tuning_logs),
         ("output", str(options.output)),
         *([("dump", str(options.dump))] if options.dump else []),
-        *([("pixels", str(options.scaling))] if options.scaling else []),
+        *([("scaling", str(options.scaling))] if options.scaling else []),
         *([("labels", ", ".join(options.labels))] if options.labels else []),
     ]
 

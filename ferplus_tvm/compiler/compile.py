@@ -35,6 +35,7 @@ def compile(
     channels: int | None = None,
     labels: str | Iterable[str] | None = None,
     strict: bool = False,
+    model_output: str | None = None,
     isolated: bool = False,
     timeout: float = 3600,
     progress: Callable[[str], None] = lambda stage: None,
@@ -84,6 +85,8 @@ def compile(
     strict
         Refuse what would otherwise be a warning: a model of which something has to be assumed, or
         whose metadata contradict what is stated.
+    model_output
+        The name of the output that holds the scores, for a model of several.
     isolated
         Compile in a process of its own, in which a crash of native code over a broken model, or a
         lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.
@@ -135,6 +138,7 @@ def compile(
         channels=channels,
         labels=labels,
         strict=strict,
+        model_output=model_output,
     )
     result = (
         isolation.run(options, timeout, progress) if isolated else pipeline.run(options, progress)

@@ -49,6 +49,8 @@ class CompileOptions:
         The names of the classes in the order of the scores, or None where they are not stated.
     strict
         Whether a warning is an error.
+    model_output
+        The output of the model that holds the scores, or None if it has only one.
     """
 
     model: str | os.PathLike[str]
@@ -63,6 +65,7 @@ class CompileOptions:
     channels: int | None
     labels: tuple[str, ...] | None
     strict: bool
+    model_output: str | None
 
     @classmethod
     def of(
@@ -83,6 +86,7 @@ class CompileOptions:
         channels: int | None = None,
         labels: str | Iterable[str] | None = None,
         strict: bool = False,
+        model_output: str | None = None,
     ) -> CompileOptions:
         """Resolve what was asked for; parameters as for `ferplus_tvm.compile`.
 
@@ -132,6 +136,7 @@ class CompileOptions:
             channels=channels,
             labels=None if labels is None else labels_of(labels),
             strict=strict,
+            model_output=model_output,
         )
 
     @property
@@ -150,6 +155,7 @@ class CompileOptions:
             "with_runtime": self.with_runtime,
             "channels": self.channels,
             "strict": self.strict,
+            "model_output": self.model_output,
         }
 
 

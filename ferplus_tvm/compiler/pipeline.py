@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
@@ -100,13 +101,18 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
-    path = resolve_model(options.model)
-    imported = load_model(path, channels=options.channels)
+    load = partial(
+        load_model,
+        resolve_model(options.model),
+        output=options.model_output,
+        channels=options.channels,
+    )
+    imported = load()
     interface = Interface.of(imported, options.scaling, options.labels)
     if options.strict and interface.warnings:
         raise UnsupportedModelError(f"not compiled, since {'; and '.join(interface.warnings)}")
     if interface.scaling != RAW:
-        imported = load_model(path, scaling=interface.scaling, channels=options.channels)
+        imported = load(scaling=interface.scaling)
     phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 

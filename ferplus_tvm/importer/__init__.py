@@ -75,6 +75,7 @@ class ImportedModel:
 def load_model(
     source: str | os.PathLike[str] | bytes,
     *,
+    output: str | None = None,
     scaling: Scaling = RAW,
     channels: int | None = None,
 ) -> ImportedModel:
@@ -85,6 +86,8 @@ def load_model(
     source
         The path of a ``.onnx`` file, or its bytes.  External data is read from the folder of
         the file, so such a model needs the path.
+    output
+        The name of the output that holds the scores; needed only if the file has several.
     scaling
         How the file wants its pixels; the tidy graph does that itself, and takes raw ones.
     channels
@@ -103,7 +106,7 @@ def load_model(
         If there is no whole ONNX model in ``source``.
     ModelShapeError
         If it does not take one square face of 1 or 3 channels and 32 to 224 pixels per row, and
-        give 2 to 64 scores.
+        give 2 to 64 scores; or if it has several outputs and none, or an unknown one, is named.
     UnsupportedModelError
         If it holds something that no rule handles.
     TypeError
@@ -115,7 +118,7 @@ def load_model(
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes, scaling, channels)
+    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,

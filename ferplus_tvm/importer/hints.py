@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,7 +190,7 @@ def _read_scaling(
     shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used)
     try:
         if None in given.values():
-            raise ValueError("expected numbers")
+            raise ValueError("expected one to three numbers")
         scaling = Scaling.of(**given)
         if scaling is not None and scaling.channels not in (None, channels):
             raise ValueError(f"{scaling.channels} numbers for {channels} channels")
@@ -199,13 +201,13 @@ def _read_scaling(
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:
-    """Return the numbers of an entry such as ``0.5``, ``[0, 1]``, ``0 1`` or ``0..1``."""
+    """Return up to three numbers of an entry such as ``0.5``, ``[0, 1]`` or ``0..1``."""
     if len(text) > _LONGEST:
         return None
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
     inside = text.strip("[]() \t\n").replace("..", " ")
     parts = re.split(r"\s*[,;]\s*|\s+", inside.rstrip(" ,"))
-    if not all(re.fullmatch(number, part, re.IGNORECASE) for part in parts):
+    if len(parts) > 3 or not all(re.fullmatch(number, part, re.IGNORECASE) for part in parts):
         return None
     return tuple(map(float, parts))
 
@@ -214,12 +216,12 @@ def _literal(text: str) -> Any:
     """Return what an entry is as JSON or as Python's literal, None if it is neither."""
     if len(text) > _LONGEST or text[0] not in "[({":
         return None
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        # Deep nesting exhausts the parser; a dictionary as a key is no literal.
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            continue
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that Python does not know
+        for read in (json.loads, ast.literal_eval):
+            # Deep nesting exhausts the parser; a dictionary as a key is no literal.
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                return read(text)
     return None
 
 

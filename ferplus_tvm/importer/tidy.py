@@ -6,16 +6,25 @@ import onnx
 
 from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.contract import check_graph, check_tidy
+from ferplus_tvm.importer.dequantize import dequantize_weights
+from ferplus_tvm.importer.functions import inline_functions
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import BATCH, free_interface
 from ferplus_tvm.importer.passes import RULES
+from ferplus_tvm.importer.precision import to_float32
 from ferplus_tvm.importer.scaling import insert
 from ferplus_tvm.importer.structure import check_structure
+from ferplus_tvm.importer.tail import check_tail, strip_tail
 from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
 
 
 def tidy(
-    model: onnx.ModelProto, notes: list[str], scaling: Scaling, channels: int | None
+    model: onnx.ModelProto,
+    notes: list[str],
+    *,
+    output: str | None = None,
+    scaling: Scaling = RAW,
+    channels: int | None = None,
 ) -> onnx.ModelProto:
     """Return the tidy graph of ``model``; contract.py says what that is.
 
@@ -25,6 +34,8 @@ def tidy(
         A model from `read_model`, all tensors in it; it may be changed.
     notes
         Sentences for the user about what had to be assumed or changed are appended here.
+    output
+        The name of the output that holds the scores; None if the model has only one.
     scaling
         What is done to raw pixels before anything else; nothing where it is `RAW`.
     channels
@@ -35,14 +46,18 @@ def tidy(
     ModelError
         One of its subclasses, if the model is not valid or not supported.
     """
-    check_structure(model)
+    inline_functions(model)
+    check_structure(model, output)
+    dequantize_weights(model.graph)
+    to_float32(model, notes)
     batch = free_interface(model, channels)
     graph = Graph.from_model(upgrade(model), batch)
     if scaling != RAW:
         insert(graph, scaling)
     # A list, so that every rule gets its turn in every round.
-    while any([rule(graph) for rule in RULES]):
+    while any([rule(graph) for rule in RULES]) or strip_tail(graph, notes):
         pass
+    check_tail(graph)
     classes = check_graph(graph)
     result = graph.to_model(OPSET, IR_VERSION, (BATCH, *graph.input_shape), (BATCH, classes))
     check_tidy(result)
