@@ -44,6 +44,7 @@ def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Cha
             f"layers fit others too, from {min(sizes)} to {max(sizes)} pixels: export it with the "
             "size that it was trained for"
         )
+    notes += chain.notes
     return chain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import onnx
@@ -41,17 +41,22 @@ class Interface:
         The other dimensions, None for those that it leaves open; None if it says nothing.
     description
         The input in words.
+    channels
+        The number of channels that the caller states, or None.
     """
 
     batch: int | None
     dims: tuple[int | None, ...] | None
     description: str
+    channels: int | None
 
     def faces(self) -> Iterator[tuple[Face, Layout]]:
         """Yield every face that the input may take, and how it holds it."""
         for layout in Layout:
             channels = CHANNELS if layout in (Layout.NCHW, Layout.NHWC) else (1,)
             for count in channels:
+                if self.channels not in (None, count):
+                    continue
                 for size in self._sizes(layout, count):
                     yield (count, size, size), layout
 
@@ -80,7 +85,7 @@ def _dims(layout: Layout, channels: int, size: int) -> tuple[int, ...]:
             return (size * size,)
 
 
-def free_interface(model: onnx.ModelProto) -> Interface:
+def free_interface(model: onnx.ModelProto, channels: int | None = None) -> Interface:
     """Find the one input, by its type and shape, and free its batch dimension.
 
     The dimensions of the output are left open too, since files often declare none or another
@@ -90,11 +95,13 @@ def free_interface(model: onnx.ModelProto) -> Interface:
     ----------
     model
         A model after `check_structure`, changed in place.
+    channels
+        The number of channels that the caller states, or None.
 
     Raises
     ------
     ModelShapeError
-        If no input fits, or if there is more than one.
+        If no input fits, if there is more than one, or if the file has other channels.
     """
     graph = model.graph
     interface = _interface(graph.input[0]) if len(graph.input) == 1 else None
@@ -105,6 +112,12 @@ def free_interface(model: onnx.ModelProto) -> Interface:
             f"{Layout.NCHW.value}, {Layout.NHWC.value}, {Layout.NHW.value} or {Layout.ROWS.value} "
             f"is expected, with C of 1 or 3 channels and S from {SIZES[0]} to {SIZES[-1]}: export "
             "the network for one square face per row"
+        )
+    interface = replace(interface, channels=channels)
+    if next(interface.faces(), None) is None:
+        raise ModelShapeError(
+            f"the model's input is {interface.description}, and {channels} channels are stated: "
+            "leave channels out, or export the network for faces of so many"
         )
     open_dims = [None] * 3 if interface.dims is None else list(interface.dims)
     _declare(graph.input[0], [BATCH, *open_dims])
@@ -124,14 +137,14 @@ def _interface(value: onnx.ValueInfoProto) -> Interface | None:
     if tensor.elem_type != TensorProto.FLOAT:
         return None
     if not tensor.HasField("shape"):
-        return Interface(None, None, _describe(value))
+        return Interface(None, None, _describe(value), None)
     dims = [
         int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= 0 else None
         for dim in tensor.shape.dim
     ]
     if not dims or dims[0] == 0:
         return None
-    return Interface(dims[0], tuple(dims[1:]), _describe(value))
+    return Interface(dims[0], tuple(dims[1:]), _describe(value), None)
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:

@@ -7,7 +7,7 @@ weights that nothing is folded into stay the file's own, to the last bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -157,10 +157,13 @@ class Chain:
         (channels, height, width) of a face.
     steps
         In order; each takes the shape that the one before it gives.
+    notes
+        Sentences for the user about what was left out.
     """
 
     input_shape: Shape
     steps: list[Step]
+    notes: list[str] = field(default_factory=list)
 
     def shape_before(self, index: int) -> Shape:
         """Return the shape that the step at ``index`` takes."""
