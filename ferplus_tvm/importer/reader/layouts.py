@@ -68,7 +68,7 @@ def _reshape(state: State, node: Node) -> None:
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
             results.add((full[1:], True))
-        elif full is not None and batch == 1:
+        elif full is not None and state.batch == 1:
             results.add((full, False))
         else:
             results.add(None)
