@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,25 @@ class Net:
             graph, opset_imports=[helper.make_opsetid("", options.pop("opset", 17))], ir_version=8
         )
         return made
+
+
+def around(
+    middle: Callable[[Net, str], str], rows: int = 4 * 16 * 16, **options: Any
+) -> onnx.ModelProto:
+    """Make a network on 32x32 faces of a convolution, which gives (4, 16, 16), and a dense layer.
+
+    ``middle`` stands between them and makes maps or rows of ``rows`` values.
+    """
+    net = Net()
+    x = net.conv(net.scale("faces"), 1, 4, strides=[2, 2])
+    x = net.add("Flatten", middle(net, x))
+    return net.model(net.dense(x, rows, 5), ["N", 1, 32, 32], **options)
+
+
+def layers(imported: ImportedModel) -> list[str]:
+    """Return the operators of a tidy graph behind the scaling of its input."""
+    names = [node.op_type for node in imported.proto.graph.node]
+    return names[names.index("Mul") + 1 :] if "Mul" in names else names
 
 
 def pixels(batch: int, channels: int = 1, size: int = 64, seed: int = 3) -> NDArray[np.float32]:
