@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.read import read_model
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tidy import tidy
@@ -72,7 +73,11 @@ class ImportedModel:
 
 
 def load_model(
-    source: str | os.PathLike[str] | bytes, *, output: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    *,
+    output: str | None = None,
+    scaling: Scaling = RAW,
+    channels: int | None = None,
 ) -> ImportedModel:
     """Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
 
@@ -83,13 +88,17 @@ def load_model(
         the file, so such a model needs the path.
     output
         The name of the output that holds the scores; needed only if the file has several.
+    scaling
+        How the file wants its pixels; the tidy graph does that itself, and takes raw ones.
+    channels
+        1 or 3, for a file that leaves the number of channels open; it has to be that of others.
 
     Returns
     -------
     ImportedModel
         With a tidy graph that takes float32 (N, C, S, S), whatever batch and layout the file
-        fixed, and gives float32 (N, K).  The value range of the input is the file's own: raw
-        0..255 grey for FER+, which scales its input itself.
+        fixed, and gives float32 (N, K).  Without ``scaling`` the value range of the input is the
+        file's own: raw 0..255 grey for FER+, which scales its input itself.
 
     Raises
     ------
@@ -109,7 +118,7 @@ def load_model(
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes, output)
+    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,

@@ -37,6 +37,7 @@ class Algorithm(StrEnum):
     GEMM = "GEMM"
     GEMV = "GEMV"
     MAX_POOL = "max pool"
+    AVERAGE_POOL = "average pool"
 
     @classmethod
     def winograd(cls, m: int) -> Algorithm:
@@ -97,7 +98,8 @@ class KernelCall:
     symbol
         The function's name in the compiled module.
     operands
-        What it takes after the activation: none, or some of ``weight`` and ``bias``.
+        What it takes after the activation: none, or some of ``weight`` and ``bias``, which is in
+        the shape of `Activated.bias_shape`.
     output
         What it writes.
     define

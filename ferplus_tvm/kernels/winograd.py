@@ -7,9 +7,12 @@ from ferplus_tvm.kernels.workloads import Conv
 
 
 def applies(w: Conv) -> bool:
-    """Whether the algorithm computes the convolution: 3x3, of stride 1 and several channels."""
+    """Whether the algorithm computes the convolution: 3x3, of stride 1, and not of the faces.
+
+    The one or three channels of a face are no whole vectors; those of all other maps are.
+    """
     plain = (w.kernel, w.stride, w.dilation) == ((3, 3), (1, 1), (1, 1))
-    return plain and w.affine is None and w.in_channels > 1
+    return plain and w.affine is None and w.in_channels % 4 == 0
 
 
 def tile_counts(w: Conv, m: int) -> tuple[int, int]:

@@ -8,19 +8,24 @@ channels last, and channel counts are those that are stored: padded to what the 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.kernels.activation import Activated
+
 Padding = tuple[int, int, int, int]
 """Rows and columns of padding: top, left, bottom, right."""
 
+Affine = tuple[float, float] | tuple[tuple[float, ...], tuple[float, ...]]
+"""``(a, b)`` where x is taken as ``(x - a) * b``: two numbers, or two for every channel."""
+
 
 @dataclass(frozen=True)
-class Conv:
-    """A 2D convolution with bias, optional ReLU and optional 2x2 max pooling.
+class Conv(Activated):
+    """A 2D convolution with bias, optional activation and optional 2x2 max pooling.
 
     Attributes
     ----------
@@ -29,10 +34,12 @@ class Conv:
     padding
         Zeros around the input, after ``affine`` was applied.
     affine
-        ``(a, b)`` where the input is to be taken as ``(x - a) * b``, or None.
+        How the input is scaled, or None.
     pool
         Whether the output is the maxima of 2x2 windows at steps of 2 of the convolution's.
     """
+
+    op = "conv2d"
 
     batch: int
     height: int
@@ -44,8 +51,10 @@ class Conv:
     padding: Padding
     dilation: tuple[int, int]
     relu: bool
-    affine: tuple[float, float] | None = None
+    affine: Affine | None = None
     pool: bool = False
+    slope: float = 0.0
+    bounded: bool = False
 
     @property
     def out_height(self) -> int:
@@ -80,9 +89,12 @@ class Conv:
         return f"conv{kernel}_{shape}_{channels}{pooled}_batch{self.batch}"
 
     @property
-    def key(self) -> dict[str, Any]:
-        """What a tuning record is kept under: every field, and the operator."""
-        return {"op": "conv2d", **asdict(self)}
+    def scaling(self) -> list[tuple[float, float]]:
+        """The two numbers of ``affine`` for every input channel, or none."""
+        if self.affine is None:
+            return []
+        subtract, multiply = (np.broadcast_to(each, self.in_channels) for each in self.affine)
+        return list(zip(subtract.tolist(), multiply.tolist(), strict=True))
 
     @property
     def flops(self) -> int:
@@ -99,14 +111,14 @@ class Conv:
     def reference(
         self, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]
     ) -> NDArray[np.float64]:
-        """Compute the layer in float64 from x (N,H,W,CI), weight (CO,CI,KH,KW) and bias (CO)."""
+        """Compute the layer in float64 from x (N,H,W,CI), weight (CO,CI,KH,KW) and the bias."""
         values = x.astype(np.float64)
         if self.affine is not None:
-            values = (values - self.affine[0]) * self.affine[1]
+            subtract, multiply = np.transpose(self.scaling)
+            values = (values - subtract) * multiply
         top, left, bottom, right = self.padding
         p = np.pad(values, ((0, 0), (top, bottom), (left, right), (0, 0)))
         y = np.zeros((self.batch, self.out_height, self.out_width, self.out_channels))
-        y += bias.astype(np.float64)
         for ky in range(self.kernel[0]):
             for kx in range(self.kernel[1]):
                 rows = slice(ky * self.dilation[0], None, self.stride[0])
@@ -114,8 +126,7 @@ class Conv:
                 window = p[:, rows, columns][:, : self.out_height, : self.out_width]
                 taps = weight[:, :, ky, kx].T.astype(np.float64)
                 y += (window.reshape(-1, window.shape[-1]) @ taps).reshape(y.shape)
-        if self.relu:
-            y = np.maximum(y, 0)
+        y = self.activated(y, bias)
         return self.pooling.reference(y) if self.pool else y
 
     @property
@@ -125,8 +136,8 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Dense:
-    """A dense layer with bias and optional ReLU.
+class Dense(Activated):
+    """A dense layer with bias and optional activation.
 
     Attributes
     ----------
@@ -138,12 +149,16 @@ class Dense:
         Whether the weights are stored as float16; for those that lose nothing by it.
     """
 
+    op = "dense"
+
     batch: int
     in_features: int
     out_features: int
     outputs: int
     relu: bool
     fp16_weights: bool = False
+    slope: float = 0.0
+    bounded: bool = False
 
     @property
     def out_shape(self) -> tuple[int, int]:
@@ -155,11 +170,6 @@ class Dense:
         """A readable name: features, type of the weights, batch."""
         half = "_half" if self.fp16_weights else ""
         return f"dense_{self.in_features}to{self.outputs}{half}_batch{self.batch}"
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """What a tuning record is kept under: every field, and the operator."""
-        return {"op": "dense", **asdict(self)}
 
     @property
     def weight_type(self) -> str:
@@ -184,14 +194,17 @@ class Dense:
     def reference(
         self, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]
     ) -> NDArray[np.float64]:
-        """Compute the layer in float64 from x (N,K), weight (K,O) and bias (O)."""
-        y = x.astype(np.float64) @ weight.astype(np.float64) + bias.astype(np.float64)
-        return (np.maximum(y, 0) if self.relu else y)[:, : self.outputs]
+        """Compute the layer in float64 from x (N,K), weight (K,O) and the bias."""
+        y = x.astype(np.float64) @ weight.astype(np.float64)
+        return self.activated(y, bias)[:, : self.outputs]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A 2D max pooling; what lies in the padding is never the maximum."""
+    """A 2D pooling: the maximum of each window, its padding left out, or its average.
+
+    An average pooling has no padding.
+    """
 
     batch: int
     height: int
@@ -200,6 +213,7 @@ class Pool:
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: Padding
+    kind: Literal["max", "average"] = "max"
 
     @property
     def out_height(self) -> int:
@@ -222,11 +236,12 @@ class Pool:
     def name(self) -> str:
         """A readable name: window, input, channels, batch."""
         kernel = "x".join(map(str, self.kernel))
-        return f"maxpool{kernel}_{self.height}x{self.width}_{self.channels}_batch{self.batch}"
+        shape = f"{self.height}x{self.width}_{self.channels}"
+        return f"{self.kind}pool{kernel}_{shape}_batch{self.batch}"
 
     @property
     def flops(self) -> int:
-        """Comparisons."""
+        """Comparisons or additions."""
         return math.prod(self.out_shape) * self.kernel[0] * self.kernel[1]
 
     @property
@@ -240,7 +255,9 @@ class Pool:
         around = ((0, 0), (top, bottom), (left, right), (0, 0))
         p = np.pad(x, around, constant_values=-np.inf)
         windows = np.lib.stride_tricks.sliding_window_view(p, self.kernel, axis=(1, 2))
-        return np.asarray(windows[:, :: self.stride[0], :: self.stride[1]].max(axis=(-2, -1)))
+        windows = windows[:, :: self.stride[0], :: self.stride[1]]
+        pool = np.mean if self.kind == "average" else np.max
+        return np.asarray(pool(windows, axis=(-2, -1)))
 
 
 Workload = Conv | Dense | Pool

@@ -7,7 +7,6 @@ the operator's name (`Conv.key`, `Dense.key`).
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any
 
 from ferplus_tvm.errors import TuningLogError
@@ -74,14 +73,20 @@ def workload_of(key: dict[str, Any]) -> Conv | Dense:
     ValueError
         If it is none.
     """
-    values = dict(key)
+    values = {name: _as_tuple(value) for name, value in key.items()}
     kind: type[Any] | None = _OPERATORS.get(values.pop("op", ""))
-    if kind is None or set(values) != {field.name for field in fields(kind)}:
-        raise ValueError("it is not a workload of this version")
-    workload: Conv | Dense = kind(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    )
-    return workload
+    try:
+        if kind is not None:
+            workload: Conv | Dense = kind(**values)
+            return workload
+    except TypeError:
+        pass  # a field that it has not, or one that is missing
+    raise ValueError("it is not a workload of this version")
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return what JSON has as a list as the tuple that it was, at every depth."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _misfit(w: Conv | Dense, why: str) -> TuningLogError:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels.backend import Config
-from ferplus_tvm.kernels.cuda import activation_type, dense, direct, implicit_gemm, max_pool
+from ferplus_tvm.kernels.cuda import activation_type, dense, direct, implicit_gemm, pool
 from ferplus_tvm.kernels.cuda.backend import CudaBackend
 from ferplus_tvm.kernels.cuda.launch import Launch
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
@@ -43,6 +43,14 @@ def conv(**options: Any) -> Conv:
 
 def numbers(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def biases(w: Conv | Dense, channels: int) -> NDArray[np.float32]:
+    """Draw a bias, and bounds where there are some, the lower below the upper."""
+    bias = numbers(w.bias_shape(channels), 3)
+    if w.bounded:
+        bias[1:].sort(axis=0)
+    return bias
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,17 @@ TILED = {
     for at, (config, precision) in enumerate(TILINGS)
     for pool, split in [(False, 1), (True, 1), (False, 3), (True, 4)]
 }
+ACTIVATED = {
+    f"{activation}, pool {pool}, split {split}, {precision}": Case(
+        conv(pool=pool, height=9, **activation), replace(SMALL, split=split), precision
+    )
+    for activation, pool, split, precision in [
+        ({"slope": 0.25}, False, 1, "float32"),
+        ({"slope": 3.0}, True, 3, "float16"),
+        ({"relu": False, "bounded": True}, True, 1, "float16"),
+        ({"relu": False, "bounded": True}, False, 3, "tf32"),
+    ]
+}
 FIRST = {
     f"affine {affine is not None}, pool {pool}, {precision}": Case(
         conv(in_channels=1, batch=3, height=10, width=14, affine=affine, pool=pool),
@@ -105,6 +124,17 @@ FIRST = {
     for affine in (None, (127.5, 1 / 64))
     for pool in (False, True)
     for precision in PRECISIONS
+} | {
+    f"three channels, {name}, {precision}": Case(
+        conv(in_channels=3, batch=1, height=9, width=7, pool=True, **options),
+        direct.Config(),
+        precision,
+    )
+    for name, options, precision in [
+        ("raw", {"relu": False, "bounded": True}, "float32"),
+        ("one affine", {"affine": (0.5, 1 / 64)}, "float32"),
+        ("affine", {"affine": ((0.5, -1.0, 2.0), (1 / 64, 2.0, 0.5)), "slope": 0.5}, "float16"),
+    ]
 }
 DENSE = {
     f"{config.algorithm}, batch {batch}, last {last}, half {half}, {precision}": Case(
@@ -123,20 +153,31 @@ DENSE = {
         (40, dense.Gemm(**vars(replace(SMALL, split=4))), False, False),
     ]
 }
-POOLED = {
-    f"{kernel} by {stride}, {precision}": Case(
-        Pool(2, 9, 11, 16, kernel, stride, padding), max_pool.Config(), precision
+DENSE |= {
+    f"{activation}, {config.algorithm}, {precision}": Case(
+        Dense(9, 264, 24, 24, **activation), config, precision
     )
-    for precision in PRECISIONS
-    if precision != "tf32"  # it is stored as float32
-    for kernel, stride, padding in [
-        ((2, 2), (2, 2), (0, 0, 0, 0)),
-        ((3, 3), (2, 1), (1, 0, 1, 2)),
-        ((1, 4), (3, 3), (0, 0, 0, 0)),
+    for activation, config, precision in [
+        ({"relu": True, "slope": 0.25}, dense.Gemv(warps=1, faces=8), "float16"),
+        ({"relu": True, "slope": 0.25}, dense.Gemm(**vars(SMALL)), "float32"),
+        ({"relu": False, "bounded": True}, dense.Gemv(warps=2, faces=2), "float32"),
+        ({"relu": False, "bounded": True}, dense.Gemm(**vars(replace(SMALL, split=4))), "tf32"),
     ]
 }
+POOLED = {
+    f"{kind} of {kernel} by {stride}, {precision}": Case(w, pool.Config.preset(w), precision)
+    for precision in PRECISIONS
+    for kind, kernel, stride, padding in [
+        ("max", (2, 2), (2, 2), (0, 0, 0, 0)),
+        ("max", (3, 3), (2, 1), (1, 0, 1, 2)),
+        ("max", (1, 4), (3, 3), (0, 0, 0, 0)),
+        ("average", (2, 2), (2, 2), (0, 0, 0, 0)),
+        ("average", (9, 11), (1, 1), (0, 0, 0, 0)),
+    ]
+    for w in [Pool(2, 9, 11, 16, kernel, stride, padding, kind)]
+}
 OVERFLOW = Case(conv(batch=1), SMALL, "float16")
-GROUPS = (CONVOLUTIONS, TILED, FIRST, DENSE, POOLED, {"": OVERFLOW})
+GROUPS = (CONVOLUTIONS, TILED, ACTIVATED, FIRST, DENSE, POOLED, {"": OVERFLOW})
 PROGRAM = Program(case.kernels for group in GROUPS for case in group.values())
 
 
@@ -144,14 +185,14 @@ def cases(group: dict[str, Case]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", group.values(), ids=group.keys())
 
 
-@cases(CONVOLUTIONS | TILED | FIRST)
+@cases(CONVOLUTIONS | TILED | ACTIVATED | FIRST)
 def test_convolutions(case: Case, run_emulated: RunEmulated) -> None:
     w, precision = case.w, case.precision
     first = isinstance(case.config, direct.Config)
     assert isinstance(w, Conv) and direct.applies(w) == first
     x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
     weight = numbers((w.out_channels, w.in_channels, *w.kernel), 2)
-    bias = numbers((w.out_channels,), 3)
+    bias = biases(w, w.out_channels)
     if not first:  # what the kernel before has stored
         x = implicit_gemm.rounded(x, precision).astype(np.float32)
         weight = implicit_gemm.rounded(weight, precision).astype(np.float32)
@@ -177,7 +218,7 @@ def test_dense_layers(case: Case, run_emulated: RunEmulated) -> None:
     weight = numbers((w.in_features, w.out_features), 2)
     if w.fp16_weights:
         weight = weight.astype(np.float16).astype(np.float32)
-    bias = numbers((w.out_features,), 3)
+    bias = biases(w, w.out_features)
     stored = case.backend.pack(w, case.config, weight)
     y = run_emulated(PROGRAM, case.kernels, x=x, weight=stored, bias=bias)
     y = y.reshape(w.batch, -1)
@@ -188,11 +229,14 @@ def test_dense_layers(case: Case, run_emulated: RunEmulated) -> None:
 
 
 @cases(POOLED)
-def test_max_pooling(case: Case, run_emulated: RunEmulated) -> None:
+def test_poolings(case: Case, run_emulated: RunEmulated) -> None:
     assert isinstance(case.w, Pool)
-    x = numbers((2, 9, 11, 16), 1).astype(activation_type(case.precision))
+    x = case.backend.activation(numbers((2, 9, 11, 16), 1))
     y = run_emulated(PROGRAM, case.kernels, x=x)
-    np.testing.assert_array_equal(y, case.w.reference(x))
+    tolerance = TOLERANCE[case.precision] if case.w.kind == "average" else 0
+    error = np.abs(y - case.w.reference(x.astype(np.float64))).max()
+    assert error <= tolerance * np.abs(x).max()
+    np.testing.assert_array_equal(y, case.backend.activation(y.astype(np.float32)))
 
 
 def test_halves_that_overflow_become_the_largest_half(run_emulated: RunEmulated) -> None:

@@ -16,7 +16,7 @@ from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import GPUS
 from tests.cuda.conftest import RunEmulated
 from tests.cuda.emulator import Program
-from tests.cuda.test_kernels import conv, numbers
+from tests.cuda.test_kernels import biases, conv, numbers
 
 CASES: dict[str, tuple[Conv, winograd.Config]] = {
     name: (w, winograd.Config(4, 32, 32, 32, 16, 2))
@@ -28,6 +28,8 @@ CASES: dict[str, tuple[Conv, winograd.Config]] = {
         "one-sided halo": conv(padding=(2, 0, 0, 1)),
         "no halo": conv(padding=(0, 0, 0, 0), pool=True),
         "a map smaller than a tile": conv(height=1, width=2),
+        "leaky ReLU": conv(slope=0.25, pool=True, height=5),
+        "bounds": conv(relu=False, bounded=True, width=6),
         "more channels than a block": conv(in_channels=72, out_channels=40, batch=1),
     }.items()
 }
@@ -51,12 +53,13 @@ def test_convolutions(w: Conv, config: winograd.Config, run_emulated: RunEmulate
     """Compare with the reference; the error allowed is the one that the matrices promise."""
     x = numbers((w.batch, w.height, w.width, w.in_channels), 1)
     weight = numbers((w.out_channels, w.in_channels, 3, 3), 2)
-    bias = numbers((w.out_channels,), 3)
+    bias = biases(w, w.out_channels)
     packed = winograd.pack_weight(weight, config.tile)
     kernels = winograd.launches(w, config)
     y = run_emulated(PROGRAM, kernels, x=x, weight=packed, bias=bias)
     reference = w.reference(x, weight, bias)
-    largest = np.abs(replace(w, relu=False).reference(x, weight, bias)).max()
+    plain = replace(w, relu=False, bounded=False)
+    largest = np.abs(plain.reference(x, weight, bias[0] if w.bounded else bias)).max()
     assert y.shape == reference.shape
     assert np.abs(y - reference).max() <= MATRICES[config.tile].error * largest
 

@@ -16,6 +16,12 @@ from tests.kernels import emulated
 
 _GUARD = 256  # values on either side of every buffer
 
+# Besides none and a plain ReLU.
+ACTIVATIONS: tuple[dict[str, Any], ...] = (
+    {"relu": True, "slope": 0.25},
+    {"relu": True, "slope": 3.0},
+    {"relu": False, "bounded": True},
+)
 UNITS = (VectorUnit(4, 16), VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32))
 
 

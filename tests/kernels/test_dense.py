@@ -17,13 +17,14 @@ from ferplus_tvm.kernels.cpu import dense
 from ferplus_tvm.kernels.cpu.dense import Config
 from ferplus_tvm.kernels.workloads import Dense, exact_in_fp16
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
-from tests.kernels.support import UNITS, compile_kernel, run_kernel
+from tests.kernels.support import ACTIVATIONS, UNITS, compile_kernel, run_kernel
 
 
 def draw(w: Dense, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
     """Draw x (N,K), weight (K,O) and bias (O)."""
     random = np.random.default_rng(seed)
-    shapes = (w.batch, w.in_features), (w.in_features, w.out_features), (w.out_features,)
+    bias = w.bias_shape(w.out_features)
+    shapes = (w.batch, w.in_features), (w.in_features, w.out_features), bias
     return tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
 
 
@@ -34,12 +35,15 @@ def check(w: Dense, target: ResolvedTarget, config: Config | None = None) -> Non
     magnitudes; one more rounding is the bias's.
     """
     x, weight, bias = draw(w)
+    if w.bounded:
+        bias[1:].sort(axis=0)
     if w.fp16_weights:
         weight = weight.astype(np.float16).astype(np.float32)
     config = config or Config.preset(w, target.vector_unit)
     packed = dense.pack_weight(w, weight)
     found = run_kernel(dense.define(w, config), target, (w.batch, w.outputs), x, packed, bias)
-    magnitude = replace(w, relu=False).reference(abs(x), abs(weight), abs(bias))
+    plain = replace(w, relu=False, bounded=False)
+    magnitude = plain.reference(abs(x), abs(weight), abs(bias[0] if w.bounded else bias))
     error = abs(found - w.reference(x, weight, bias))
     assert (error <= (w.in_features + 1) * np.finfo(np.float32).eps * magnitude).all()
 
@@ -48,6 +52,12 @@ def check(w: Dense, target: ResolvedTarget, config: Config | None = None) -> Non
 def test_any_number_of_vectors_and_rows(target: ResolvedTarget, vectors: int, batch: int) -> None:
     outputs = vectors * target.vector_unit.lanes
     check(Dense(batch, 5, outputs, outputs, relu=True), target)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(target: ResolvedTarget, activation: dict[str, Any]) -> None:
+    outputs = 2 * target.vector_unit.lanes
+    check(Dense(3, 5, outputs, outputs, **activation), target)
 
 
 @pytest.mark.parametrize("outputs", [1, 7, 8, 15, 17, 33])

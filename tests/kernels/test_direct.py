@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from ferplus_tvm.kernels.cpu.direct import Config
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import ResolvedTarget
-from tests.kernels.support import UNITS, compile_kernel, inside, run_kernel, with_halos
+from tests.kernels.support import ACTIVATIONS, UNITS, compile_kernel, inside, run_kernel, with_halos
 
 PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -31,7 +32,7 @@ def draw(w: Conv, seed: int = 0) -> tuple[NDArray[np.float32], ...]:
     shapes = (
         (w.batch, w.height, w.width, w.in_channels),
         (w.out_channels, w.in_channels, *w.kernel),
-        (w.out_channels,),
+        w.bias_shape(w.out_channels),
     )
     return tuple(random.standard_normal(shape).astype(np.float32) for shape in shapes)
 
@@ -49,6 +50,8 @@ def check(
     magnitudes; three more roundings are the affine's two and the bias's.
     """
     x, weight, bias = draw(w)
+    if w.bounded:
+        bias[1:].sort(axis=0)
     config = config or Config.preset(w, target.vector_unit)
     in_halo = direct.halo(w) if in_halo is None else in_halo
     found = run_kernel(
@@ -63,9 +66,10 @@ def check(
 
     scaled = x.astype(np.float64)
     if w.affine is not None:
-        scaled = (scaled - w.affine[0]) * w.affine[1]
-    positive = replace(w, affine=None, relu=False)
-    magnitude = positive.reference(abs(scaled), abs(weight), abs(bias))
+        subtract, multiply = map(np.asarray, w.affine)
+        scaled = (scaled - subtract) * multiply
+    positive = replace(w, affine=None, relu=False, bounded=False)
+    magnitude = positive.reference(abs(scaled), abs(weight), abs(bias[0] if w.bounded else bias))
     terms = w.in_channels * w.kernel[0] * w.kernel[1] + 3
     error = abs(found - w.reference(x, weight, bias))
     assert (error <= terms * np.finfo(np.float32).eps * magnitude).all()
@@ -96,6 +100,28 @@ def test_the_first_layer_scales_a_map_of_one_channel(
 ) -> None:
     lanes = target.vector_unit.lanes
     w = replace(PLAIN, batch=batch, in_channels=1, out_channels=3 * lanes, relu=relu, affine=affine)
+    check(w, target)
+
+
+@pytest.mark.spread
+@pytest.mark.parametrize("kernel", [(3, 3), (5, 4)])
+@pytest.mark.parametrize(
+    "affine",
+    [None, (127.5, 1 / 127.5), ((123.7, 116.3, 103.5), (1 / 58.4, 1 / 57.1, 1 / 57.4))],
+    ids=["none", "one", "each"],
+)
+def test_the_first_layer_scales_a_map_of_three_channels(
+    target: ResolvedTarget, kernel: tuple[int, int], affine: Any
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, in_channels=3, out_channels=2 * lanes, kernel=kernel, affine=affine)
+    check(w, target)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(target: ResolvedTarget, activation: dict[str, Any]) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, height=3, in_channels=lanes, out_channels=2 * lanes, **activation)
     check(w, target)
 
 

@@ -18,7 +18,7 @@ from ferplus_tvm.kernels.winograd import applies
 from ferplus_tvm.kernels.winograd_matrices import MATRICES
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import ResolvedTarget
-from tests.kernels.support import UNITS, inside, run_kernel, with_halos
+from tests.kernels.support import ACTIVATIONS, UNITS, inside, run_kernel, with_halos
 
 PLAIN = Conv(1, 8, 8, 16, 16, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), True)
 
@@ -36,7 +36,9 @@ def check(
     random = np.random.default_rng(0)
     x = random.standard_normal((w.batch, w.height, w.width, w.in_channels)).astype(np.float32)
     weight = random.standard_normal((w.out_channels, w.in_channels, 3, 3)).astype(np.float32)
-    bias = random.standard_normal(w.out_channels).astype(np.float32)
+    bias = random.standard_normal(w.bias_shape(w.out_channels)).astype(np.float32)
+    if w.bounded:
+        bias[1:].sort(axis=0)
     # Awkward weights: of very different size by channel.
     weight *= scale ** random.uniform(-1, 1, (w.out_channels, w.in_channels, 1, 1))
     y = w.reference(x, weight, bias)
@@ -48,7 +50,8 @@ def check(
         winograd.pack_weight(weight, config.tile),
         bias,
     )
-    largest = abs(replace(w, relu=False).reference(x, weight, bias)).max()
+    plain = replace(w, relu=False, bounded=False)
+    largest = abs(plain.reference(x, weight, bias[0] if w.bounded else bias)).max()
     assert abs(inside(found, out_halo) - y).max() <= MATRICES[config.tile].error * largest
 
 
@@ -87,6 +90,18 @@ def test_the_pooling_is_taken_in(
 ) -> None:
     lanes = target.vector_unit.lanes
     w = Conv(2, height, width, lanes, lanes, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), relu, pool=True)
+    check(w, target, Config.preset(w, target.vector_unit, tile))
+
+
+@pytest.mark.spread
+@tiles
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("pool", [False, True])
+def test_activations(
+    target: ResolvedTarget, tile: int, activation: dict[str, Any], pool: bool
+) -> None:
+    lanes = target.vector_unit.lanes
+    w = replace(PLAIN, in_channels=lanes, out_channels=2 * lanes, pool=pool, **activation)
     check(w, target, Config.preset(w, target.vector_unit, tile))
 
 
@@ -195,6 +210,7 @@ def test_the_matrices_compute_a_convolution_in_exact_arithmetic(tile: int) -> No
         {"dilation": (1, 2)},
         {"affine": (127.5, 0.01)},
         {"in_channels": 1},
+        {"in_channels": 3},
     ],
     ids=lambda change: next(iter(change)),
 )

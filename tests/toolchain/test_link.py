@@ -17,7 +17,7 @@ import tvm_ffi
 from ferplus_tvm import targets
 from ferplus_tvm.errors import LinkerError
 from ferplus_tvm.host import cpu
-from ferplus_tvm.kernels.cpu import max_pool
+from ferplus_tvm.kernels.cpu import pool
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO
 from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import ResolvedTarget
@@ -185,8 +185,8 @@ def test_the_compiler_is_told_objects_and_output(fake: Fake, tmp_path: Path) -> 
 @pytest.mark.skipif(find_linker(NATIVE.triple) is None, reason="no compiler on this machine")
 def test_a_linked_kernel_loads_and_runs(tmp_path: Path) -> None:
     workload = Pool(1, 4, 4, NATIVE.vector_unit.lanes, (2, 2), (2, 2), (0, 0, 0, 0))
-    config = max_pool.Config.preset(workload, NATIVE.vector_unit)
-    function = max_pool.define(workload, config, NO_HALO)
+    config = pool.Config.preset(workload, NATIVE.vector_unit)
+    function = pool.define(workload, config, NO_HALO)
     kernel = tmp_path / "kernel.o"
     tvm.compile(function, target=NATIVE.tvm_target()).mod.write_to_file(str(kernel), "o")
     output = tmp_path / "kernel.so"
@@ -202,8 +202,8 @@ def test_a_linked_kernel_loads_and_runs(tmp_path: Path) -> None:
 def test_an_object_of_another_machine_is_an_error(tmp_path: Path) -> None:
     target = targets.resolve("aarch64" if FOREIGN_ARCH == "aarch64" else "x86-64-v2")
     workload = Pool(1, 4, 4, 4, (2, 2), (2, 2), (0, 0, 0, 0))
-    config = max_pool.Config.preset(workload, target.vector_unit)
-    function = max_pool.define(workload, config, NO_HALO)
+    config = pool.Config.preset(workload, target.vector_unit)
+    function = pool.define(workload, config, NO_HALO)
     kernel = tmp_path / "kernel.o"
     tvm.compile(function, target=target.tvm_target()).mod.write_to_file(str(kernel), "o")
     with pytest.raises(LinkerError, match="failed with status 1 to link for") as caught:

@@ -21,7 +21,7 @@ from ferplus_tvm.kernels.backend import (
     Position,
     TensorSpec,
 )
-from ferplus_tvm.kernels.cpu import cost, dense, direct, max_pool, winograd, winograd_kernel
+from ferplus_tvm.kernels.cpu import cost, dense, direct, pool, winograd, winograd_kernel
 from ferplus_tvm.kernels.winograd import applies, transformed_weights
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool, Workload
 from ferplus_tvm.targets import TOLERANCE, VectorUnit
@@ -69,13 +69,14 @@ class CpuBackend(Backend):
             Algorithm.DIRECT: direct.Config,
             **dict.fromkeys(WINOGRAD, winograd.Config),
             Algorithm.GEMM: dense.Config,
-            Algorithm.MAX_POOL: max_pool.Config,
+            Algorithm.MAX_POOL: pool.Config,
+            Algorithm.AVERAGE_POOL: pool.AverageConfig,
         }
 
     def choose(self, w: Workload) -> Choice:
         """Return the algorithm with the least estimated time, and the estimates."""
         if isinstance(w, Pool):
-            return Choice(max_pool.Config.preset(w, self.unit), "the only kernel for it")
+            return Choice(pool.Config.preset(w, self.unit), "the only kernel for it")
         if isinstance(w, Dense):
             return Choice(dense.Config.preset(w, self.unit), "the only kernel for it")
         costs = {config: self.cost(w, config) for config in self.presets(w)}
@@ -106,7 +107,7 @@ class CpuBackend(Backend):
     def cost(self, w: Workload, config: Config) -> float:
         """Return the estimated milliseconds on one core at 3 GHz."""
         if isinstance(w, Pool):
-            return cost.of_max_pool(w, self.unit)
+            return cost.of_pool(w, self.unit)
         if isinstance(w, Dense):
             return cost.of_dense(w, self.unit)
         if isinstance(config, winograd.Config):
@@ -154,9 +155,9 @@ class CpuBackend(Backend):
             if isinstance(config, dense.Config):
                 assert isinstance(w, Dense)
                 return dense.define(w, config, x_shape)
-            if isinstance(config, max_pool.Config):
+            if isinstance(config, pool.Config):
                 assert isinstance(w, Pool)
-                return max_pool.define(w, config, at.out_halo, x_shape)
+                return pool.define(w, config, at.out_halo, x_shape)
             assert isinstance(w, Conv)
             if isinstance(config, winograd.Config):
                 return winograd_kernel.define(w, config, at.out_halo)

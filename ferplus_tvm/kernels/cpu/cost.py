@@ -48,7 +48,7 @@ def of_dense(w: Dense, unit: VectorUnit) -> float:
     return _milliseconds(w.flops, 0, weight_bytes, unit)
 
 
-def of_max_pool(w: Pool, unit: VectorUnit) -> float:
+def of_pool(w: Pool, unit: VectorUnit) -> float:
     """Return the milliseconds of a pooling, which is as fast as its input is read."""
     values = w.batch * w.height * w.width * w.channels
     return _milliseconds(0, 0, 4 * values, unit)

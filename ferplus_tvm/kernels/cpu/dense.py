@@ -1,11 +1,11 @@
-"""Dense layer with bias and optional ReLU, in float32.
+"""Dense layer with bias and optional activation, in float32.
 
 Pattern
-    y[n,o] = max(0, b[o] + sum over k of x[n,k] * w[k,o])
+    y[n,o] = activation(b[o] + sum over k of x[n,k] * w[k,o])
 Buffers
-    x (N, K), w (K, O) as `packing` groups its columns, b (O), y (N, outputs): float32, 64-byte
-    aligned, but that the weights may be float16; O is a multiple of ``Config.panel``, and the last
-    O - outputs columns are computed and dropped.
+    x (N, K), w (K, O) as `packing` groups its columns, b (O) or (3, O), y (N, outputs): float32,
+    64-byte aligned, but that the weights may be float16; O is a multiple of ``Config.panel``, and
+    the last O - outputs columns are computed and dropped.
 Registers
     ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast input value
     (`tensorir.RegisterTile`).
@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.kernels.backend import Algorithm
+from ferplus_tvm.kernels.cpu.activation import ending
 from ferplus_tvm.kernels.cpu.packing import Columns, group, grouped, grouped_shape
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
@@ -123,7 +124,7 @@ def define(w: Dense, config: Config, x_shape: Sequence[int] | None = None) -> An
 
     1. One task per panel of outputs, rows of inputs inside, so that a panel's weights stay in L2.
     2. k outside of the register tile; the first rows fetch weights for all of them.
-    3. Add the bias, clip, and store what is wanted of the tile.
+    3. Add the bias, apply the activation, and store what is wanted of the tile.
     """
     unit = Vectors(config.lanes)
     panels = w.out_features // config.panel
@@ -132,7 +133,7 @@ def define(w: Dense, config: Config, x_shape: Sequence[int] | None = None) -> An
         buffers = [
             argument("x", x_shape or (w.batch, w.in_features)),
             argument("weight", shape, w.weight_type),
-            argument("bias", (w.out_features,)),
+            argument("bias", w.bias_shape(w.out_features)),
             argument("y", (w.batch, w.outputs)),
         ]
         x, weight, bias, y = (flat(buffer) for buffer in buffers)
@@ -152,11 +153,9 @@ def define(w: Dense, config: Config, x_shape: Sequence[int] | None = None) -> An
                     )
                 for vector in range(config.vectors):
                     o = value(first + vector * unit.lanes)
-                    shift = value(unit.load(bias, o))
+                    end = ending(unit, w, bias, w.out_features, o)
                     for row in range(count):
-                        total = tile.result(row, vector) + shift
-                        total = unit.clip(total) if w.relu else total
-                        _store(w, unit, y, total, start + row, o)
+                        _store(w, unit, y, end(tile.result(row, vector)), start + row, o)
 
             head = min(config.rows, w.batch) if config.prefetch else 0
             if head:

@@ -81,6 +81,19 @@ def scratch(size: int) -> Any:
     return T.alloc_buffer((size,), "float32")
 
 
+def registers(lanes: int) -> Any:
+    """Allocate a vector of float32 numbers that is to stay in a register.
+
+    It gets a stack slot of its own, which LLVM turns into a register.  Without the annotation TVM
+    takes it from the heap, and whatever may alias the heap (a prefetch may) has every sum stored
+    and loaded again.
+    """
+    from tvm.script.ir_builder import tirx as T
+
+    annotations = {"disable_lower_builtin": True}
+    return T.alloc_buffer((lanes,), "float32", scope="local", annotations=annotations)
+
+
 def serial(extent: Expr) -> Any:
     """Loop over 0..extent."""
     from tvm.script.ir_builder import tirx as T
@@ -172,24 +185,8 @@ class RegisterTile:
 
     def __init__(self, unit: Vectors, rows: int, vectors: int) -> None:
         """Set the accumulators to zero."""
-        from tvm.script.ir_builder import tirx as T
-
         self._unit = unit
-        # Each in a stack slot of its own, which LLVM turns into a register.  Without the
-        # annotation TVM takes them from the heap, and whatever may alias the heap (a prefetch
-        # may) has every sum stored and loaded again.
-        self._sums = [
-            [
-                T.alloc_buffer(
-                    (unit.lanes,),
-                    "float32",
-                    scope="local",
-                    annotations={"disable_lower_builtin": True},
-                )
-                for _ in range(vectors)
-            ]
-            for _ in range(rows)
-        ]
+        self._sums = [[registers(unit.lanes) for _ in range(vectors)] for _ in range(rows)]
         for row in self._sums:
             for accumulator in row:
                 unit.store(accumulator, unit.splat(0), 0)

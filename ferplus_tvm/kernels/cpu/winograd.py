@@ -1,13 +1,13 @@
-"""Winograd convolution F(m x m, 3x3) with bias, optional ReLU and optional 2x2 max pool, float32.
+"""Winograd convolution F(m x m, 3x3) with bias, optional activation and 2x2 max pool, float32.
 
 Pattern
-    y = pool(max(0, b + x * w)) for a 3x3 convolution of stride 1, by tiles of m x m outputs:
+    y = activation(b + pool(x * w)) for a 3x3 convolution of stride 1, by tiles of m x m outputs:
     V = B^T d B per tile and channel, M[e] = V[e] U[e] for each of the (m+2)^2 elements e, and
     A^T M A per tile and output channel.
 Buffers
     x (N, H, W, CI) in the halo that `halo` asks for, u ((m+2)^2 * CI, CO) as `packing` groups
-    its columns, b (CO), y (N, OH, OW, CO), half that when pooled, in the halo that is asked of
-    it: float32, 64-byte aligned.
+    its columns, b (CO) or (3, CO), y (N, OH, OW, CO), half that when pooled, in the halo that is
+    asked of it: float32, 64-byte aligned.
 Registers
     The GEMMs take ``rows`` x ``vectors`` accumulators, ``vectors`` weights and one broadcast
     input (`tensorir.RegisterTile`).  A transform's partial sums take the others.

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from ferplus_tvm.kernels.backend import Halo
+from ferplus_tvm.kernels.cpu.activation import ending
 from ferplus_tvm.kernels.cpu.packing import Columns, grouped_shape
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
@@ -67,7 +68,7 @@ class _WinogradKernel:
             buffers = [
                 argument("x", self.in_shape),
                 argument("u", self.u_shape),
-                argument("bias", (w.out_channels,)),
+                argument("bias", w.bias_shape(w.out_channels)),
                 argument("y", self.out_shape),
             ]
             self.x, self.u, self.bias, self.y = (flat(buffer) for buffer in buffers)
@@ -172,7 +173,7 @@ class _WinogradKernel:
             )
 
     def output(self, strip: Expr, position: Expr, first: Expr) -> None:
-        """Y = A^T M A for one tile, with bias, ReLU and pooling, vector by vector."""
+        """Y = A^T M A for one tile, with bias, activation and pooling, vector by vector."""
         w, unit, config = self.w, self.unit, self.config
         side, stride = config.matrices.side, self.strides[1]
         n, row, column = self.locate(first, position)
@@ -186,7 +187,7 @@ class _WinogradKernel:
             source = value(position * self.strip + vector * unit.lanes)
             o = value(strip * self.strip + vector * unit.lanes)
             target = value(corner + o)
-            bias = value(unit.load(self.bias, o))
+            end = ending(unit, w, self.bias, w.out_channels, o)
             outputs = transform_output(
                 unit,
                 config.matrices,
@@ -196,9 +197,7 @@ class _WinogradKernel:
                 outputs = _pooled(outputs)
             for i, line in enumerate(outputs):
                 for j, total in enumerate(line):
-                    result = total + bias
-                    if w.relu:
-                        result = unit.clip(result)
+                    result = end(total)
                     with self.within(top + i, left + j):
                         unit.store(self.y, result, target + (i * width + j) * w.out_channels)
 
@@ -213,7 +212,7 @@ class _WinogradKernel:
 
 
 def _pooled(outputs: list[list[Expr]]) -> list[list[Expr]]:
-    """Return the 2x2 maxima; the bias can be added and the ReLU taken afterwards."""
+    """Return the 2x2 maxima; bias and activation may come afterwards."""
     from tvm import tirx
 
     return [

@@ -27,7 +27,7 @@ from ferplus_tvm.kernels.cuda import (
     dense,
     direct,
     implicit_gemm,
-    max_pool,
+    pool,
     winograd,
 )
 from ferplus_tvm.kernels.cuda.launch import Launch
@@ -81,13 +81,14 @@ class CudaBackend(Backend):
             **dict.fromkeys(WINOGRAD, winograd.Config),
             Algorithm.GEMV: dense.Gemv,
             Algorithm.GEMM: dense.Gemm,
-            Algorithm.MAX_POOL: max_pool.Config,
+            Algorithm.MAX_POOL: pool.Config,
+            Algorithm.AVERAGE_POOL: pool.AverageConfig,
         }
 
     def choose(self, w: Workload) -> Choice:
         """Return the configuration with the least estimated time; never Winograd's."""
         if isinstance(w, Pool):
-            return Choice(max_pool.Config(), "the only kernel for it")
+            return Choice(pool.Config.preset(w), "the only kernel for it")
         if isinstance(w, Conv) and direct.applies(w):
             return Choice(direct.Config(), "too few input channels for a GEMM")
         if isinstance(w, Conv):
@@ -122,7 +123,7 @@ class CudaBackend(Backend):
 
     def tunable(self, w: Workload, config: Config) -> bool:
         """Whether there is anything to choose: for all but poolings and the first layer."""
-        return config.algorithm not in (Algorithm.MAX_POOL, Algorithm.DIRECT)
+        return not isinstance(w, Pool) and config.algorithm is not Algorithm.DIRECT
 
     def fuses_pooling(self, config: Config) -> bool:
         """Whether the kernel computes a convolution's pooling too: all of them do."""
@@ -157,7 +158,7 @@ class CudaBackend(Backend):
     def launches(self, w: Workload, config: Config, last: bool = False) -> list[Launch]:
         """Return the launches that compute a workload; the ``last`` layer writes float32."""
         if isinstance(w, Pool):
-            return [max_pool.launch(w, self.precision)]
+            return [pool.launch(w, self.precision)]
         if isinstance(w, Dense):
             return dense.launches(w, _dense(config), self.precision, last)
         if isinstance(config, winograd.Config):

@@ -1,6 +1,7 @@
-// Convolution with bias, ReLU and 2x2 max pooling as an implicit GEMM; a dense layer is one of 1x1.
+// Convolution with bias, activation and 2x2 max pooling as an implicit GEMM; a dense layer is one of
+// 1x1.
 //
-//   y[m, o] = max(0, bias[o] + sum over k of x[m, k] * weight[o, k])
+//   y[m, o] = activation(bias[o] + sum over k of x[m, k] * weight[o, k])
 //
 // m counts output pixels and k = (ky, kx, ci); x[m, k] is read from the activation (N, H, W, CI) in
 // place, zero outside of it.  A block computes a tile of `rows` pixels by `columns` channels, or its
@@ -20,7 +21,7 @@ struct Conv2d {
   int batch, height, width, in_channels, out_channels;
   int kernel_y, kernel_x, stride_y, stride_x, top, left, dilation_y, dilation_x;
   int out_height, out_width;  // of the convolution, before pooling
-  bool relu, pool;
+  bool relu, pool, bounded;
   int rows, columns;            // of a block
   int warp_rows, warp_columns;  // of each of its warps: multiples of 32 and 16
   int stages, split, gemms;
@@ -140,12 +141,13 @@ using Tf32 = TensorCores<C, float>;
 template <Conv2d C>
 using Fp16 = TensorCores<C, half>;
 
-// Writes y, or for split-K and batches of GEMMs the sums without bias, ReLU and pooling:
+// Writes y, or for split-K and batches of GEMMs the sums without bias, activation and pooling:
 // (parts, gemm_rows, CO).
 template <Conv2d C, template <Conv2d> typename Products, Store S>
 __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
                                        const typename Products<C>::T* weight, const float* bias,
-                                       typename Stored<S>::Type* y, unsigned* shared) {
+                                       typename Stored<S>::Type* y, float slope,
+                                       unsigned* shared) {
   using Mma = Products<C>;
   using T = typename Mma::T;
   constexpr int kVector = 16 / sizeof(T);
@@ -230,8 +232,8 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   for (int j = 0; j < Mma::kGroups; ++j) {
     const int column = first_column + warp_column + Mma::column(lane, j);
     if (column >= C.out_channels) continue;
-    Pack<float, kGroup> shift = {};
-    if constexpr (kParts == 1) shift = load<float, kGroup>(bias + column);
+    Ending<C.relu && kParts == 1, C.bounded && kParts == 1, kGroup> end = {slope};
+    if constexpr (kParts == 1) end.read(bias, C.out_channels, column);
 #pragma unroll
     for (int i = 0; i < Mma::kRows; i += C.pool && kParts == 1 ? 4 : 1) {
       const int row = first_row + warp_row + 8 * i + Mma::row(lane);
@@ -251,19 +253,19 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
 #pragma unroll
           for (int q = 1; q < 4; ++q) values[w] = fmaxf(values[w], mma.sums[i + q][j][w]);
         }
-        values[w] += shift.values[w];
-        if (C.relu && kParts == 1) values[w] = fmaxf(values[w], 0.0f);
+        values[w] = end(values[w], w);
       }
       store<S>(y + output * C.out_channels + column, values);
     }
   }
 }
 
-// Reduces the partial sums of split-K in their order, then bias, ReLU and pooling; a thread for each
-// channel of a pixel.  A block of 256 has 64 outputs, or 64 channels of one window's four pixels.
+// Reduces the partial sums of split-K in their order, then bias, activation and pooling; a thread
+// for each channel of a pixel.  A block of 256 has 64 outputs, or 64 channels of one window's four
+// pixels.
 template <Conv2d C, Store S>
 __device__ __forceinline__ void reduce_split_k(const float* parts, const float* bias,
-                                        typename Stored<S>::Type* y) {
+                                        typename Stored<S>::Type* y, float slope) {
   constexpr int kPixels = C.pool ? 4 : 1, kOutputs = 256 / kPixels;
   __shared__ float pixels[C.pool ? 256 : 1];
   const int pixel = threadIdx.x / kOutputs;
@@ -288,17 +290,21 @@ __device__ __forceinline__ void reduce_split_k(const float* parts, const float* 
     for (int q = 1; q < 4; ++q) sum = fmaxf(sum, pixels[threadIdx.x + q * kOutputs]);
   }
   if (!inside) return;
-  sum += bias[column];
-  if (C.relu) sum = fmaxf(sum, 0.0f);
-  y[at] = stored<S>(sum);
+  Ending<C.relu, C.bounded> end = {slope};
+  end.read(bias, C.out_channels, column);
+  y[at] = stored<S>(end(sum));
 }
 
 // A convolution of few input channels, as the first layer is: weight (KH, KW, CI, CO).  A thread
-// computes four channels of four outputs, or of the four pixels of a window.
-template <Conv2d C, Store S, bool Affine>
+// computes four channels of four outputs, or of the four pixels of a window.  Where x is to be
+// scaled, `scaling` holds what to subtract from each input channel, then what to multiply each by.
+template <Conv2d C, Store S, typename... Scaling>
 __device__ __forceinline__ void conv2d_direct(const float* x, const float* weight,
                                               const float* bias, typename Stored<S>::Type* y,
-                                              float subtract, float multiply) {
+                                              float slope, Scaling... scaling) {
+  constexpr bool kScaled = sizeof...(scaling) > 0;
+  static_assert(!kScaled || sizeof...(scaling) == 2 * C.in_channels);
+  const float numbers[sizeof...(scaling) + 1] = {scaling...};
   constexpr int kAcross = C.out_channels / 4;
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   const int column = at % kAcross * 4;
@@ -313,6 +319,7 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
   for (int ky = 0; ky < C.kernel_y; ++ky) {
 #pragma unroll
     for (int kx = 0; kx < C.kernel_x; ++kx) {
+#pragma unroll
       for (int channel = 0; channel < C.in_channels; ++channel) {
         const auto factors = load<float, 4>(
             weight + ((ky * C.kernel_x + kx) * C.in_channels + channel) * C.out_channels + column);
@@ -324,14 +331,16 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
                               in_x < C.width;
           if (!inside) continue;
           float value = x[((pixels[q].n * C.height + in_y) * C.width + in_x) * C.in_channels + channel];
-          if (Affine) value = (value - subtract) * multiply;
+          if constexpr (kScaled)
+            value = (value - numbers[channel]) * numbers[C.in_channels + channel];
 #pragma unroll
           for (int w = 0; w < 4; ++w) sums[q][w] = fmaf(value, factors.values[w], sums[q][w]);
         }
       }
     }
   }
-  const auto shift = load<float, 4>(bias + column);
+  Ending<C.relu, C.bounded, 4> end = {slope};
+  end.read(bias, C.out_channels, column);
 #pragma unroll
   for (int q = 0; q < 4; q += C.pool ? 4 : 1) {
     if (pixels[q].n >= C.batch) continue;
@@ -342,8 +351,7 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
       values[w] = sums[q][w];
       if constexpr (C.pool)
         values[w] = fmaxf(fmaxf(values[w], sums[1][w]), fmaxf(sums[2][w], sums[3][w]));
-      values[w] += shift.values[w];
-      if (C.relu) values[w] = fmaxf(values[w], 0.0f);
+      values[w] = end(values[w], w);
     }
     store<S>(y + output * C.out_channels + column, values);
   }

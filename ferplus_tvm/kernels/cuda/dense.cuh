@@ -1,6 +1,6 @@
 // Dense layer for few rows, at the speed at which the weights are read.
 //
-//   y[n, o] = max(0, bias[o] + sum over k of x[n, k] * weight[o, k])
+//   y[n, o] = activation(bias[o] + sum over k of x[n, k] * weight[o, k])
 //
 // A warp computes one o for `faces` n: its lanes read 16 bytes of the weights at a time, side by
 // side, and add their shares in one fixed order.
@@ -8,14 +8,14 @@
 namespace ferplus {
 
 struct Dense {
-  int batch, in_features, outputs;
-  bool relu;
+  int batch, in_features, out_features, outputs;
+  bool relu, bounded;
   int warps, faces;  // warps in a block
 };
 
 template <Dense D, Store S, typename T, typename Weight>
 __device__ __forceinline__ void dense(const T* x, const Weight* weight, const float* bias,
-                                      typename Stored<S>::Type* y) {
+                                      typename Stored<S>::Type* y, float slope) {
   constexpr int kVector = 16 / sizeof(Weight), kVectors = D.in_features / kVector;
   static_assert(D.in_features % kVector == 0);
   constexpr int kAcross = ceil_div(D.outputs, D.warps);
@@ -41,8 +41,9 @@ __device__ __forceinline__ void dense(const T* x, const Weight* weight, const fl
   }
 #pragma unroll
   for (int n = 0; n < D.faces; ++n) {
-    float total = warp_sum(sums[n]) + bias[output];
-    if (D.relu) total = fmaxf(total, 0.0f);
+    Ending<D.relu, D.bounded> end = {slope};
+    end.read(bias, D.out_features, output);
+    const float total = end(warp_sum(sums[n]));
     if (lane == n && first + n < D.batch)
       y[(first + n) * D.outputs + output] = stored<S>(total);
   }

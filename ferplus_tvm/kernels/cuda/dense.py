@@ -68,7 +68,7 @@ def weight_type(w: Dense, precision: Precision, config: Config) -> Precision:
 
 def gemm_of(w: Dense) -> Conv:
     """Return the layer as a GEMM."""
-    return implicit_gemm.gemm(w.batch, w.in_features, w.out_features, w.relu)
+    return implicit_gemm.gemm(w.batch, w.in_features, w.out_features, w.relu, w.slope, w.bounded)
 
 
 def pack_weight(weight: NDArray[np.float32], stored: Precision) -> NDArray[Any]:
@@ -84,8 +84,10 @@ def launches(w: Dense, config: Config, precision: Precision, last: bool) -> list
     fields: dict[str, int | bool] = {
         "batch": w.batch,
         "in_features": w.in_features,
+        "out_features": w.out_features,
         "outputs": w.outputs,
         "relu": w.relu,
+        "bounded": w.bounded,
         "warps": config.warps,
         "faces": config.faces,
     }
@@ -99,8 +101,9 @@ def launches(w: Dense, config: Config, precision: Precision, last: bool) -> list
             {
                 "x": TensorSpec((w.batch, w.in_features), activation_type(precision)),
                 "weight": TensorSpec((w.out_features, w.in_features), weights),
-                "bias": TensorSpec((w.out_features,), "float32"),
+                "bias": TensorSpec(w.bias_shape(w.out_features), "float32"),
             },
             TensorSpec((w.batch, w.outputs), activation_type(stored)),
+            (w.slope,),
         )
     ]

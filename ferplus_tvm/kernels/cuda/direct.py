@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -42,18 +43,17 @@ def launch(w: Conv, precision: Precision) -> Launch:
     """Return the launch for x (N,H,W,CI) -> y (N,OH,OW,CO), pooled if asked."""
     constants = implicit_gemm.fields(w, implicit_gemm.NO_TILING)
     threads = math.ceil(implicit_gemm.gemm_rows(w) / 32) * 8 * w.out_channels // 4
-    affine = "false" if w.affine is None else "true"
     taps = math.prod(w.kernel) * w.in_channels
     return Launch(
         f"{w.name}_{precision}",
-        instance("conv2d_direct", "Conv2d", constants, store(precision), affine),
+        instance("conv2d_direct", "Conv2d", constants, store(precision)),
         math.ceil(threads / _THREADS),
         _THREADS,
         {
             "x": TensorSpec((w.batch, w.height, w.width, w.in_channels), "float32"),
             "weight": TensorSpec((taps, w.out_channels), "float32"),
-            "bias": TensorSpec((w.out_channels,), "float32"),
+            "bias": TensorSpec(w.bias_shape(w.out_channels), "float32"),
         },
         TensorSpec(w.out_shape, activation_type(precision)),
-        w.affine or (0.0, 1.0),
+        (w.slope, *itertools.chain.from_iterable(zip(*w.scaling, strict=True))),
     )

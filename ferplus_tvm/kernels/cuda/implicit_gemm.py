@@ -1,4 +1,5 @@
-"""Convolution with bias, ReLU and 2x2 max pooling on a GPU, as an implicit GEMM: see conv2d.cuh.
+"""Convolution with bias, activation and 2x2 max pooling on a GPU, as an implicit GEMM: see
+conv2d.cuh.
 
 A configuration is a tiling of the GEMM.  Where a batch has too few tiles for a GPU's SMs, its k
 dimension is split between blocks (split-K), and a second kernel reduces the partial sums, in a
@@ -66,7 +67,14 @@ class Config:
         return self.stages * (self.rows + self.columns) * _ROW_BYTES
 
 
-def gemm(rows: int, in_channels: int, out_channels: int, relu: bool) -> Conv:
+def gemm(
+    rows: int,
+    in_channels: int,
+    out_channels: int,
+    relu: bool = False,
+    slope: float = 0.0,
+    bounded: bool = False,
+) -> Conv:
     """Return the GEMM (rows, CI) x (CI, CO) as a 1x1 convolution of 1x1 images."""
     return Conv(
         batch=rows,
@@ -79,6 +87,8 @@ def gemm(rows: int, in_channels: int, out_channels: int, relu: bool) -> Conv:
         padding=(0, 0, 0, 0),
         dilation=(1, 1),
         relu=relu,
+        slope=slope,
+        bounded=bounded,
     )
 
 
@@ -151,7 +161,7 @@ def launches(w: Conv, config: Config, precision: Precision, last: bool = False) 
     stored: Precision = "float32" if last else precision
     x = TensorSpec((w.batch, w.height, w.width, w.in_channels), element)
     weight = TensorSpec((w.out_channels, math.prod(w.kernel) * w.in_channels), element)
-    bias = TensorSpec((w.out_channels,), "float32")
+    bias = TensorSpec(w.bias_shape(w.out_channels), "float32")
     y = TensorSpec(w.out_shape, activation_type(stored))
     name = f"{w.name}_{precision}"
 
@@ -163,6 +173,7 @@ def launches(w: Conv, config: Config, precision: Precision, last: bool = False) 
             config.threads,
             {"x": x, "weight": weight, "bias": bias},
             output,
+            (w.slope,),
             shared=config.shared,
             min_blocks_per_sm=min_blocks_per_sm(config, precision),
         )
@@ -180,6 +191,7 @@ def launches(w: Conv, config: Config, precision: Precision, last: bool = False) 
             _REDUCTION_THREADS,
             {"x": partial, "bias": bias},
             y,
+            (w.slope,),
         ),
     ]
 
@@ -222,6 +234,7 @@ def fields(w: Conv, config: Config, batch: int = 1) -> dict[str, int | bool]:
         "out_width": w.out_width,
         "relu": w.relu,
         "pool": w.pool,
+        "bounded": w.bounded,
         **vars(config),
         "gemms": batch,
     }

@@ -12,7 +12,7 @@ from typing import Any
 from ferplus_tvm.kernels.backend import KernelCall, TensorSpec
 from ferplus_tvm.kernels.cuda import matrices
 
-_HEADERS = ("primitives", "numbers", "conv2d", "winograd", "dense", "max_pool")
+_HEADERS = ("primitives", "numbers", "conv2d", "winograd", "dense", "pool")
 
 
 @dataclass(frozen=True)

@@ -49,4 +49,32 @@ __device__ __forceinline__ Pack<T, N> load(const T* from) {
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
 
+// What ends the sums of N adjacent channels: the bias, and the activation.  Where there are bounds,
+// the bias is (3, channels): bias, lower bound, upper bound.
+template <bool Relu, bool Bounded, int N = 1>
+struct Ending {
+  float slope;  // of a leaky ReLU, or 0
+  Pack<float, N> shift = {}, lower = {}, upper = {};
+
+  __device__ __forceinline__ void read(const float* bias, int channels, int channel) {
+    shift = load<float, N>(bias + channel);
+    if constexpr (Bounded) {
+      lower = load<float, N>(bias + channels + channel);
+      upper = load<float, N>(bias + 2 * channels + channel);
+    }
+  }
+
+  __device__ __forceinline__ float operator()(float sum, int at = 0) const {
+    sum += shift.values[at];
+    if constexpr (Relu) {
+      if (slope == 0.0f)
+        sum = fmaxf(sum, 0.0f);
+      else
+        sum = sum > 0.0f ? sum : slope * sum;
+    }
+    if constexpr (Bounded) sum = fminf(fmaxf(sum, lower.values[at]), upper.values[at]);
+    return sum;
+  }
+};
+
 }  // namespace ferplus

@@ -2,7 +2,7 @@
 //
 //   v[e, t, ci] = (B^T d B)[e] for the (m+2) x (m+2) inputs d of tile t, zero outside of the map
 //   m[e, t, o] = sum over ci of v[e, t, ci] * u[e, o, ci]: `conv2d` with (m+2)^2 GEMMs
-//   y = max(0, bias + A^T m A) for the m x m outputs of a tile, which may be pooled by 2x2
+//   y = activation(bias + A^T m A) for the m x m outputs of a tile, which may be pooled by 2x2
 //
 // A thread has one channel of a tile in its registers, so that each access of a warp is to adjacent
 // channels.  The matrices are generated: kernels/winograd_matrices.py has their source.
@@ -65,7 +65,8 @@ __device__ __forceinline__ void winograd_input(const float* x, float* v) {
 }
 
 template <Conv2d C, int Tile>
-__device__ __forceinline__ void winograd_output(const float* m, const float* bias, float* y) {
+__device__ __forceinline__ void winograd_output(const float* m, const float* bias, float* y,
+                                                float slope) {
   using T = Tiles<C, Tile>;
   constexpr int kSide = T::kSide, kShrink = C.pool ? 2 : 1, kStep = Tile / kShrink;
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
@@ -99,16 +100,16 @@ __device__ __forceinline__ void winograd_output(const float* m, const float* bia
   }
   constexpr int kHeight = C.out_height / kShrink, kWidth = C.out_width / kShrink;
   const Pixel place = T::place(tile);
-  const float shift = bias[channel];
+  Ending<C.relu, C.bounded> end = {slope};
+  end.read(bias, C.out_channels, channel);
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
 #pragma unroll
     for (int j = 0; j < kStep; ++j) {
       const int out_y = place.y * kStep + i, out_x = place.x * kStep + j;
       if (out_y >= kHeight || out_x >= kWidth) continue;
-      const float sum = outputs[i][j] + shift;
       y[((place.n * kHeight + out_y) * kWidth + out_x) * C.out_channels + channel] =
-          C.relu ? fmaxf(sum, 0.0f) : sum;
+          end(outputs[i][j]);
     }
   }
 }

@@ -1,7 +1,7 @@
 """Winograd convolution on a GPU, in float32: see winograd.cuh.  Experimental: no preset takes it.
 
 Three launches: tiles are transformed, multiplied in (m+2)^2 GEMMs at once, and transformed back
-with bias, ReLU and pooling.  For m = 4 that is a quarter of the implicit GEMM's arithmetic, but
+with bias, activation and pooling.  For m = 4 that is a quarter of the implicit GEMM's arithmetic, but
 what is between the launches passes through memory, so a card's bandwidth decides which is faster.
 It has not been run on a GPU yet; only tuning on the card chooses it.
 """
@@ -86,7 +86,7 @@ def candidates(w: Conv, gpu: Gpu, precision: Precision) -> Iterator[Config]:
 
 def gemm_of(w: Conv, tile: int) -> Conv:
     """Return one of the GEMMs."""
-    return implicit_gemm.gemm(tiles(w, tile), w.in_channels, w.out_channels, relu=False)
+    return implicit_gemm.gemm(tiles(w, tile), w.in_channels, w.out_channels)
 
 
 def pack_weight(weight: NDArray[np.float32], tile: int) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ def launches(w: Conv, config: Config) -> list[Launch]:
     v = TensorSpec((config.elements, gemm.batch, w.in_channels), "float32")
     u = TensorSpec((config.elements, w.out_channels, w.in_channels), "float32")
     m = TensorSpec((config.elements, gemm.batch, w.out_channels), "float32")
-    bias = TensorSpec((w.out_channels,), "float32")
+    bias = TensorSpec(w.bias_shape(w.out_channels), "float32")
     return [
         Launch(
             f"{name}_input",
@@ -129,6 +129,7 @@ def launches(w: Conv, config: Config) -> list[Launch]:
             tiling.threads,
             {"x": v, "weight": u, "bias": bias},
             m,
+            (0.0,),
             shared=tiling.shared,
             min_blocks_per_sm=implicit_gemm.min_blocks_per_sm(tiling, "float32"),
         ),
@@ -139,5 +140,6 @@ def launches(w: Conv, config: Config) -> list[Launch]:
             _THREADS,
             {"x": m, "bias": bias},
             TensorSpec(w.out_shape, "float32"),
+            (w.slope,),
         ),
     ]

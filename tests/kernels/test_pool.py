@@ -1,4 +1,4 @@
-"""Max pooling against its numpy reference, and the reference against onnxruntime."""
+"""Pooling against its numpy reference, and the reference against onnxruntime."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from ferplus_tvm.kernels.cpu import max_pool
-from ferplus_tvm.kernels.cpu.max_pool import Config
+from ferplus_tvm.kernels.cpu import pool
+from ferplus_tvm.kernels.cpu.pool import Config
 from ferplus_tvm.kernels.cpu.tensorir import NO_HALO, Halo
 from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import ResolvedTarget
@@ -32,16 +32,19 @@ WINDOWS = [
 
 
 def check(w: Pool, target: ResolvedTarget, out_halo: Halo = NO_HALO) -> None:
-    """Compare one pooling, exactly: a maximum rounds nothing.
+    """Compare one pooling: a maximum rounds nothing, and an average every sum and the division.
 
     All values are below zero, so that a halo of zeros in place of none would be seen.
     """
     random = np.random.default_rng(0)
     x = -1 - random.random((w.batch, w.height, w.width, w.channels)).astype(np.float32)
     shape = out_halo.around(w.batch, w.out_height, w.out_width, w.channels)
-    kernel = max_pool.define(w, Config.preset(w, target.vector_unit), out_halo)
+    kernel = pool.define(w, Config.preset(w, target.vector_unit), out_halo)
     found = run_kernel(kernel, target, shape, x)
-    np.testing.assert_array_equal(inside(found, out_halo), w.reference(x))
+    expected = w.reference(x.astype(np.float64))
+    roundings = w.kernel[0] * w.kernel[1] if w.kind == "average" else 0
+    error = abs(inside(found, out_halo) - expected)
+    assert (error <= roundings * np.finfo(np.float32).eps * abs(expected)).all()
 
 
 @pytest.mark.parametrize("halo", [(1, 1, 1, 1), (0, 2, 3, 0)])
@@ -72,6 +75,22 @@ def test_windows_strides_and_borders(
     check(Pool(1, 9, 13, target.vector_unit.lanes, kernel, stride, padding), target)
 
 
+@pytest.mark.spread
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [((2, 2), (2, 2)), ((3, 2), (2, 1)), ((9, 13), (1, 1)), ((5, 5), (4, 4))]
+)
+def test_averages(target: ResolvedTarget, kernel: Any, stride: Any) -> None:
+    channels = 2 * target.vector_unit.lanes
+    check(Pool(2, 9, 13, channels, kernel, stride, (0, 0, 0, 0), "average"), target)
+
+
+def test_the_average_of_equal_values_is_that_value(target: ResolvedTarget) -> None:
+    w = Pool(1, 7, 7, target.vector_unit.lanes, (7, 7), (1, 1), (0, 0, 0, 0), "average")
+    x = np.full((1, 7, 7, w.channels), 3, np.float32)
+    kernel = pool.define(w, Config.preset(w, target.vector_unit), NO_HALO)
+    assert (run_kernel(kernel, target, (1, 1, 1, w.channels), x) == 3).all()
+
+
 @settings(
     max_examples=4,
     deadline=None,
@@ -96,13 +115,21 @@ def test_any_pooling(target: ResolvedTarget, data: st.DataObject) -> None:
     check(w, target)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), WINDOWS)
-def test_the_reference_follows_onnxruntime(kernel: Any, stride: Any, padding: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "kernel", "stride", "padding"),
+    [
+        *(("max", *window) for window in WINDOWS),
+        *(("average", *window) for window in WINDOWS if not any(window[2])),
+    ],
+)
+def test_the_reference_follows_onnxruntime(
+    kind: Any, kernel: Any, stride: Any, padding: Any
+) -> None:
     # Not onnx's own reference: 1.23 swaps the ends of asymmetric paddings.
-    w = Pool(2, 9, 13, 3, kernel, stride, padding)
+    w = Pool(2, 9, 13, 3, kernel, stride, padding, kind)
     x = np.random.default_rng(0).standard_normal((2, 9, 13, 3), np.float32) - 3
     node = helper.make_node(
-        "MaxPool", ["x"], ["y"], kernel_shape=kernel, strides=stride, pads=padding
+        f"{kind.title()}Pool", ["x"], ["y"], kernel_shape=kernel, strides=stride, pads=padding
     )
     x_info, y_info = (
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4) for name in "xy"
@@ -116,4 +143,5 @@ def test_the_reference_follows_onnxruntime(kernel: Any, stride: Any, padding: An
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (expected,) = session.run(None, {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
-    np.testing.assert_array_equal(w.reference(x), expected.transpose(0, 2, 3, 1))
+    found = w.reference(x.astype(np.float64))
+    np.testing.assert_allclose(found, expected.transpose(0, 2, 3, 1), rtol=1e-5 * (kind != "max"))

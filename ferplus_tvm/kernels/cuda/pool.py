@@ -1,4 +1,4 @@
-"""Max pooling on a GPU: see max_pool.cuh."""
+"""Pooling on a GPU: see pool.cuh."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ferplus_tvm.kernels.backend import Algorithm, TensorSpec
-from ferplus_tvm.kernels.cuda import activation_type
+from ferplus_tvm.kernels.cuda import activation_type, store
 from ferplus_tvm.kernels.cuda.launch import Launch, instance
 from ferplus_tvm.kernels.workloads import Pool
 from ferplus_tvm.targets import Precision
@@ -22,6 +22,21 @@ class Config:
     def algorithm(self) -> Algorithm:
         """The algorithm."""
         return Algorithm.MAX_POOL
+
+    @staticmethod
+    def preset(w: Pool) -> Config:
+        """Return the one configuration."""
+        return AverageConfig() if w.kind == "average" else Config()
+
+
+@dataclass(frozen=True)
+class AverageConfig(Config):
+    """There is nothing to configure here either."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm."""
+        return Algorithm.AVERAGE_POOL
 
 
 def launch(w: Pool, precision: Precision) -> Launch:
@@ -39,11 +54,12 @@ def launch(w: Pool, precision: Precision) -> Launch:
         "left": w.padding[1],
         "out_height": w.out_height,
         "out_width": w.out_width,
+        "average": w.kind == "average",
     }
     element = activation_type(precision)
     return Launch(
         f"{w.name}_{element}",
-        instance("max_pool", "MaxPool", fields),
+        instance("pool", "Pool", fields, store(precision)),
         math.ceil(math.prod(w.out_shape) / _THREADS),
         _THREADS,
         {"x": TensorSpec((w.batch, w.height, w.width, w.channels), element)},
