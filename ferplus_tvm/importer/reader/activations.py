@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.graph import Node
 from ferplus_tvm.importer.reader.affine import per_channel
 from ferplus_tvm.importer.reader.state import State, refuse
@@ -15,7 +14,7 @@ from ferplus_tvm.importer.steps import Clip, Floats, Leaky
 
 _CLIP = "only between stored numbers, for all values or for each channel"
 _SLOPE = "only with one stored slope for all values, or for each channel"
-_OTHERS = ("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid",
+OTHERS = ("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid",
            "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu")  # fmt: skip
 
 
@@ -87,13 +86,6 @@ def _add(state: State, node: Node, low: Floats, high: Floats) -> None:
         state.add_in_place(Clip(node.name, state.view.base, low, high))
 
 
-def _other(state: State, node: Node) -> NoReturn:
-    raise UnsupportedModelError(
-        f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, PRelu "
-        "with a slope per channel, and Clip, so train or export the network with one of these"
-    )
-
-
 OPERATORS = {
     "Relu": _relu,
     "LeakyRelu": _leaky_relu,
@@ -101,5 +93,4 @@ OPERATORS = {
     "Clip": _clip,
     "Max": _extreme,
     "Min": _extreme,
-    **dict.fromkeys(_OTHERS, _other),
 }

@@ -13,6 +13,7 @@ from ferplus_tvm.importer.interface import Layout
 from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling
 from ferplus_tvm.importer.reader.state import SUPPORTED, State
 from ferplus_tvm.importer.steps import Chain, Shape
+from ferplus_tvm.importer.tail import read_tail
 from ferplus_tvm.importer.view import View
 
 _OPERATORS: dict[str, Callable[[State, Node], None]] = {
@@ -46,12 +47,18 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
     state = State(graph, shape, _input_view(shape, layout))
     seen = 0
     while state.value != graph.output or graph.consumers(state.value):
-        node = _next(graph, state.value)
+        try:
+            node = _next(graph, state.value)
+            _OPERATORS[node.op](state, node)
+        except UnsupportedModelError:
+            # What stands behind the last layer is told by what it computes, not by its operators.
+            if not read_tail(state):
+                raise
+            break
+        state.advance(node)
         seen += 1
         if seen > len(graph.nodes):
             raise UnsupportedModelError(f"{node} depends on its own output: export the model again")
-        _OPERATORS[node.op](state, node)
-        state.advance(node)
     _end(state)
     return state.chain
 
@@ -76,6 +83,12 @@ def _next(graph: Graph, value: str) -> Node:
     # Shape only looks at a value; the node that makes use of the shape is the one to name.
     readers = [node for node in graph.consumers(value) if node.op != "Shape"]
     for node in readers or graph.consumers(value):
+        if node.op in activations.OTHERS:
+            raise UnsupportedModelError(
+                f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, "
+                "PRelu with a slope per channel, and Clip, so train or export the network with "
+                "one of these"
+            )
         if node.op not in _OPERATORS:
             raise UnsupportedModelError(
                 f"{node} is not supported: {SUPPORTED}, so export such a network"
