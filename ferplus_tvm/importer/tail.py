@@ -143,7 +143,7 @@ def _find(state: State) -> _Tail | None:
     """Return what stands behind the chain's value; None if that is more than a tail."""
     graph, view = state.graph, state.view
     count = math.prod(view.shape)
-    if not state.chain.steps or not view.shape or max(view.shape) != count or count > _MAX_SCORES:
+    if not state.chain.steps or not view.shape or count > _MAX_SCORES:
         return None
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     behind: list[Node] = []
@@ -219,7 +219,7 @@ def _snapped(array: _Array) -> _Array:
 
 def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
     """Run the tail on rows of numbers for z, ``batch`` at a time; None if it cannot be run so."""
-    if batch * rows.shape[1] > _MAX_NUMBERS:
+    if batch * rows.shape[1] > _MAX_NUMBERS or (batch > 1 and not tail.view.batched):
         return None
     results = []
     for start in range(0, len(rows), batch):
