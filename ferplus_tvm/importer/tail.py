@@ -143,7 +143,8 @@ def _find(state: State) -> _Tail | None:
     """Return what stands behind the chain's value; None if that is more than a tail."""
     graph, view = state.graph, state.view
     count = math.prod(view.shape)
-    if not state.chain.steps or not view.shape or count > _MAX_SCORES:
+    scores = max(view.base) == math.prod(view.base)
+    if not state.chain.steps or not view.shape or not scores or count > _MAX_SCORES:
         return None
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     behind: list[Node] = []
