@@ -105,6 +105,11 @@ SOFTMAX: dict[str, tuple[Tail, dict[str, Any]]] = {
     ),
     "written-out-without-maximum": (lambda n, x: exponentials(n, x, peak=False, axes="input"), {}),
     "written-out-logarithm": (log_sum, {}),
+    "written-out-norm": (lambda n, x: n.add("LpNormalization", n.add("Exp", x), axis=1, p=1), {}),
+    "written-out-power": (
+        lambda n, x: n.add("LpNormalization", n.add("Pow", n.store(3.0), x), axis=1, p=1), {}
+    ),
+    "dropout-behind": (lambda n, x: n.add("Dropout", n.add("Softmax", x, axis=1)), {}),
     "exp-of-logsoftmax": (lambda n, x: n.add("Exp", n.add("LogSoftmax", x, axis=1)), {}),
 }  # fmt: skip
 
@@ -232,6 +237,17 @@ REFUSED: dict[str, tuple[Tail, dict[str, Any], str]] = {
         "Transpose.*neither",
     ),
     "two-rows-for-a-face": (lambda n, x: reshaped(n, x, -1, 4), {}, "Reshape.*neither|per face"),
+    "whole-numbers": (
+        lambda n, x: n.add("Cast", x, to=TensorProto.INT64), {}, "Cast"
+    ),
+    "rounded-probabilities": (
+        lambda n, x: n.add("Cast", n.add("Cast", n.add("Softmax", x), to=TensorProto.INT32),
+                           to=TensorProto.FLOAT), {}, "not a softmax over"
+    ),
+    "dropout-in-training": (
+        lambda n, x: n.add("Dropout", n.add("Softmax", x), n.store(0.5), n.store(True, np.bool_)),
+        {}, "not a softmax over",
+    ),
     "tanh": (lambda n, x: n.add("Tanh", x), {}, "Tanh.*neither"),
     "exp": (lambda n, x: n.add("Exp", x), {}, "Exp.*neither"),
     "mean-of-the-batch": (
@@ -253,7 +269,7 @@ def test_refused(name: str) -> None:
 
 def test_softmax_in_the_middle() -> None:
     model = network(lambda n, x: n.dense(n.add("Softmax", x, axis=1), 8, 8))
-    with pytest.raises(UnsupportedModelError, match="Softmax node"):
+    with pytest.raises(UnsupportedModelError, match=r"Softmax node .* only .* at the end"):
         load_model(model.SerializeToString())
 
 
