@@ -16,7 +16,10 @@ from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Shape
 
 _APART = "only where each face stays apart from the others"
-_DROPOUT = "only at inference and without its mask"
+_DROPOUT = (
+    "only at inference and without its mask, so call model.eval() before the export, or in Keras "
+    "export what is called with training=False"
+)
 _CAST = "only of stored weights, or to float32"
 _STORED = "only with stored numbers, and where each face stays apart from the others"
 # Two batch sizes that a target has to be right for; what fits both fits any.
