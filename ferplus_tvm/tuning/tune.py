@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.workloads import Conv, Dense
-from ferplus_tvm.lowering.layers import Layer, layers_of
+from ferplus_tvm.lowering.layers import LayeredModel, layers_of
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.records.find import find, search_path
 from ferplus_tvm.records.log import Gain, TuningLog
@@ -243,7 +243,7 @@ def tune(
         )
 
 
-def _searches(layers: Sequence[Layer], options: TuneOptions, journal: Journal) -> list[Search]:
+def _searches(layers: LayeredModel, options: TuneOptions, journal: Journal) -> list[Search]:
     """Return every layer that can be tuned once, with what other logs have for it."""
     backend = backend_of(options.target)
     elsewhere = _elsewhere(options.target)
