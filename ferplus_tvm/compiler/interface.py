@@ -84,7 +84,7 @@ class Interface:
         hints = read_hints(model.metadata, model.classes, model.channels)
         warnings: list[str] = []
         notes = list(model.notes)
-        _expect_pixel_format(hints.pixel_format, model.channels, warnings)
+        _expect_pixel_format(hints, model.channels, warnings)
         return cls(
             _scaling(_Affine.of_graph(model), scaling, hints, warnings, notes),
             _labels(model, labels, hints, warnings, notes),
@@ -244,15 +244,12 @@ def _is_ferplus(model: ImportedModel) -> bool:
     return scaled and (model.channels, model.size) == (1, 64) and operators == _FERPLUS
 
 
-def _expect_pixel_format(pixel_format: str, channels: int, warnings: list[str]) -> None:
-    if pixel_format == "bgr8" and channels == 3:
+def _expect_pixel_format(hints: Hints, channels: int, warnings: list[str]) -> None:
+    """Warn of faces in another form than the library takes: grey, or RGB for three channels."""
+    given = "grey" if channels == 1 else "RGB"
+    if hints.pixel_format not in ("", given):
         warnings.append(
-            "the file's metadata has Image.BitmapPixelFormat Bgr8, and RGB is what it is given: "
-            "export it for RGB, or remove that entry if it is wrong"
-        )
-    elif pixel_format and (pixel_format == "gray8") != (channels == 1):
-        warnings.append(
-            f"the file's metadata has Image.BitmapPixelFormat {pixel_format.capitalize()}, and "
-            f"the graph takes {channels} channel{'s' * (channels > 1)}, which are what it is "
-            "given: remove that entry if it is wrong"
+            f"the file's metadata has {hints.pixel_format_from} {hints.pixel_format}, and its "
+            f"{channels} channel{'s' * (channels > 1)} will get {given} pixels: export it for "
+            "them, or take that entry out if it is wrong"
         )
