@@ -186,7 +186,7 @@ def _scaling(
     elif not own.fits():
         warnings.append(
             f"raw pixels 0..255 are assumed, which the graph itself scales to {own}, as if it "
-            f"were made for pixels in 0..1: {_STATE_PIXELS}"
+            f"were made for pixels in another range, such as 0..1: {_STATE_PIXELS}"
         )
     return RAW
 

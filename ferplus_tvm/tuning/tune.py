@@ -110,6 +110,7 @@ def tune(
     precision: Precision = "float32",
     threads: int | None = None,
     rpc: str | None = None,
+    model_output: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TuneResult:
     """Find the fastest configuration of each layer on the target itself, and keep it in a log.
@@ -139,6 +140,8 @@ def tune(
     rpc
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
+    model_output
+        The name of the output that holds the scores, for a model of several.
     progress
         Called as it goes on, from the threads that do the work, one for each device.
 
@@ -169,8 +172,9 @@ def tune(
         precision=precision,
         threads=threads,
         rpc=rpc,
+        model_output=model_output,
     )
-    layers = layers_of(load_model(resolve_model(model)).proto)
+    layers = layers_of(load_model(resolve_model(model), output=model_output).proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
         folder = opened.enter_context(temporary_folder())
