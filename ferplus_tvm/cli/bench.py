@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ferplus_tvm.cli.compile import ModelOutput, parse_batch_sizes
+from ferplus_tvm.cli.compile import parse_batch_sizes
+from ferplus_tvm.cli.model_options import ModelOutput
 from ferplus_tvm.cli.output import print_table
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.compile import ModelOutput, hardware, parse_batch_sizes, parse_precision
+from ferplus_tvm.cli.compile import hardware, parse_batch_sizes, parse_precision
+from ferplus_tvm.cli.model_options import InputRange, Mean, ModelOutput, Std, parse_scaling
 from ferplus_tvm.cli.output import print_facts
 from ferplus_tvm.cli.tuning_report import LOG_DIR, print_report
 from ferplus_tvm.errors import MissingExtraError
@@ -61,6 +62,9 @@ def tune(
             help="Measure on the devices that TVM's RPC tracker has under a key.",
         ),
     ] = None,
+    input_range: InputRange = None,
+    mean: Mean = None,
+    std: Std = None,
     model_output: ModelOutput = None,
     report: Annotated[
         bool,
@@ -91,6 +95,7 @@ def tune(
         "precision": kind,
         "threads": threads,
         "rpc": rpc,
+        **parse_scaling(input_range, mean, std),
         "model_output": model_output,
     }
     import ferplus_tvm

@@ -9,7 +9,9 @@ is told in a warning, except for what cannot be meant otherwise:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from onnx import numpy_helper
 from ferplus_tvm.artifact.scaling import RAW, WHITE, Scaling
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.importer import ImportedModel
+from ferplus_tvm.importer import ImportedModel, load_model
 from ferplus_tvm.importer.hints import Hints, read_hints
 from ferplus_tvm.importer.labels import ORDERS, same_order
 
@@ -91,6 +93,38 @@ class Interface:
             tuple(warnings),
             tuple(notes),
         )
+
+
+def import_model(
+    source: str | os.PathLike[str],
+    *,
+    scaling: Scaling | None = None,
+    labels: tuple[str, ...] | None = None,
+    channels: int | None = None,
+    output: str | None = None,
+) -> tuple[ImportedModel, Interface]:
+    """Import a model such that it takes raw pixels; return its interface too.
+
+    Parameters
+    ----------
+    source
+        The path of the file.
+    scaling, labels
+        What the caller states, or None: see `Interface.of`.
+    channels, output
+        As for `ferplus_tvm.importer.load_model`.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be compiled, or what is stated does not fit it.
+    """
+    load = partial(load_model, source, channels=channels, output=output)
+    imported = load()
+    interface = Interface.of(imported, scaling, labels)
+    if interface.scaling != RAW:
+        imported = load(scaling=interface.scaling)
+    return imported, interface
 
 
 @dataclass(frozen=True)

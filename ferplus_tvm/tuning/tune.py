@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.host import cpu
 from ferplus_tvm.host.temporary import temporary_folder
-from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.workloads import Conv, Dense
@@ -110,6 +110,9 @@ def tune(
     precision: Precision = "float32",
     threads: int | None = None,
     rpc: str | None = None,
+    input_range: Iterable[float] | None = None,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
     model_output: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TuneResult:
@@ -140,8 +143,9 @@ def tune(
     rpc
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
-    model_output
-        The name of the output that holds the scores, for a model of several.
+    input_range, mean, std, model_output
+        What is stated of the model, as for `ferplus_tvm.compile`: the kernel of the first layer
+        scales the pixels.
     progress
         Called as it goes on, from the threads that do the work, one for each device.
 
@@ -172,9 +176,13 @@ def tune(
         precision=precision,
         threads=threads,
         rpc=rpc,
+        input_range=input_range,
+        mean=mean,
+        std=std,
         model_output=model_output,
     )
-    layers = layers_of(load_model(resolve_model(model), output=model_output).proto)
+    imported, _ = import_model(resolve_model(model), scaling=options.scaling, output=model_output)
+    layers = layers_of(imported.proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
         folder = opened.enter_context(temporary_folder())
