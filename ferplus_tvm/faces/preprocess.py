@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.faces.arrays import array_faces, as_array, channels_last
+from ferplus_tvm.faces.arrays import array_faces, as_array
+from ferplus_tvm.faces.diagnose import of_object
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
+from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import Source, is_encoded, name_of_face, named
 
 
@@ -48,10 +50,13 @@ def preprocess(
 
         - (H, W): one grey image.
         - (H, W, C): one image, whenever the last axis is 1 to 4 long; else it is
-          (N, H, W): N grey images. Channels-first colour (3, H, W) is therefore read as three
-          grey images: transpose it before.
+          (N, H, W): N grey images.
         - (N, 1, H, W): the model's own layout, whenever the second axis is 1 long; else it is
           (N, H, W, C): N images.
+
+        Refused is what only looks like these: channels-first colour, (3, H, W) whose planes show
+        the same edges, or (N, 3, H, W); rows of 48 x 48 or 64 x 64 pixels; encoded bytes; faces
+        along the last axis.
 
         Real numbers of any width, byte order, strides and alignment.  A 64 x 64 grey float32
         array in 0..255 passes unchanged, bit for bit.  Nothing is written to.
@@ -72,9 +77,10 @@ def preprocess(
     ------
     InputError
         If it is not an image or array as described; a file cannot be read or decoded; it has more
-        pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; it holds numbers outside the range, NaN or
-        infinity; or it is a float array that looks normalised (not constant, all within 0..1),
-        and no ``value_range`` is given.
+        pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or is more than 8 times as long as wide; it
+        holds numbers outside the range, NaN or infinity; or, where no ``value_range`` is given, a
+        face looks normalised (not black, and its brightest level is below 4), or has 16 bits of
+        which it uses 8, 10 or 12.
     TypeError
         For an option that does not exist.
     ValueError
@@ -164,23 +170,24 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
         return
     from PIL import Image
 
-    from ferplus_tvm.faces.images import decoded, levels, read_image, upright
+    from ferplus_tvm.faces.images import decoded, read_image
+    from ferplus_tvm.faces.pixels import levels, upright
 
     if isinstance(item, Image.Image):
         image = decoded(item, name)
     elif is_encoded(item):
         image = read_image(item, name)
     else:
-        raise InputError(
-            f"{name} is of type {type(item).__name__}; expected a path, an encoded image "
-            "(bytes or a binary file), a PIL image or an array: convert it first"
-        )
+        raise InputError(f"{name} {of_object(item)}")
     if options.resample == "bilinear":
         image = upright(image)
     if image.mode in ("I", "F"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
     elif options.resample == "bilinear":
-        planes = levels(image, options.channels, options.background, name)
-        yield bilinear(planes, options.size)
+        yield bilinear(levels(image, options, name), options.size)
+    elif image.mode.startswith("I;16"):
+        yield from array_faces(np.asarray(image), options.value_range, name, options)
     else:
-        yield from array_faces(np.asarray(image), None, name, options)
+        yield from array_faces(
+            np.asarray(image), (0, 1 if image.mode == "1" else 255), name, options
+        )

@@ -141,7 +141,7 @@ def test_paths_that_lead_nowhere(tmp_path):
         (tmp_path, "is a folder"),
         (tmp_path / "empty.png", r"is empty \(0 bytes\)"),
         ("nul\0l", "null"),
-        ("", "does not exist"),
+        ("", "is empty text"),
     ):
         with pytest.raises(InputError, match=says) as caught:
             preprocess(path)

@@ -1,0 +1,179 @@
+"""Whether numbers can be the levels of a face, 0..255, and what they are if they cannot."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.errors import InputError
+
+# No face can be seen in a picture whose brightest level is below this one of 255, while pixels
+# divided by 255 end at 1, by 127.5 at 2, and a little above either after a bicubic resize.
+DARKEST = 4.0
+
+# How far beyond black or white, as a part of their distance, is a rounding error of float32.
+_ROUNDING = 1e-6
+
+# White of cameras that store 8, 10 or 12 bits in 16, at the low end.
+_WHITE = {8: 255, 10: 1023, 12: 4095}
+
+
+def doubt(faces: NDArray[np.float32]) -> str | None:
+    """Say why a face cannot be raw levels in 0..255: of the first such face.
+
+    Parameters
+    ----------
+    faces
+        Levels, (N, C, H, W); a face with NaN is in doubt, too.
+
+    Returns
+    -------
+    str or None
+        Such as "face 2 of 5 holds numbers in 0..1, so it looks normalised"; None if all faces may
+        be raw.
+    """
+    if len(faces) == 0:
+        return None
+    rows = faces.reshape(len(faces), -1)
+    smallest, largest = rows.min(axis=1), rows.max(axis=1)
+    black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
+    # Of nearly every batch three numbers tell enough.
+    if black <= smallest.min() and DARKEST <= largest.min() and largest.max() <= white:
+        return None
+    bright = (largest >= DARKEST) | (largest == 0)
+    raw = (smallest >= black) & (largest <= white) & bright
+    if raw.all():
+        return None
+    face = int(np.argmin(raw))
+    low, high = float(smallest[face]), float(largest[face])
+    got = f"face {face + 1} of {len(rows)} holds numbers in {low:g}..{high:g}"
+    if high >= DARKEST:
+        return f"{got}, outside 0..255"
+    return f"{got}, so it looks {'standardised' if low < 0 else 'normalised'}"
+
+
+def check_levels(
+    numbers: NDArray[Any], value_range: tuple[float, float] | None, brightest: float, name: str
+) -> tuple[float, float]:
+    """Return black and white of one face; refuse numbers that cannot be its levels.
+
+    Numbers may lie beyond black and white by a rounding error.
+
+    Parameters
+    ----------
+    numbers
+        The colours of one face, of any real type; not empty.
+    value_range
+        Black and white where the caller states them.
+    brightest
+        The largest number of all faces of the array.
+    name
+        What messages call the face.
+
+    Raises
+    ------
+    InputError
+        NaN or infinity, numbers outside the range, or, where no range is stated, numbers that
+        look normalised, or 16-bit ones that hold 8, 10 or 12 bits.
+    """
+    low, high = value_range or _range_of_type(numbers.dtype)
+    smallest, largest = _extremes(numbers, low, high, name)
+    got = f"{name} holds numbers in {smallest:g}..{largest:g}"
+    slack = _ROUNDING * (high - low)
+    if not low - slack <= smallest <= largest <= high + slack:
+        step = (
+            "clip them, or state another value_range"
+            if value_range
+            else _range_to_state(smallest, largest, numbers.dtype)
+        )
+        raise InputError(f"{got}; expected {low:g}..{high:g}: {step}")
+    # Black is black in every range, and so is a black face.
+    if value_range or numbers.dtype.kind == "b" or largest == 0:
+        return low, high
+    if largest < DARKEST:
+        raise InputError(
+            f"{got}, so it looks normalised; expected raw levels in {low:g}..{high:g}: "
+            f"{_before_normalising(largest, numbers.dtype)}, or value_range=(0, {high:g}) if it is "
+            "as dark as that"
+        )
+    if high == 65535:
+        for bits, white in _WHITE.items():
+            if largest <= white:
+                likely = next((each for each in _WHITE.values() if brightest <= each), None)
+                state = f"value_range=(0, {likely}), or " if likely else ""
+                raise InputError(
+                    f"{got}, which are {bits} bits in 16; expected white to be 65535: state "
+                    f"{state}value_range=(0, 65535) if it is as dark as that"
+                )
+    return low, high
+
+
+def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> None:
+    """Refuse alpha that is not in the range of the colours beside it.
+
+    Raises
+    ------
+    InputError
+        NaN or infinity, numbers outside the range, or alpha in 0..1 beside wider colours.
+    """
+    smallest, largest = _extremes(numbers, low, high, name)
+    slack = _ROUNDING * (high - low)
+    inside = low - slack <= smallest <= largest <= high + slack
+    if not inside or (low == 0 and 0 < largest <= 1 < high):
+        raise InputError(
+            f"the alpha of {name} holds numbers in {smallest:g}..{largest:g}; expected "
+            f"{low:g}..{high:g}, as its colours: bring both to the same range"
+        )
+
+
+def _extremes(numbers: NDArray[Any], low: float, high: float, name: str) -> tuple[float, float]:
+    """Return the smallest and the largest number; refuse NaN and infinity."""
+    smallest, largest = float(numbers.min()), float(numbers.max())
+    if not (math.isfinite(smallest) and math.isfinite(largest)):
+        raise InputError(
+            f"{name} holds NaN or infinity; expected numbers in {low:g}..{high:g}: replace them"
+        )
+    return smallest, largest
+
+
+def _range_of_type(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Black and white of an array whose caller does not say."""
+    if dtype.kind == "b":
+        return 0, 1
+    return (0, 65535) if dtype.kind == "u" and dtype.itemsize == 2 else (0, 255)
+
+
+def _before_normalising(largest: float, dtype: np.dtype[Any]) -> str:
+    """Tell what to do about numbers from 0 to below ``DARKEST``."""
+    if dtype.kind != "f":
+        return (
+            "give the pixels as they were before they were divided and rounded, or state "
+            f"value_range=(0, {largest:g}) for a drawing in black and white"
+        )
+    white = 1 if largest < 1.5 else 2
+    clipped = f"clip it to 0..{white} and " if largest > white * (1 + _ROUNDING) else ""
+    return f"{clipped}state value_range=(0, {white})"
+
+
+def _range_to_state(smallest: float, largest: float, dtype: np.dtype[Any]) -> str:
+    """Tell what to do about numbers outside the range of their type."""
+    if smallest >= 0:
+        white = next((each for each in (*_WHITE.values(), 65535) if largest <= each), None)
+        if white is None or (dtype.kind == "f" and largest < 300):  # a bicubic resize
+            return "clip them, or state their black and white as value_range=(black, white)"
+        return f"state their black and white, for example value_range=(0, {white})"
+    if largest >= DARKEST:
+        if dtype.kind == "i" and smallest >= -128 and largest <= 127:
+            return "state value_range=(-128, 127) if 128 was taken off, or convert them to uint8"
+        return "clip them, or state their black and white as value_range=(black, white)"
+    if smallest > -0.25 and 0.75 < largest < 1.25:
+        return "they look normalised: clip them to 0..1 and state value_range=(0, 1)"
+    if smallest >= -1 and largest <= 1:
+        return "they look normalised: state their black and white, value_range=(-1, 1)"
+    return (
+        "they look standardised, as (x - mean) / std: give the pixels as they were before that, or "
+        "state what black and white have become as value_range=(black, white)"
+    )

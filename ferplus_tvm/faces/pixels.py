@@ -1,0 +1,110 @@
+"""Turn a decoded image upright, and turn it into grey or RGB levels, whatever its pixel mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.faces.levels import DARKEST, check_levels
+from ferplus_tvm.faces.options import CheckedOptions
+
+# EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the image.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn a decoded image as its EXIF orientation says; the argument is left as it is.
+
+    A damaged EXIF block counts as none, as in image viewers.
+    """
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # the parsers of EXIF and XMP share no base class of errors either
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np.float32]:
+    """Convert a decoded image of any mode but I and F to grey or RGB levels.
+
+    For grey, colours become luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B), without rounding to
+    whole levels. Alpha, a transparent palette entry or a transparent colour is composited over
+    the background.
+
+    Parameters
+    ----------
+    image
+        A decoded image, H x W.
+    options
+        The channels, the range of 16-bit levels, and the background.
+    name
+        What messages call the source.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (channels, H, W), 0..255.
+
+    Raises
+    ------
+    InputError
+        Pillow cannot convert this mode, or the levels look normalised, or like fewer than 16 bits.
+    """
+    sixteen_bits = image.mode.startswith("I;16")
+    low, high = 0.0, 255.0
+    if sixteen_bits:
+        numbers = np.asarray(image)
+        low, high = check_levels(numbers, options.value_range, float(numbers.max()), name)
+    try:
+        planes, opacity = _planes_and_opacity(image, options.channels)
+    except Exception as error:
+        raise InputError(
+            f"{name} is an image of mode {image.mode}, which Pillow cannot convert "
+            f"({one_line(error)}); expected for example RGB or L: convert it first"
+        ) from error
+    if sixteen_bits:
+        planes = (np.clip((planes - low) / (high - low), 0, 1) * 255).astype(np.float32)
+    elif options.value_range != (0, 255) and 0 < (largest := float(planes.max())) < DARKEST:
+        raise InputError(
+            f"{name} holds levels in 0..{largest:g}, so it looks as if normalised pixels had been "
+            "saved; expected levels in 0..255: save it before they are divided, or state "
+            "value_range=(0, 255) if it is as dark as that"
+        )
+    if opacity is not None:
+        planes = opacity * planes + (1 - opacity) * np.float32(options.background)
+    return np.broadcast_to(planes, (options.channels, *planes.shape[1:]))
+
+
+def _planes_and_opacity(
+    image: Image.Image, channels: int
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32] | None]:
+    """Levels as stored, (1, H, W) of grey or (3, H, W), and opacity 0..1 where there is any."""
+    if image.mode.startswith("I;16"):
+        stored = np.asarray(image)
+        clear = image.info.get("transparency")  # PNG: the one level that is transparent
+        opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
+        return stored[np.newaxis].astype(np.float64), opacity
+    opacity = None
+    if image.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        opacity = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
+    if image.mode not in ("1", "L"):
+        image = image.convert("RGB")
+        if channels == 3:
+            return np.moveaxis(np.asarray(image, np.float32), -1, 0), opacity
+    return np.asarray(image.convert("F"))[np.newaxis], opacity

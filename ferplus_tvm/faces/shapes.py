@@ -1,0 +1,181 @@
+"""What the shape of an array says: pictures of faces as (N, H, W, C), or why it is none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.errors import InputError
+from ferplus_tvm.faces.formats import format_of
+
+LONGEST = 8
+"""How many times as long as wide a picture of one face may be; a face is about as long as wide."""
+
+# FER2013's CSV holds a row of 48 x 48 numbers for each face, and the model's input is 64 x 64.
+_ROWS = (48 * 48, 64 * 64)
+
+
+def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """View an array of any accepted shape as (N, H, W, C), by the rules of :func:`preprocess`.
+
+    Raises
+    ------
+    InputError
+        Another shape, or one that cannot be pictures of faces: rows of pixels, channels first,
+        an encoded picture, or pictures that are far too long.
+    """
+    shape = array.shape
+    last_is_channels = array.ndim > 0 and 1 <= shape[-1] <= 4
+    _check_order(array, name)
+    if array.ndim == 2:
+        images = array[np.newaxis, :, :, np.newaxis]
+    elif array.ndim == 3:
+        images = array[np.newaxis] if last_is_channels else array[..., np.newaxis]
+    elif array.ndim == 4 and shape[1] == 1:
+        images = np.moveaxis(array, 1, -1)
+    elif array.ndim == 4 and last_is_channels:
+        images = array
+    else:
+        raise InputError(
+            f"{name} has the shape {shape}; expected (H, W), (H, W, C), (N, H, W), (N, H, W, C) "
+            "with 1 to 4 channels C, or (N, 1, H, W): give it as one of these"
+        )
+    if 0 in images.shape[1:]:
+        raise InputError(
+            f"{name} has the shape {shape}; expected images of at least 1 x 1 pixels: "
+            "check how it was cropped"
+        )
+    check_aspect(images.shape[2], images.shape[1], name, f"the shape {shape}, ")
+    return images
+
+
+def check_aspect(width: int, height: int, name: str, shape: str = "") -> None:
+    """Refuse a picture that is too long to be one face.
+
+    Parameters
+    ----------
+    width, height
+        Those of the picture, in pixels.
+    name
+        What messages call it.
+    shape
+        How messages begin to say what was found, for an array.
+
+    Raises
+    ------
+    InputError
+        It is more than ``LONGEST`` times as long as wide, or as wide as long.
+    """
+    if max(width, height) > LONGEST * min(width, height):
+        raise InputError(
+            f"{name} has {shape}{width} x {height} pixels; expected a face, at most {LONGEST} "
+            "times as long as wide: crop it to the face first"
+        )
+
+
+def _check_order(array: NDArray[Any], name: str) -> None:
+    """Refuse what holds faces, but not in the order that its shape is read in."""
+    got = f"{name} has the shape {array.shape}"
+    content = _encoded(array)
+    if content is not None:
+        raise InputError(
+            f"{got} and holds an encoded picture ({content}); expected pixels: pass its bytes, as "
+            "array.tobytes() gives them, or decode it first"
+        )
+    side = _side_of_rows(array)
+    if side is not None:
+        target = f"({side}, {side})" if array.ndim == 1 else f"(N, {side}, {side})"
+        raise InputError(
+            f"{got}, so it looks like rows of pixels, as FER2013's CSV holds them; expected "
+            f"pictures: reshape it to {target}"
+        )
+    if array.ndim == 4 and min(array.shape[:2]) >= 16 and array.shape[2] in (1, 3):
+        raise InputError(
+            f"{got}, so it looks like (H, W, C, N); expected (N, H, W, C): transpose it to that"
+        )
+    if array.ndim == 4 and array.shape[1] in (2, 3, 4) and not 1 <= array.shape[3] <= 4:
+        raise InputError(
+            f"{got}, so it looks like channels first; expected (N, H, W, C): transpose it to that, "
+            "for example by array.transpose(0, 2, 3, 1)"
+        )
+    if array.ndim == 3 and _is_channels_first(array):
+        count = len(array)
+        raise InputError(
+            f"{got} and planes that show the same edges, so it looks like channels first: "
+            "transpose it to (H, W, C), for example by array.transpose(1, 2, 0), or give "
+            f"{count} grey faces as ({count}, 1, H, W)"
+        )
+    if array.ndim == 3 and _is_stacked_last(array):
+        raise InputError(
+            f"{got}, so it looks like (H, W, N), faces stacked along the last axis; expected "
+            "(N, H, W): transpose it to that, or give the faces as (N, 1, H, W)"
+        )
+
+
+def _encoded(array: NDArray[Any]) -> str | None:
+    """Name the format of an encoded picture that the bytes of an array are."""
+    if array.dtype.kind not in "iu" or array.dtype.itemsize != 1 or array.size < 16:
+        return None
+    return format_of(array.ravel()[:64].tobytes()) if array.size in array.shape else None
+
+
+def _side_of_rows(array: NDArray[Any]) -> int | None:
+    """Height and width of faces of which each lies in a row of its own; None if none does."""
+    if array.ndim not in (1, 2) or array.size == 0:
+        return None
+    pixels = array.size if 1 in array.shape else array.shape[-1]
+    side = math.isqrt(pixels)
+    if side < 16 or side * side != pixels:
+        return None
+    if array.ndim == 1 or pixels > LONGEST * len(array) or array.shape[1] == 1:
+        return side
+    if pixels not in _ROWS:
+        return None
+    # A picture may be as wide as that. Neighbouring rows of a picture are much alike; rows of
+    # faces are alike at a distance of one line of the face.
+    middle = max(0, len(array) // 2 - 128)
+    sample = array[middle : middle + 256].astype(np.float64)
+    between_rows = np.abs(np.diff(sample, axis=0)).mean()
+    between_lines = np.abs(sample[:, side:] - sample[:, :-side]).mean()
+    return None if 0 < between_rows < between_lines / 2 else side
+
+
+def _is_channels_first(array: NDArray[Any]) -> bool:
+    """Whether three or four planes are the colours of one picture, not faces of their own.
+
+    The colours of a picture have their edges in the same places. The correlation of differences
+    between neighbouring pixels was 0.5 to 1.0 for photographs, and at most 0.36 for the most alike
+    two of any three faces of FER2013. So grey faces are taken for colours where they are frames of
+    the same film, or copies; as (N, 1, H, W) they never are. Colours are taken for grey faces
+    where they share no edges, as in noise or drawings of pure red, green and blue.
+    """
+    if array.shape[0] not in (3, 4) or min(array.shape[1:]) < 8:
+        return False
+    planes = array.astype(np.float64)
+    brightest = planes.max(axis=(1, 2))
+    if 8 * brightest.min() < brightest.max():  # the colours of a picture share their range
+        return False
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        edges = np.concatenate(
+            [np.diff(planes, axis=axis).reshape(len(planes), -1) for axis in (1, 2)], axis=1
+        )
+        same = np.nan_to_num(np.corrcoef(edges))
+    opacity = len(planes) == 4 and same[2, 3] < 0.4
+    return min(same[0, 1], same[1, 2]) > 0.4 and (len(planes) == 3 or opacity)
+
+
+def _is_stacked_last(array: NDArray[Any]) -> bool:
+    """Whether square faces are stacked along the last axis, as numpy.dstack does.
+
+    Then pixels change less along the first axis, from line to line, than along the last, from face
+    to face.
+    """
+    height, width, count = array.shape
+    if height != width or count in (height, *range(5)) or height < 16:
+        return False
+    sample = array[:, :, : min(count, 64)].astype(np.float64)
+    from_line_to_line = np.abs(np.diff(sample, axis=0)).mean()
+    return bool(2 * from_line_to_line < np.abs(np.diff(sample, axis=2)).mean())

@@ -1,0 +1,178 @@
+"""Numbers that cannot be the levels of a face never pass in silence."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferplus_tvm.errors import InputError
+from ferplus_tvm.faces.levels import doubt
+from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
+
+GREY = (np.arange(4096) % 256).reshape(64, 64).astype(np.uint8)
+UNIT = GREY / 255
+
+
+def encode(picture, fmt="PNG"):
+    buffer = io.BytesIO()
+    picture.save(buffer, fmt)
+    return buffer.getvalue()
+
+
+def reason(source, **options):
+    with pytest.raises(InputError) as caught:
+        preprocess(source, **options)
+    return str(caught.value)
+
+
+# Normalised pixels
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+@pytest.mark.parametrize(
+    ("array", "step"),
+    [
+        (UNIT, "state value_range=(0, 1),"),
+        (UNIT * 1.01, "clip it to 0..1 and state value_range=(0, 1),"),
+        (GREY / 254, "clip it to 0..1 and state value_range=(0, 1),"),
+        (UNIT / 2, "state value_range=(0, 1),"),
+        (GREY / 127.5, "state value_range=(0, 2),"),
+        (np.ones((64, 64)), "state value_range=(0, 1),"),
+        (np.full((64, 64), 0.5), "state value_range=(0, 1),"),
+    ],
+)
+def test_floats_that_end_at_a_few_levels_look_normalised(array, step, dtype):
+    said = reason(array.astype(dtype))
+    assert "looks normalised" in said and step in said and "value_range=(0, 255)" in said
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i4", "u2", "i8"])
+def test_whole_numbers_of_0_and_1_were_rounded_after_a_division(dtype):
+    said = reason(UNIT.round().astype(dtype))
+    assert "in 0..1, so it looks normalised" in said and "before they were divided" in said
+
+
+def test_what_the_sentence_advises_is_taken():
+    np.testing.assert_allclose(preprocess(UNIT, value_range=(0, 1))[0, 0], GREY, atol=1e-4)
+    clipped = np.clip(UNIT * 1.01, 0, 1)
+    assert preprocess(clipped, value_range=(0, 1)).max() == 255
+    dark = preprocess(UNIT, value_range=(0, 255))
+    np.testing.assert_array_equal(dark[0, 0], UNIT.astype(np.float32))
+    drawing = preprocess(GREY % 2, value_range=(0, 1))
+    np.testing.assert_array_equal(drawing[0, 0], (GREY % 2) * 255.0)
+
+
+def layouts(good, bad):
+    faces = np.stack([good, bad, good]).astype(np.float32)
+    return [faces, faces[:, None], np.stack([faces] * 3, axis=-1)]
+
+
+@pytest.mark.parametrize("layout", range(3))
+def test_one_normalised_face_among_good_ones_is_found_by_its_number(layout):
+    faces = layouts(GREY, UNIT)[layout]
+    assert "face 2 of 3 of the array" in reason(faces)
+    first, second, third = preprocess_each(faces)
+    assert isinstance(second, InputError) and "face 2 of 3" in str(second)
+    np.testing.assert_allclose(first[0, 0], GREY, atol=1e-4)
+    np.testing.assert_array_equal(third, first)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (UNIT * 2 - 1, "value_range=(-1, 1)"),
+        (UNIT * 1.02 - 0.01, "clip them to 0..1 and state value_range=(0, 1)"),
+        ((GREY - GREY.mean()) / GREY.std(), "standardised"),
+        ((UNIT - 0.485) / 0.229, "standardised"),
+        ((GREY.astype("i2") - 128).astype("i1"), "value_range=(-128, 127)"),
+        (GREY.astype("f4") * 257, "value_range=(0, 65535)"),
+        (GREY.astype("i4") * 4, "value_range=(0, 1023)"),
+        (GREY * 1.01, "clip them"),
+    ],
+)
+def test_numbers_outside_the_range_are_told_from_each_other(array, says):
+    said = reason(array)
+    assert "expected 0..255" in said and says in said
+
+
+def test_colours_are_judged_without_their_alpha():
+    colours = np.dstack([UNIT, UNIT, UNIT, np.full((64, 64), 255)])
+    assert "the array holds numbers in 0..1, so it looks normalised" in reason(colours)
+    alpha = np.dstack([GREY, GREY, GREY, np.ones((64, 64), np.uint8)])
+    for array in (alpha, alpha.astype(np.float32)):
+        assert "the alpha of the array holds numbers in 1..1; expected 0..255" in reason(array)
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "BMP", "TIFF"])
+def test_a_picture_that_was_saved_from_normalised_pixels_is_found(fmt):
+    zeros_and_ones = Image.fromarray(UNIT.round().astype(np.uint8))
+    assert "levels in 0..1" in reason(encode(zeros_and_ones, fmt))
+    assert preprocess(encode(Image.new("L", (8, 8), 0), fmt)).max() == 0
+
+
+# Fewer bits than 16
+
+
+@pytest.mark.parametrize(("shift", "white"), [(0, 255), (2, 1023), (4, 4095)])
+def test_16_bits_that_hold_fewer_have_to_be_stated(shift, white):
+    wide = GREY.astype(np.uint16) << shift
+    pictures = [Image.fromarray(wide), encode(Image.fromarray(wide), "TIFF")]
+    for source in (wide, wide.astype(">u2"), encode(Image.fromarray(wide)), *pictures):
+        said = reason(source)
+        assert f"state value_range=(0, {white}), or value_range=(0, 65535)" in said
+        answer = preprocess(source, value_range=(0, white))
+        np.testing.assert_allclose(answer[0, 0], wide / white * 255, atol=1e-4)
+        dark = preprocess(source, value_range=(0, 65535))
+        np.testing.assert_allclose(dark[0, 0], wide / 257, atol=1e-4)
+
+
+def test_12_bits_at_the_high_end_of_16_are_16():
+    high = GREY.astype(np.uint16) << 8
+    np.testing.assert_allclose(preprocess(encode(Image.fromarray(high)))[0, 0], high / 257, 1e-6)
+
+
+def test_the_range_to_state_is_that_of_the_brightest_face():
+    bright, dark = GREY.astype(np.uint16) << 4, GREY.astype(np.uint16)
+    assert "value_range=(0, 4095)" in reason(np.stack([dark, bright]))
+    said = reason(np.stack([dark, GREY.astype(np.uint16) * 257]))
+    assert "face 1 of 2" in said and "state value_range=(0, 65535)" in said
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        (UNIT.astype(np.float32), "value_range=(0, 1)"),
+        (GREY.astype(np.int32) * 257, "value_range=(0, 65535)"),
+        (GREY.astype(np.int32) * 16, "value_range=(0, 4095)"),
+    ],
+)
+def test_pictures_of_32_bits_say_the_range_to_state(numbers, says):
+    assert says in reason(encode(Image.fromarray(numbers), "TIFF"))
+
+
+# The same judgement of what `scores` is given
+
+
+@pytest.mark.parametrize(
+    ("face", "says"),
+    [
+        (UNIT, "normalised"),
+        (UNIT * 1.01, "normalised"),
+        (UNIT * 2 - 1, "standardised"),
+        (GREY * 257.0, "outside 0..255"),
+        (GREY - 20.0, "outside 0..255"),
+    ],
+)
+def test_doubt_names_the_first_face_that_cannot_be_raw(face, says):
+    faces = np.stack([GREY, face, GREY]).astype(np.float32)[:, None]
+    said = doubt(faces)
+    assert said is not None and said.startswith("face 2 of 3") and says in said
+
+
+def test_raw_and_black_faces_and_no_face_raise_no_doubt():
+    faces = np.stack([GREY, np.zeros((64, 64)), GREY * 0 + 4]).astype(np.float32)[:, None]
+    assert doubt(faces) is None
+    assert doubt(faces[:0]) is None
