@@ -135,7 +135,7 @@ def measure(path: Path, target: str | None) -> dict[int, float]:
     manifest = read_manifest(path, target)
     with Engine(path, target=target, device=_device(manifest.gpu_arch)) as engine:
         expected = engine.manifest.check
-        faces = reference_inputs.inputs(expected.seed, expected.faces)
+        faces = reference_inputs.inputs(expected.seed, expected.faces, manifest.face_shape)
         reference = np.asarray(expected.reference)
         measured = {}
         for batch in engine.manifest.batch_sizes:

@@ -104,7 +104,7 @@ def test_a_graph_that_scales_raw_pixels_is_given_them_without_a_word(step: Step)
 )
 def test_a_graph_that_scales_pixels_of_0_to_1_is_asked_about(step: Step) -> None:
     (warning,) = interface(network(step), labels=FER2013).warnings
-    assert "made for pixels in 0..1" in warning and "--input-range" in warning
+    assert "made for pixels in another range" in warning and "--input-range" in warning
 
     assert interface(network(step), labels=FER2013, scaling=UNIT).warnings == ()
     hinted = interface(network(step, input_range="[0, 1]"), labels=FER2013)
@@ -147,17 +147,24 @@ def test_metadata_that_contradict_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixel_format", "channels"), [("Bgr8", 3), ("Gray8", 3), ("Rgb8", 1), ("Bgr8", 1)]
+    ("key", "value", "channels"),
+    [
+        ("Image__BitmapPixelFormat", "Bgr8", 3),
+        ("Image__BitmapPixelFormat", "Gray8", 3),
+        ("Image__BitmapPixelFormat", "Rgb8", 1),
+        ("color_format", "BGR", 3),
+        ("channel_order", "rgb", 1),
+    ],
 )
 def test_a_pixel_format_that_is_not_what_the_model_is_given_is_told(
-    pixel_format: str, channels: int
+    key: str, value: str, channels: int
 ) -> None:
-    metadata = {"Image__BitmapPixelFormat": pixel_format, "input_range": "0,1"}
+    metadata = {key: value, "input_range": "0,1"}
     (warning,) = interface(network(channels=channels, **metadata), labels=FER2013).warnings
-    assert pixel_format in warning
+    assert key.replace("__", ".") in warning and ("RGB" if channels == 3 else "grey") in warning
 
 
-@pytest.mark.parametrize(("pixel_format", "channels"), [("Rgb8", 3), ("Gray8", 1)])
+@pytest.mark.parametrize(("pixel_format", "channels"), [("Rgb8", 3), ("Gray8", 1), ("Yuv", 1)])
 def test_a_pixel_format_that_fits_is_not(pixel_format: str, channels: int) -> None:
     metadata = {"Image__BitmapPixelFormat": pixel_format, "input_range": "0,1"}
     assert interface(network(channels=channels, **metadata), labels=FER2013).warnings == ()
