@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    faces = reference_inputs.inputs(1, options.batch)
     process = psutil.Process()
     with fer.load(options.library, threads=options.threads, device=options.device) as engine:
+        faces = reference_inputs.inputs(1, options.batch, engine.face_shape)
         for _ in range(_WARM_UP):
             engine.scores(faces)
         before = process.memory_info().rss

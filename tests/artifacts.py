@@ -10,6 +10,7 @@ from typing import Any
 
 from ferplus_tvm.artifact import library_file
 from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Tensor
+from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.host import cpu
 
@@ -37,6 +38,7 @@ def manifest(**changes: Any) -> Manifest:
         "input_shape": ("N", 1, 64, 64),
         "output_shape": ("N", 8),
         "value_range": (0.0, 255.0),
+        "scaling": RAW,
         "labels": EMOTIONS,
         "functions": {8: Function("main_batch8", (0, 1)), 1: Function("main_batch1", (1,))},
         "kernels": (
@@ -111,7 +113,7 @@ def image_length(data: bytes) -> int:
     return int(struct.unpack_from("<Q", data, len(data) - 112)[0])
 
 
-def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 3) -> bytes:
+def by_hand(image: bytes, weights: bytes, text: bytes, version: int = 4) -> bytes:
     """Build a library file as the format's documentation says, image padded already."""
     total = len(image) + len(weights) + len(text) + 112
     lengths = struct.pack("<QQQQ", len(image), len(weights), len(text), total)

@@ -86,9 +86,9 @@ class Mapped {
     uint32_t version;
     std::memcpy(lengths, footer, sizeof(lengths));
     std::memcpy(&version, footer + 108, sizeof(version));
-    if (std::memcmp(footer + 96, "FERPLUS-TVM\n", 12) != 0 || version != 3 ||
+    if (std::memcmp(footer + 96, "FERPLUS-TVM\n", 12) != 0 || version != 4 ||
         lengths[3] != size_ || lengths[0] + lengths[1] + lengths[2] + kFooter != size_) {
-      throw std::runtime_error(std::string(path) + " is no whole library of format 3");
+      throw std::runtime_error(std::string(path) + " is no whole library of format 4");
     }
     weights_ = data_ + lengths[0];
     manifests_ = std::string(weights_ + lengths[1], lengths[2]);

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ferplus_tvm.artifact.layout import ALIGNMENT, FOOTER, FORMAT, MAGIC, PAGE, SIGNED
-from ferplus_tvm.artifact.manifest import ITEM_BYTES, Manifest
+from ferplus_tvm.artifact.layout import ALIGNMENT, FOOTER, FORMAT, ITEM_BYTES, MAGIC, PAGE, SIGNED
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.errors import ArtifactDamagedError, ArtifactError, ArtifactFormatError
 from ferplus_tvm.host import cpu
 

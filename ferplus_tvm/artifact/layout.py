@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-FORMAT = 3
+FORMAT = 4
 """The version of the format."""
 
 PAGE = 4096
@@ -12,6 +12,9 @@ PAGE = 4096
 
 ALIGNMENT = 64
 """The offsets of weights are multiples of it, in bytes."""
+
+ITEM_BYTES = {"float32": 4, "float16": 2}
+"""The types that weights are stored in, with their sizes."""
 
 CHUNK = 1 << 22
 """The bytes of the weights that a digest is of."""

@@ -1,4 +1,4 @@
-r"""The file format of a compiled library, version 3: writing, reading, checking.
+r"""The file format of a compiled library, version 4: writing, reading, checking.
 
 A library is one file, for one target or for several::
 
@@ -22,7 +22,7 @@ The last 16 bytes, magic and version, keep their place and meaning in every futu
 reader MUST refuse a file whose magic, version, lengths or checksums are off before it hands the
 file to the dynamic loader, and MAY leave the weights' checksums out where the caller says that
 they have been verified before.  The checksums find accidents; whoever can write the file can also
-write its checksums.  Versions 1 and 2, which no release has written, are refused.
+write its checksums.  Versions 1 to 3, which no release has written, are refused.
 
 The image of the target that fits this CPU, or the GPU asked for, best is used.  The first one is
 mapped from the file itself; another is copied to a temporary file, from which the dynamic loader

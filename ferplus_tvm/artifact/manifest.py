@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from ferplus_tvm.artifact.layout import ITEM_BYTES
+from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.artifact.typecheck import expect_types
-
-ITEM_BYTES = {"float32": 4, "float16": 2}
-"""The types that weights are stored in, with their sizes."""
+from ferplus_tvm.artifact.validate import validate
 
 ChecksumLevel = Literal["full", "manifest"]
 """``full`` checks every byte; ``manifest`` everything but the weights."""
@@ -162,11 +161,14 @@ class Manifest:
     precision
         How GEMMs are computed: ``float32``, ``tf32`` or ``float16``.
     input_shape, output_shape
-        The shapes, with a name for the batch.
+        ("N", C, S, S) and ("N", K): square faces of C channels, 1 for grey or 3 for RGB, and
+        scores of K classes.
     value_range
-        The smallest and the largest value of the input's pixels.
+        Black and white of the input's pixels, 0 and 255.
+    scaling
+        What the model's file wanted of these pixels, which the library does itself.
     labels
-        The emotions, in the order of the scores.
+        The names of the classes, in the order of the scores.
     functions
         The entry points by batch size.
     kernels
@@ -203,6 +205,7 @@ class Manifest:
     input_shape: tuple[int | str, ...]
     output_shape: tuple[int | str, ...]
     value_range: tuple[float, float]
+    scaling: Scaling
     labels: tuple[str, ...]
     functions: dict[int, Function]
     kernels: tuple[Kernel, ...]
@@ -221,6 +224,12 @@ class Manifest:
     def batch_sizes(self) -> tuple[int, ...]:
         """The compiled batch sizes, in increasing order."""
         return tuple(sorted(self.functions))
+
+    @property
+    def face_shape(self) -> tuple[int, int, int]:
+        """The shape of one face, (C, S, S)."""
+        _, channels, height, width = self.input_shape
+        return int(channels), int(height), int(width)
 
     @property
     def tunable(self) -> tuple[Kernel, ...]:
@@ -245,33 +254,8 @@ class Manifest:
             raise ValueError("its fields are not those of the format")
         found = cls(**{**values, **{name: read(values[name]) for name, read in _READERS.items()}})
         expect_types(found)
-        wrong = found._wrong_number()
-        if wrong:
-            raise ValueError(wrong)
+        validate(found)
         return found
-
-    def _wrong_number(self) -> str | None:
-        """Return which numbers cannot be, as a checksum does not tell."""
-        if self.gpu_arch and not re.fullmatch(r"sm_[1-9]\d{1,2}", self.gpu_arch):
-            return "its GPU architecture cannot be"
-        if not 0 < self.check.tolerance <= 1:
-            return "its tolerance cannot be"
-        if min(self.image_offset, self.image_bytes, self.weights_bytes, self.chunk_bytes) < 0:
-            return "its lengths cannot be"
-        for tensor in self.tensors:
-            if (
-                tensor.dtype not in ITEM_BYTES
-                or tensor.offset < 0
-                or min(tensor.shape, default=0) < 0
-            ):
-                return f"its weight {tensor.name!r} cannot be"
-        for kernel in self.kernels:
-            if min(kernel.flops, kernel.executed_flops, kernel.activation_bytes) < 0:
-                return f"its kernel {kernel.kernel!r} cannot be"
-        for batch, function in self.functions.items():
-            if batch < 1 or not all(0 <= index < len(self.tensors) for index in function.weights):
-                return f"its function for batch {batch} takes weights that are not there"
-        return None if self.functions else "it has no functions"
 
 
 def _function(value: dict[str, Any]) -> Function:
@@ -291,6 +275,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "input_shape": tuple,
     "output_shape": tuple,
     "value_range": tuple,
+    "scaling": lambda value: Scaling(**{name: tuple(each) for name, each in value.items()}),
     "labels": tuple,
     "weights_sha256": tuple,
     "functions": lambda value: {int(batch): _function(f) for batch, f in value.items()},

@@ -6,18 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def inputs(seed: int, faces: int) -> NDArray[np.float32]:
-    """Return images as float32 (faces, 1, 64, 64) of whole numbers in 0..255.
+def inputs(seed: int, faces: int, face: tuple[int, int, int] = (1, 64, 64)) -> NDArray[np.float32]:
+    """Return images as float32 (faces, C, S, S) of whole numbers in 0..255.
 
     Every other one is noise; the rest are blobs, whose score patterns differ more, as a face's do.
     numpy promises that ``RandomState`` gives the same numbers in every version.
+
+    Parameters
+    ----------
+    seed
+        What the numbers are drawn with.
+    faces
+        How many images there are.
+    face
+        The shape of one, (C, S, S): `Manifest.face`; by default that of FER+.
     """
+    channels, size, _ = face
     random = np.random.RandomState(seed)
-    noise = random.randint(0, 256, (faces, 64, 64))
-    coarse = random.randint(0, 256, (faces, 8, 8))
-    blobs = np.kron(coarse, np.ones((8, 8), dtype=np.int64))
-    odd = np.arange(faces)[:, None, None] % 2 == 1
-    return np.where(odd, blobs, noise).astype(np.float32)[:, None]
+    noise = random.randint(0, 256, (faces, *face))
+    coarse = random.randint(0, 256, (faces, channels, 8, 8))
+    block = np.arange(size) * 8 // size
+    blobs = coarse[:, :, block[:, None], block]
+    odd = np.arange(faces)[:, None, None, None] % 2 == 1
+    return np.where(odd, blobs, noise).astype(np.float32)
 
 
 def relative_error(scores: NDArray[np.float32], reference: NDArray[np.float64]) -> float:

@@ -99,7 +99,8 @@ class Measurements:
             able = [each for each in processes if "scores" in each.ways]
             for process in able:
                 process.begin("scores")  # which are compared first
-            labels = {process.label: process.begin_jpeg(sample_jpeg()) for process in able}
+            jpeg, names = sample_jpeg(), self.ours.labels
+            labels = {process.label: process.begin_jpeg(jpeg, names) for process in able}
             exact = {process.label for process in able if process.precision == "float32"}
             if len({labels[name] for name in exact}) > 1:
                 raise BenchError(
@@ -153,8 +154,9 @@ class Measurements:
 
         def opened(name: str, kind: str) -> EngineProcess:
             path = str(subject.path)
-            process = EngineProcess(name, kind, path, threads, batch, self.device)
-            self._programs[process.label] = cold_start.Program(process.label, kind, path)
+            face = self.ours.face_shape
+            process = EngineProcess(name, kind, path, threads, batch, face, self.device)
+            self._programs[process.label] = cold_start.Program(process.label, kind, path, face)
             return stack.enter_context(process)
 
         process = opened(subject.name, subject.kind)

@@ -129,7 +129,7 @@ def needed_sizes(options: BenchOptions) -> set[int]:
 
 
 def write_model(model: str | os.PathLike[str], library: Subject, output: Path) -> None:
-    """Write the model for the peers as it was imported, with any batch size.
+    """Write the model for the peers as it was imported: for raw pixels, with any batch size.
 
     Raises
     ------
@@ -139,11 +139,17 @@ def write_model(model: str | os.PathLike[str], library: Subject, output: Path) -
     from ferplus_tvm.importer import load_model
     from ferplus_tvm.zoo import resolve
 
-    assert library.manifest is not None
-    imported = load_model(resolve(model))
-    if library.manifest.model_sha256 != imported.sha256:
+    manifest = library.manifest
+    assert manifest is not None
+    imported = load_model(
+        resolve(model),
+        output=manifest.options["model_output"],
+        scaling=manifest.scaling,
+        channels=manifest.face_shape[0],
+    )
+    if manifest.model_sha256 != imported.sha256:
         raise BenchError(
-            f"{library.path.name} holds the model {library.manifest.model_name}, but its peers "
+            f"{library.path.name} holds the model {manifest.model_name}, but its peers "
             f"would run {imported.name}: give the library's own with --model"
         )
     output.write_bytes(imported.proto.SerializeToString())

@@ -71,6 +71,43 @@ def compile_(
             "Relax, TensorIR, assembly or CUDA source.",
         ),
     ] = None,
+    input_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="What black and white are to the model's file, such as 0,1 for one that was "
+            "trained on x/255; faces stay raw pixels.",
+        ),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS", help="What was subtracted: a number, or one a channel."),
+    ] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS", help="What was divided by: a number, or one a channel."),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(help="1 for grey faces or 3 for RGB, where the file leaves it open."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="The classes in the order of the scores, a,b,c, or a data set's: ferplus, "
+            "fer2013, affectnet8, affectnet7 or rafdb.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail where there would be a warning of the model.")
+    ] = False,
+    model_output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The output that holds the scores, for a model of several."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
@@ -87,14 +124,29 @@ def compile_(
         "require_tuned": require_tuned,
         "with_runtime": with_runtime,
         "dump": dump,
+        "input_range": parse_numbers(input_range, "--input-range"),
+        "mean": parse_numbers(mean, "--mean"),
+        "std": parse_numbers(std, "--std"),
+        "channels": channels,
+        "labels": labels,
+        "strict": strict,
+        "model_output": model_output,
     }
     compile_model = ferplus_tvm.compile  # which says what to install where the extra is missing
     from ferplus_tvm.compiler.options import CompileOptions
     from ferplus_tvm.compiler.pipeline import STAGES
 
-    print_facts(_resolved(CompileOptions.of(**wanted)), err=as_json)
+    try:
+        options = CompileOptions.of(**wanted)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    print_facts(_resolved(options), err=as_json)
     with stages(STAGES) as progress:
         result = compile_model(**wanted, isolated=True, progress=progress)
+    for note in result.notes:
+        typer.echo(f"note: {note}", err=True)
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if as_json:
         typer.echo(json.dumps(summary(result), indent=2))
         return
@@ -134,6 +186,18 @@ def parse_precision(text: str) -> Precision:
     return cast("Precision", text)
 
 
+def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read ``0,1`` or ``0.5``."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of numbers, such as 0,1", param_hint=option
+        ) from None
+
+
 def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
     """Return the options as they will be used."""
     return [
@@ -144,6 +208,8 @@ def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
         *(("tuning logs", str(folder)) for folder in options.tuning_logs),
         ("output", str(options.output)),
         *([("dump", str(options.dump))] if options.dump else []),
+        *([("scaling", str(options.scaling))] if options.scaling else []),
+        *([("labels", ", ".join(options.labels))] if options.labels else []),
     ]
 
 
@@ -191,5 +257,7 @@ def summary(result: CompileResult) -> dict[str, object]:
         "verified": result.verified,
         "seconds": result.seconds,
         "runtime": str(result.runtime) if result.runtime else None,
+        "warnings": list(result.warnings),
+        "notes": list(result.notes),
         "manifests": [manifest.to_dict() for manifest in result.manifests],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +14,8 @@ from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.errors import MissingExtraError
 from ferplus_tvm.targets import Precision
+
+_log = logging.getLogger(__name__)
 
 
 def compile(
@@ -26,6 +29,13 @@ def compile(
     require_tuned: bool = False,
     with_runtime: bool = False,
     dump: str | os.PathLike[str] | None = None,
+    input_range: Iterable[float] | None = None,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
+    channels: int | None = None,
+    labels: str | Iterable[str] | None = None,
+    strict: bool = False,
+    model_output: str | None = None,
     isolated: bool = False,
     timeout: float = 3600,
     progress: Callable[[str], None] = lambda stage: None,
@@ -60,6 +70,23 @@ def compile(
         A folder, existing or new, to write what the compiler saw after each phase into: the tidy
         ONNX model, Relax as imported, and for each target Relax with kernel calls, TensorIR, and
         assembly or CUDA source.  Files of an earlier dump are replaced.
+    input_range
+        ``(low, high)``: what black and white are to the model's file, such as ``(0, 1)`` for a
+        network that was trained on ``x / 255`` outside of its graph.  The library does that
+        itself: its faces are raw pixels 0..255 whatever the file wants.
+    mean, std
+        What was subtracted, and divided by, in that range: one number, or one for each channel.
+        Without ``input_range`` they have to be such as only pixels 0..255 have.
+    channels
+        1 for grey faces or 3 for RGB, where the file leaves it open; otherwise it is checked.
+    labels
+        The names of the classes in the order of the scores, or a data set's name: ``"ferplus"``,
+        ``"fer2013"``, ``"affectnet8"``, ``"affectnet7"`` or ``"rafdb"``.
+    strict
+        Refuse what would otherwise be a warning: a model of which something has to be assumed, or
+        whose metadata contradict what is stated.
+    model_output
+        The name of the output that holds the scores, for a model of several.
     isolated
         Compile in a process of its own, in which a crash of native code over a broken model, or a
         lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.
@@ -80,7 +107,10 @@ def compile(
     MissingExtraError
         If a package that only compiling needs is not installed.
     ModelError, DownloadError
-        If the model cannot be had or compiled.
+        If the model cannot be had or compiled, does not have the channels or classes that are
+        stated, or with ``strict`` needs a warning.
+    ValueError, TypeError
+        For arguments that cannot be, or that may mean two things.
     TargetError
         If the target does not exist, or several are of different architectures or systems.
     TuningLogError
@@ -102,7 +132,17 @@ def compile(
         require_tuned=require_tuned,
         with_runtime=with_runtime,
         dump=dump,
+        input_range=input_range,
+        mean=mean,
+        std=std,
+        channels=channels,
+        labels=labels,
+        strict=strict,
+        model_output=model_output,
     )
-    if isolated:
-        return isolation.run(options, timeout, progress)
-    return pipeline.run(options, progress)
+    result = (
+        isolation.run(options, timeout, progress) if isolated else pipeline.run(options, progress)
+    )
+    for sentence in result.warnings:
+        _log.warning("%s: %s", options.model, sentence)
+    return result

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ferplus_tvm._version import __version__
 from ferplus_tvm.artifact import layout, library_file
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
+from ferplus_tvm.compiler.interface import Interface
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
 from ferplus_tvm.errors import CompileError
-from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.host import runtime_library
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.host.temporary import temporary_folder
@@ -127,7 +127,7 @@ def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> C
     seed
         The seed that the faces are drawn with.
     reference
-        Their scores (N, 8) in float64.
+        Their scores (N, K) in float64.
     tolerance
         The largest difference allowed, relative to the largest score.
     """
@@ -138,6 +138,7 @@ def acceptance(seed: int, reference: NDArray[np.float64], tolerance: float) -> C
 def describe(
     options: CompileOptions,
     imported: ImportedModel,
+    interface: Interface,
     part: Part,
     tensors: tuple[Tensor, ...],
     index: dict[str, int],
@@ -167,10 +168,11 @@ def describe(
         tvm_ffi_version=importlib.metadata.version("apache-tvm-ffi"),
         runtime_id=runtime_library.identity(own_runtime) if own_runtime else "",
         precision=target.precision,
-        input_shape=("N", 1, 64, 64),
-        output_shape=("N", 8),
+        input_shape=("N", imported.channels, imported.size, imported.size),
+        output_shape=("N", imported.classes),
         value_range=(0.0, 255.0),
-        labels=EMOTIONS,
+        scaling=interface.scaling,
+        labels=interface.labels,
         functions={
             batch: Function(name, tuple(index[weight] for weight in lowered.arguments[batch]))
             for batch, name in lowered.functions.items()

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.importer.labels import labels_of
 from ferplus_tvm.records.find import search_path
 from ferplus_tvm.targets import Precision, ResolvedTarget, resolve
 
@@ -39,6 +41,16 @@ class CompileOptions:
         Whether to put a copy of ``libtvm_runtime`` beside the library.
     dump
         The folder to write what the compiler saw after each phase into, or None.
+    scaling
+        How the model's file wants its pixels, or None where it is not stated.
+    channels
+        1 or 3, or None.
+    labels
+        The names of the classes in the order of the scores, or None where they are not stated.
+    strict
+        Whether a warning is an error.
+    model_output
+        The output of the model that holds the scores, or None if it has only one.
     """
 
     model: str | os.PathLike[str]
@@ -49,6 +61,11 @@ class CompileOptions:
     require_tuned: bool
     with_runtime: bool
     dump: Path | None
+    scaling: Scaling | None
+    channels: int | None
+    labels: tuple[str, ...] | None
+    strict: bool
+    model_output: str | None
 
     @classmethod
     def of(
@@ -63,15 +80,24 @@ class CompileOptions:
         require_tuned: bool = False,
         with_runtime: bool = False,
         dump: str | os.PathLike[str] | None = None,
+        input_range: Iterable[float] | None = None,
+        mean: float | Iterable[float] | None = None,
+        std: float | Iterable[float] | None = None,
+        channels: int | None = None,
+        labels: str | Iterable[str] | None = None,
+        strict: bool = False,
+        model_output: str | None = None,
     ) -> CompileOptions:
         """Resolve what was asked for; parameters as for `ferplus_tvm.compile`.
 
         Raises
         ------
         ValueError
-            For batch sizes that are none, or out of 1..4096, or an unknown precision.
+            For batch sizes that are none, or out of 1..4096, an unknown precision, channels other
+            than 1 or 3, or a scaling or labels that cannot be or may mean two things.
         TypeError
-            For batch sizes that are not whole numbers.
+            For batch sizes that are not whole numbers, a scaling of no numbers, or labels of no
+            text.
         TargetError
             For a target that does not exist, several of different architectures or systems, or a
             precision that a target does not have.
@@ -89,6 +115,8 @@ class CompileOptions:
             raise CompileError(
                 f"the output {path} {wrong}: expected a file name such as ferplus.so"
             )
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels is {channels!r}: expected 1 for grey faces or 3 for RGB")
         folder = None if dump is None else Path(os.path.abspath(dump))
         wrong = None if folder is None else _wrong_dump(folder, path)
         if wrong:
@@ -104,6 +132,11 @@ class CompileOptions:
             require_tuned=require_tuned,
             with_runtime=with_runtime,
             dump=folder,
+            scaling=Scaling.of(input_range, mean, std),
+            channels=channels,
+            labels=None if labels is None else labels_of(labels),
+            strict=strict,
+            model_output=model_output,
         )
 
     @property
@@ -120,6 +153,9 @@ class CompileOptions:
             "precision": self.precision,
             "require_tuned": self.require_tuned,
             "with_runtime": self.with_runtime,
+            "channels": self.channels,
+            "strict": self.strict,
+            "model_output": self.model_output,
         }
 
 

@@ -7,15 +7,24 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
+from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.compiler import build, export, reference
 from ferplus_tvm.compiler.dump import Dump
+from ferplus_tvm.compiler.interface import Interface
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
-from ferplus_tvm.errors import ArtifactError, GpuError, TuningLogError, VerificationError
+from ferplus_tvm.errors import (
+    ArtifactError,
+    GpuError,
+    TuningLogError,
+    UnsupportedModelError,
+    VerificationError,
+)
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Backend, Config
@@ -55,6 +64,11 @@ class CompileResult:
         The time that the compilation took, verification included.
     runtime
         The copy of ``libtvm_runtime`` beside the library, or None where none was asked for.
+    warnings
+        What was assumed of the pixels and labels of the model, or contradicts what is stated, and
+        how to state it.
+    notes
+        What was taken from the model's metadata, or changed on import in a way that matters.
     """
 
     path: Path
@@ -62,6 +76,8 @@ class CompileResult:
     verified: bool
     seconds: float
     runtime: Path | None
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def manifest(self) -> Manifest:
@@ -85,13 +101,26 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
-    imported = load_model(resolve_model(options.model))
+    load = partial(
+        load_model,
+        resolve_model(options.model),
+        output=options.model_output,
+        channels=options.channels,
+    )
+    imported = load()
+    interface = Interface.of(imported, options.scaling, options.labels)
+    if options.strict and interface.warnings:
+        raise UnsupportedModelError(f"not compiled, since {'; and '.join(interface.warnings)}")
+    if interface.scaling != RAW:
+        imported = load(scaling=interface.scaling)
     phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 
     # fixed faces and their scores in float64
     enter("reference")
-    expected = reference.scores(imported.proto, reference_inputs.inputs(_SEED, _FACES))
+    face = (imported.channels, imported.size, imported.size)
+    given = reference_inputs.inputs(_SEED, _FACES, face)
+    expected = reference.scores(imported.proto, given)
 
     # for each target: layers -> kernels, weights as they want them -> native code
     parts = []
@@ -115,7 +144,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
     weights = export.lay_out([part.lowered for part in parts])
     images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
-        export.describe(options, imported, part, weights.tensors, index, acceptance)
+        export.describe(options, imported, interface, part, weights.tensors, index, acceptance)
         for part, index in zip(parts, weights.index, strict=True)
     ]
     if options.require_tuned:
@@ -138,7 +167,15 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
     verified = None not in errors
     _log.info("wrote %s in %.1f s", options.output, seconds)
     copy = copied[0] if copied else None
-    return CompileResult(options.output, tuple(manifests), verified, seconds, copy)
+    return CompileResult(
+        options.output,
+        tuple(manifests),
+        verified,
+        seconds,
+        copy,
+        interface.warnings,
+        interface.notes,
+    )
 
 
 def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget) -> float | None:

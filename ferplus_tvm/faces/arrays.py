@@ -1,4 +1,4 @@
-"""Arrays of any accepted shape, type and range -> faces of grey 0..255."""
+"""Arrays of any accepted shape, type and range -> faces of levels 0..255."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError, one_line
 from ferplus_tvm.faces.options import CheckedOptions
-from ferplus_tvm.faces.resample import SIDE, bilinear
+from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.sources import name_of_face
 
 
@@ -36,7 +36,7 @@ def as_array(item: Any, name: str) -> NDArray[Any]:
 def array_faces(
     array: NDArray[Any], value_range: tuple[float, float] | None, name: str, options: CheckedOptions
 ) -> Iterator[NDArray[np.floating[Any]]]:
-    """Yield each face of an array as (64, 64), 0..255."""
+    """Yield each face of an array as (channels, size, size), 0..255."""
     images = channels_last(array, name)
     low, high = value_range or _range_of_type(array.dtype)
     if array.size:
@@ -54,17 +54,20 @@ def array_faces(
 
     for image in images:
         if options.resample == "numpy":
-            yield unit(np.resize(image, (SIDE, SIDE))) * 255
+            yield unit(np.resize(image, (options.channels, options.size, options.size))) * 255
             continue
-        channels = [unit(image[..., c]) for c in range(image.shape[-1])]
-        if len(channels) < 3:
-            levels = channels[0] * 255
-        else:
-            red, green, blue = channels[:3] if options.channel_order == "RGB" else channels[2::-1]
-            levels = (0.299 * red + 0.587 * green + 0.114 * blue) * 255
-        if len(channels) in (2, 4):
-            levels = channels[-1] * levels + (1 - channels[-1]) * options.background
-        yield bilinear(levels.astype(np.float32))
+        stored = [unit(image[..., c]) for c in range(image.shape[-1])]
+        colours = stored[:3] if len(stored) > 2 else stored[:1]
+        if options.channel_order == "BGR":
+            colours = colours[::-1]
+        if options.channels == 1 and len(colours) == 3:
+            red, green, blue = colours
+            colours = [0.299 * red + 0.587 * green + 0.114 * blue]
+        planes = np.stack(colours) * 255
+        if len(stored) in (2, 4):
+            planes = stored[-1] * planes + (1 - stored[-1]) * options.background
+        resampled = bilinear(planes.astype(np.float32), options.size)
+        yield np.broadcast_to(resampled, (options.channels, options.size, options.size))
 
 
 def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Decode one image and turn it into grey levels, whatever its format and pixel mode.
+"""Decode one image and turn it into grey or RGB levels, whatever its format and pixel mode.
 
 Everything that Pillow can raise while it opens or decodes an image leaves as an
 :class:`~ferplus_tvm.errors.InputError` that names the source.
@@ -105,17 +105,19 @@ def upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def grey_levels(image: Image.Image, background: float, name: str) -> NDArray[np.float32]:
-    """Convert a decoded image of any mode but I and F to grey levels.
+def levels(image: Image.Image, channels: int, background: float, name: str) -> NDArray[np.float32]:
+    """Convert a decoded image of any mode but I and F to grey or RGB levels.
 
-    Colours become luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B), without rounding to whole
-    levels. 16-bit levels are divided by 257. Alpha, a transparent palette entry or a transparent
-    colour is composited over ``background``.
+    For grey, colours become luma by ITU-R BT.601 (0.299 R + 0.587 G + 0.114 B), without rounding to
+    whole levels. 16-bit levels are divided by 257. Alpha, a transparent palette entry or a
+    transparent colour is composited over ``background``.
 
     Parameters
     ----------
     image
         A decoded image, H x W.
+    channels
+        1 for grey, 3 for RGB.
     background
         Grey level behind transparent pixels, 0..255.
     name
@@ -124,7 +126,7 @@ def grey_levels(image: Image.Image, background: float, name: str) -> NDArray[np.
     Returns
     -------
     numpy.ndarray
-        float32, (H, W), 0..255.
+        float32, (channels, H, W), 0..255.
 
     Raises
     ------
@@ -132,26 +134,26 @@ def grey_levels(image: Image.Image, background: float, name: str) -> NDArray[np.
         Pillow cannot convert this mode.
     """
     try:
-        levels, opacity = _levels_and_opacity(image)
+        planes, opacity = _planes_and_opacity(image, channels)
     except Exception as error:
         raise InputError(
             f"{name} is an image of mode {image.mode}, which Pillow cannot convert "
             f"({one_line(error)}); expected for example RGB or L: convert it first"
         ) from error
     if opacity is not None:
-        levels = opacity * levels + (1 - opacity) * np.float32(background)
-    return levels
+        planes = opacity * planes + (1 - opacity) * np.float32(background)
+    return np.broadcast_to(planes, (channels, *planes.shape[1:]))
 
 
-def _levels_and_opacity(
-    image: Image.Image,
+def _planes_and_opacity(
+    image: Image.Image, channels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Grey levels 0..255, and opacity 0..1 where the image has transparency."""
+    """Levels 0..255, (1, H, W) of grey or (3, H, W), and opacity 0..1 where there is any."""
     if image.mode.startswith("I;16"):
         stored = np.asarray(image)
         clear = image.info.get("transparency")  # PNG: the one level that is transparent
         opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
-        return stored.astype(np.float32) / np.float32(257), opacity
+        return stored[np.newaxis].astype(np.float32) / np.float32(257), opacity
     opacity = None
     if image.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
         image = image.convert("LA")
@@ -160,7 +162,9 @@ def _levels_and_opacity(
         opacity = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-    return np.asarray(image.convert("F")), opacity
+        if channels == 3:
+            return np.moveaxis(np.asarray(image, np.float32), -1, 0), opacity
+    return np.asarray(image.convert("F"))[np.newaxis], opacity
 
 
 def _opened(source: Encoded, name: str) -> BinaryIO:

@@ -37,21 +37,25 @@ class PreprocessOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class CheckedOptions:
-    """The options of a call, checked, with the defaults of those that were left out.
+    """What a call asks for, checked, with the defaults of what was left out.
 
     Attributes
     ----------
+    size, channels
+        Those of `preprocess`.
     channel_order, value_range, background, resample
         Those of `PreprocessOptions`.
     """
 
+    size: int = 64
+    channels: int = 1
     channel_order: str = "RGB"
     value_range: tuple[float, float] | None = None
     background: float = 255
     resample: str = "bilinear"
 
     @classmethod
-    def of(cls, options: PreprocessOptions) -> Self:
+    def of(cls, options: PreprocessOptions, size: int, channels: int) -> Self:
         """Check options.
 
         Raises
@@ -62,13 +66,17 @@ class CheckedOptions:
             For a value that an option does not take.
         """
         given: dict[str, Any] = {**options}
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name not in ("size", "channels")]
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise TypeError(f"there is no option {unknown[0]!r}: expected {', '.join(names)}")
-        return cls(**given)
+        return cls(size, channels, **given)
 
     def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size is {self.size!r}; expected a number of pixels, at least 1")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels is {self.channels!r}; expected 1 (grey) or 3 (RGB)")
         if self.channel_order not in ("RGB", "BGR"):
             raise ValueError(f"channel_order is {self.channel_order!r}; expected 'RGB' or 'BGR'")
         if self.resample not in ("bilinear", "numpy"):

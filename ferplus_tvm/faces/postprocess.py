@@ -22,9 +22,9 @@ class Prediction:
     Attributes
     ----------
     scores
-        The model's eight raw scores, in the order of ``EMOTIONS``.
+        The model's raw scores, in the order of its labels.
     class_ids
-        Indices into ``EMOTIONS`` in decreasing order of probability.
+        Indices into the model's labels in decreasing order of probability.
     ranking
         (label, probability) in decreasing order of probability. Probabilities are 0..1 and sum
         to 1.
@@ -36,7 +36,7 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable emotion."""
+        """The most probable label."""
         return self.ranking[0][0]
 
     @property
@@ -46,9 +46,9 @@ class Prediction:
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Probability of each emotion, in the model's order; a new dictionary each time."""
-        by_label = dict(self.ranking)
-        return {label: by_label[label] for label in EMOTIONS}
+        """Probability of each label, in the model's order; a new dictionary each time."""
+        by_class = dict(zip(self.class_ids, self.ranking, strict=True))
+        return dict(by_class[class_id] for class_id in range(len(by_class)))
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain types that ``json.dumps`` takes."""
@@ -65,7 +65,7 @@ class Prediction:
         return f"{self.label} ({self.probability:.1%})".replace("%", " %")
 
 
-def postprocess(scores: ArrayLike) -> list[Prediction]:
+def postprocess(scores: ArrayLike, labels: Sequence[str] = EMOTIONS) -> list[Prediction]:
     """Turn the model's scores into predictions: softmax in float64, then the ranking.
 
     The class ids in decreasing order of probability, which the model zoo's own ``postprocess``
@@ -74,21 +74,29 @@ def postprocess(scores: ArrayLike) -> list[Prediction]:
     Parameters
     ----------
     scores
-        Finite raw scores of shape (8,) for one face, or (N, 8), with or without further axes of
+        Finite raw scores of shape (K,) for one face, or (N, K), with or without further axes of
         length 1, for N.
+    labels
+        The names of the K classes in the order of the scores, such as ``engine.labels``; by default
+        those of FER+.
 
     Returns
     -------
     list of Prediction
-        One for each face, in order; always a list. Emotions of equal probability are ranked by
+        One for each face, in order; always a list. Classes of equal probability are ranked by
         score (probabilities far below the largest all round to 0), then by class id.
 
     Raises
     ------
     InputError
         Another shape, or scores that are not finite real numbers.
+    ValueError
+        If two labels are the same.
     """
-    rows = _rows(scores)
+    labels = tuple(labels)
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels is {labels!r}: expected another name for each class")
+    rows = _rows(scores, len(labels))
     probabilities = _softmax(rows)
     # lexsort is stable and its last key comes first.
     orders = np.lexsort((-rows, -probabilities), axis=-1)
@@ -96,7 +104,7 @@ def postprocess(scores: ArrayLike) -> list[Prediction]:
         Prediction(
             scores=tuple(row),
             class_ids=tuple(order),
-            ranking=tuple((EMOTIONS[c], chances[c]) for c in order),
+            ranking=tuple((labels[c], chances[c]) for c in order),
         )
         for row, chances, order in zip(
             rows.tolist(), probabilities.tolist(), orders.tolist(), strict=True
@@ -105,7 +113,7 @@ def postprocess(scores: ArrayLike) -> list[Prediction]:
 
 
 def postprocess_each(
-    parts: Sequence[NDArray[np.float32] | InputError], scores: ArrayLike
+    parts: Sequence[NDArray[np.float32] | InputError], scores: ArrayLike, labels: Sequence[str]
 ) -> list[Prediction | InputError]:
     """Return predictions, and between them the errors of what could not be used.
 
@@ -115,8 +123,10 @@ def postprocess_each(
         What `preprocess_each` returns: for each item its faces, or an error.
     scores
         The scores of all faces, in order.
+    labels
+        The names of the classes, in the order of the scores.
     """
-    predictions = iter(postprocess(scores))
+    predictions = iter(postprocess(scores, labels))
     found: list[Prediction | InputError] = []
     for part in parts:
         if isinstance(part, InputError):
@@ -126,9 +136,8 @@ def postprocess_each(
     return found
 
 
-def _rows(scores: ArrayLike) -> NDArray[np.float64]:
-    """Check scores and give them as float64 (N, 8)."""
-    classes = len(EMOTIONS)
+def _rows(scores: ArrayLike, classes: int) -> NDArray[np.float64]:
+    """Check scores and give them as float64 (N, classes)."""
     try:
         array = np.asarray(scores)
     except Exception as error:  # ragged lists, tensors on a GPU, whatever __array__ raises
@@ -145,7 +154,7 @@ def _rows(scores: ArrayLike) -> NDArray[np.float64]:
     if len(shape) < 2 or shape[1] != classes or any(length != 1 for length in shape[2:]):
         raise InputError(
             f"the scores have the shape {array.shape}; expected ({classes},) or (N, {classes}): "
-            "pass the output of this model as it is"
+            "pass the output of the model as it is, and the labels of that model"
         )
     with np.errstate(over="ignore"):  # a long double may not fit: refused as infinite below
         rows = array.reshape(shape[0], classes).astype(np.float64)

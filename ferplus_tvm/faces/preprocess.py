@@ -1,4 +1,4 @@
-"""Images and arrays of faces -> the model's input, float32 (N, 1, 64, 64) of grey 0..255.
+"""Images and arrays of faces -> the model's input, float32 (N, C, S, S) of grey or RGB 0..255.
 
 The levels are raw: the model's graph subtracts and scales by itself, and answers the same for
 every face when its input was normalised before (onnx/models issue 117).
@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.arrays import array_faces, as_array, channels_last
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
-from ferplus_tvm.faces.resample import SIDE, bilinear
+from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.sources import Source, is_encoded, name_of_face, named
 
 
 def preprocess(
-    source: Source | Sequence[Source], **options: Unpack[PreprocessOptions]
+    source: Source | Sequence[Source],
+    *,
+    size: int = 64,
+    channels: int = 1,
+    **options: Unpack[PreprocessOptions],
 ) -> NDArray[np.float32]:
     """Turn images or arrays of face crops into the model's input.
 
     An image is decoded (of several frames, the first), turned as its EXIF orientation says,
-    composited over ``background`` where it is transparent, converted to luma (ITU-R BT.601), and
-    resampled to 64 x 64.  All of it is done in floating point: Pillow's
+    composited over ``background`` where it is transparent, converted to luma (ITU-R BT.601) or RGB,
+    and resampled to ``size`` x ``size``.  All of it is done in floating point: Pillow's
     ``resize((64, 64), BILINEAR)`` of an 8-bit grey image, which rounds to whole levels after each
     axis, differs by at most one grey level, 0.3 on average.  The aspect ratio is not kept: give a
     roughly square face crop, as a face detector does.
@@ -51,6 +55,10 @@ def preprocess(
 
         Real numbers of any width, byte order, strides and alignment.  A 64 x 64 grey float32
         array in 0..255 passes unchanged, bit for bit.  Nothing is written to.
+    size
+        Height and width of the model's input, in pixels.
+    channels
+        Those of the model's input: 1 for grey, 3 for RGB.  Grey sources fill all three alike.
     **options
         Those of `PreprocessOptions`: ``channel_order``, ``value_range``, ``background``,
         ``resample``.
@@ -58,7 +66,7 @@ def preprocess(
     Returns
     -------
     numpy.ndarray
-        A new C-contiguous float32 array of shape (N, 1, 64, 64), 0..255.
+        A new C-contiguous float32 array of shape (N, channels, size, size), 0..255.
 
     Raises
     ------
@@ -72,12 +80,17 @@ def preprocess(
     ValueError
         For a value that an option does not take.
     """
-    checked = CheckedOptions.of(options)
-    return _stacked([face for item, name in named(source) for face in _faces(item, name, checked)])
+    checked = CheckedOptions.of(options, size, channels)
+    faces = [face for item, name in named(source) for face in _faces(item, name, checked)]
+    return _stacked(faces, checked)
 
 
 def preprocess_each(
-    source: Source | Sequence[Source], **options: Unpack[PreprocessOptions]
+    source: Source | Sequence[Source],
+    *,
+    size: int = 64,
+    channels: int = 1,
+    **options: Unpack[PreprocessOptions],
 ) -> list[NDArray[np.float32] | InputError]:
     """Return the faces of each item of a list, or why it cannot be used.
 
@@ -86,13 +99,14 @@ def preprocess_each(
 
     Parameters
     ----------
-    source, **options
+    source, size, channels, **options
         Those of `preprocess`.
 
     Returns
     -------
     list
-        For each item a float32 array (N, 1, 64, 64), or the error that `preprocess` raises for it.
+        For each item a float32 array (N, channels, size, size), or the error that `preprocess`
+        raises for it.
 
     Raises
     ------
@@ -101,11 +115,11 @@ def preprocess_each(
     ValueError
         For a value that an option does not take.
     """
-    checked = CheckedOptions.of(options)
+    checked = CheckedOptions.of(options, size, channels)
     found: list[NDArray[np.float32] | InputError] = []
     for item, name in named(source):
         try:
-            found.append(_stacked(list(_faces(item, name, checked))))
+            found.append(_stacked(list(_faces(item, name, checked)), checked))
         except InputError as error:
             found += _face_by_face(item, name, checked, error)
     return found
@@ -127,27 +141,30 @@ def _face_by_face(
     for number, image in enumerate(images, 1):
         try:
             face = _faces(image, name_of_face(number, len(images), name), options)
-            found.append(_stacked(list(face)))
+            found.append(_stacked(list(face), options))
         except InputError as own:
             found.append(own)
     return found
 
 
-def _stacked(faces: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float32]:
-    result = np.empty((len(faces), 1, SIDE, SIDE), dtype=np.float32)
+def _stacked(
+    faces: Sequence[NDArray[np.floating[Any]]], options: CheckedOptions
+) -> NDArray[np.float32]:
+    shape = (len(faces), options.channels, options.size, options.size)
+    result = np.empty(shape, dtype=np.float32)
     for i, face in enumerate(faces):
-        result[i, 0] = face
+        result[i] = face
     return result
 
 
 def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np.floating[Any]]]:
-    """Yield each face of one source as (64, 64), 0..255."""
+    """Yield each face of one source as (channels, size, size), 0..255."""
     if hasattr(item, "__array__") and not is_encoded(item):
         yield from array_faces(as_array(item, name), options.value_range, name, options)
         return
     from PIL import Image
 
-    from ferplus_tvm.faces.images import decoded, grey_levels, read_image, upright
+    from ferplus_tvm.faces.images import decoded, levels, read_image, upright
 
     if isinstance(item, Image.Image):
         image = decoded(item, name)
@@ -163,6 +180,7 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
     if image.mode in ("I", "F"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
     elif options.resample == "bilinear":
-        yield bilinear(grey_levels(image, options.background, name))
+        planes = levels(image, options.channels, options.background, name)
+        yield bilinear(planes, options.size)
     else:
         yield from array_faces(np.asarray(image), None, name, options)

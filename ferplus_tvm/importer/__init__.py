@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.read import read_model
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tidy import tidy
@@ -71,7 +72,13 @@ class ImportedModel:
         return int(self.proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
+def load_model(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    output: str | None = None,
+    scaling: Scaling = RAW,
+    channels: int | None = None,
+) -> ImportedModel:
     """Read an ONNX model of the FER+ network, or of one like it, and make it tidy.
 
     Parameters
@@ -79,13 +86,19 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     source
         The path of a ``.onnx`` file, or its bytes.  External data is read from the folder of
         the file, so such a model needs the path.
+    output
+        The name of the output that holds the scores; needed only if the file has several.
+    scaling
+        How the file wants its pixels; the tidy graph does that itself, and takes raw ones.
+    channels
+        1 or 3, for a file that leaves the number of channels open; it has to be that of others.
 
     Returns
     -------
     ImportedModel
         With a tidy graph that takes float32 (N, C, S, S), whatever batch and layout the file
-        fixed, and gives float32 (N, K).  The value range of the input is the file's own: raw
-        0..255 grey for FER+, which scales its input itself.
+        fixed, and gives float32 (N, K).  Without ``scaling`` the value range of the input is the
+        file's own: raw 0..255 grey for FER+, which scales its input itself.
 
     Raises
     ------
@@ -93,7 +106,7 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
         If there is no whole ONNX model in ``source``.
     ModelShapeError
         If it does not take one square face of 1 or 3 channels and 32 to 224 pixels per row, and
-        give 2 to 64 scores.
+        give 2 to 64 scores; or if it has several outputs and none, or an unknown one, is named.
     UnsupportedModelError
         If it holds something that no rule handles.
     TypeError
@@ -105,7 +118,7 @@ def load_model(source: str | os.PathLike[str] | bytes) -> ImportedModel:
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes)
+    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,

@@ -16,7 +16,8 @@ from onnx.shape_inference import infer_node_outputs
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.graph import Node
 from ferplus_tvm.importer.tensors import to_array
-from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, first_line
+from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET
+from ferplus_tvm.importer.wording import first_line
 
 # The largest layer of FER+ has 4 M weights; this is 16 times as many.
 _MAX_ELEMENTS = 1 << 26

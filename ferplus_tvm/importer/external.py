@@ -33,7 +33,7 @@ def load_external(proto: onnx.ModelProto, folder: Path | None, limit: int, diges
         If the data is missing, too short, outside the folder, or more than ``limit``; or if the
         model came as bytes.
     """
-    for tensor in tensors_of(proto.graph):
+    for tensor in tensors_of(proto):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         if folder is None:

@@ -129,10 +129,14 @@ class Graph:
 
     def add_constant(self, wanted: str, array: NDArray[Any]) -> str:
         """Store an array under ``wanted``, or a name near it if that is taken; return the name."""
-        taken = {self.input, *self.constants, *(v for n in self.nodes for v in n.outputs)}
-        name = _unique(wanted, taken)
+        name = self.free_value_name(wanted)
         self.constants[name] = array
         return name
+
+    def free_value_name(self, wanted: str) -> str:
+        """Return ``wanted``, or a name near it if a value has it."""
+        taken = {self.input, *self.constants, *(v for n in self.nodes for v in n.outputs)}
+        return _unique(wanted, taken)
 
     def free_node_name(self, wanted: str) -> str:
         """Return ``wanted``, or a name near it if a node has it."""

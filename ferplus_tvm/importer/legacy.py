@@ -20,7 +20,7 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ferplus_tvm.errors import UnsupportedModelError
-from ferplus_tvm.importer.structure import describe
+from ferplus_tvm.importer.wording import describe
 
 LEGACY_TARGET = 7
 _BINARY = ("Add", "Sub", "Mul", "Div")

@@ -7,7 +7,11 @@ from collections import Counter
 import onnx
 from onnx import AttributeProto
 
-from ferplus_tvm.errors import ModelFileError, ModelShapeError, UnsupportedModelError
+from ferplus_tvm.errors import ModelFileError, UnsupportedModelError
+from ferplus_tvm.importer.fused import DOMAIN as MICROSOFT
+from ferplus_tvm.importer.fused import refuse_unknown, split_fused
+from ferplus_tvm.importer.outputs import choose_output
+from ferplus_tvm.importer.wording import describe
 
 # FER+ has 52 nodes; the rules take quadratic time, so a file with millions is refused.
 MAX_NODES = 5000
@@ -15,8 +19,10 @@ _DAMAGED = "the model is not valid, so fetch or export it again"
 _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 _SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
 # The whole domain com.microsoft has quantized operators too; a name tells them by these parts.
-_QUANTIZED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize", "MatMulInteger", "QGemm")
-_SOFTMAX = ("Softmax", "LogSoftmax", "Hardmax")
+_QUANTIZED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize", "Integer", "QGemm", "NBits")
+STANDARD = ("", "ai.onnx")
+# What gives class numbers in place of scores.
+_CHOICES = ("ArgMax", "TopK", "Hardmax")
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -29,7 +35,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     UnsupportedModelError
         If it is newer than the installed onnx package knows.
     """
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     newest = onnx.defs.onnx_opset_version()
     if not versions or min(versions) < 1:
         raise ModelFileError(f"the model names no version of the ONNX operator set: {_DAMAGED}")
@@ -41,37 +47,49 @@ def opset_of(model: onnx.ModelProto) -> int:
     return int(max(versions))
 
 
-def check_structure(model: onnx.ModelProto) -> None:
+def check_structure(model: onnx.ModelProto, output: str | None = None) -> None:
     """Sort the nodes of ``model``, drop the dead ones, and refuse what no rule can handle.
 
     Initializers leave the list of inputs, where files of IR version 3 repeat them; unused
-    initializers, value_info and metadata are dropped.  ``model`` is changed in place.
+    initializers, value_info and metadata are dropped; what onnxruntime fused is split.  A
+    dimension of the input that is no positive number is left open, as tools mean it that write
+    -1 or 0.  ``model`` is changed in place.
+
+    Parameters
+    ----------
+    model
+        A model whose functions were put in place.
+    output
+        The name of the output that holds the scores; None if the model has only one.
 
     Raises
     ------
     ModelFileError
         If a value is missing, defined twice, or depends on itself.
     ModelShapeError
-        If there is not exactly one output.
+        If there is no such output, or if none is named and there is not exactly one.
     UnsupportedModelError
-        For quantized operators, other domains, functions, control flow and sparse tensors.
+        For quantized activations, other domains, control flow and sparse tensors, and for an IR
+        version that the installed onnx package does not know.
     """
     graph = model.graph
+    if model.ir_version > onnx.IR_VERSION:
+        raise UnsupportedModelError(
+            f"the model has IR version {model.ir_version}, and onnx {onnx.__version__} knows those "
+            f"up to {onnx.IR_VERSION}: install a newer onnx, or export the model with opset 17"
+        )
     if len(graph.node) > MAX_NODES:
         raise UnsupportedModelError(
             f"the model has {len(graph.node)} operators and at most {MAX_NODES} are supported: "
             "FER+ has 52, so check that it is the right file"
         )
     _check_names(graph)
-    if len(graph.output) != 1:
-        names = ", ".join(repr(value.name) for value in graph.output) or "none"
-        raise ModelShapeError(
-            f"the model has {len(graph.output)} outputs ({names}) instead of one with eight "
-            "scores: export only the scores"
-        )
+    choose_output(model, output)
+    split_fused(graph, opset_of(model))
     nodes = _live_nodes(graph)
+    stored = _stored_values(graph, nodes)
     for node in nodes:
-        _check_node(node)
+        _check_node(node, stored)
     if graph.sparse_initializer:
         raise UnsupportedModelError(
             "the model has sparse weights, which are not supported: export it with dense float32 "
@@ -134,30 +152,33 @@ def _live_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return order
 
 
-def describe(node: onnx.NodeProto) -> str:
-    """Return the operator and the node's name, or its output where it has no name."""
-    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    if node.name:
-        return f"{operator} node {node.name!r}"
-    return f"{operator} node with output {next(iter(node.output), '')!r}"
+def _stored_values(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> set[str]:
+    """Return the names of the values that do not depend on the graph's inputs."""
+    stored = {tensor.name for tensor in graph.initializer}
+    for node in nodes:
+        if all(name in stored for name in node.input if name):
+            stored.update(node.output)
+    return stored
 
 
-def _check_node(node: onnx.NodeProto) -> None:
-    """Refuse a node that no rule can handle, whatever its inputs are."""
-    if any(part in node.op_type for part in _QUANTIZED):
+def _check_node(node: onnx.NodeProto, stored: set[str]) -> None:
+    """Refuse a node that no rule can handle; ``stored`` names values that are computed once."""
+    if any(part in node.op_type for part in _QUANTIZED) and not (
+        node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.output[0] in stored
+    ):
         raise UnsupportedModelError(
-            f"the model is quantized ({describe(node)}), which a later release will support: "
-            "use a float32 file such as emotion-ferplus-8.onnx"
+            f"the model is quantized ({describe(node)}), and of that only weights that a "
+            "DequantizeLinear turns into floating-point numbers are supported: activations in "
+            "int8 come in a later release, so use the float32 file that it was made from"
         )
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in STANDARD and not (
+        node.op_type == "DequantizeLinear" and node.domain == MICROSOFT
+    ):
+        refuse_unknown(node)
+    if node.op_type in _CHOICES:
         raise UnsupportedModelError(
-            f"{describe(node)} is not a standard ONNX operator: export the model with the "
-            "standard operators only, without functions"
-        )
-    if node.op_type in _SOFTMAX:
-        raise UnsupportedModelError(
-            f"the model applies {describe(node)} itself: export it without, since the runtime "
-            "applies softmax to the raw scores"
+            f"{describe(node)} gives the chosen class and not a score for each class: export the "
+            f"value that it reads ({node.input[0] if node.input else ''!r}) as the output"
         )
     if not node.output[0]:
         raise UnsupportedModelError(
@@ -173,8 +194,8 @@ def _check_node(node: onnx.NodeProto) -> None:
         if attribute.type in _SPARSE or attribute.ref_attr_name:
             raise UnsupportedModelError(
                 f"{describe(node)} has an attribute {attribute.name!r} that is sparse or belongs "
-                "to a function, which is not supported: export the model with dense weights and "
-                "without functions"
+                "to a function that is not there: export the model with dense weights and without "
+                "functions"
             )
 
 
@@ -198,6 +219,10 @@ def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
         name = graph.input[index].name
         if name in stored or name not in used:
             del graph.input[index]
+    for value in graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.HasField("dim_value") and dim.dim_value < 1:
+                dim.Clear()
     del graph.value_info[:]
     del graph.quantization_annotation[:]
     del graph.metadata_props[:]

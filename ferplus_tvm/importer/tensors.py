@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,53 @@ from onnx import TensorProto, numpy_helper
 
 from ferplus_tvm.errors import ModelFileError, UnsupportedModelError
 
-# Tensor type -> (numpy type, the field that holds the values if raw_data does not).
-_TYPES: dict[int, tuple[Any, str]] = {
-    TensorProto.FLOAT: (np.float32, "float_data"),
-    TensorProto.DOUBLE: (np.float64, "double_data"),
-    TensorProto.FLOAT16: (np.float16, "int32_data"),
-    TensorProto.BOOL: (np.bool_, "int32_data"),
-    TensorProto.INT8: (np.int8, "int32_data"),
-    TensorProto.UINT8: (np.uint8, "int32_data"),
-    TensorProto.INT16: (np.int16, "int32_data"),
-    TensorProto.UINT16: (np.uint16, "int32_data"),
-    TensorProto.INT32: (np.int32, "int32_data"),
-    TensorProto.INT64: (np.int64, "int64_data"),
-    TensorProto.UINT32: (np.uint32, "uint64_data"),
-    TensorProto.UINT64: (np.uint64, "uint64_data"),
+# Tensor type -> (bits of an element, the field that holds the elements if raw_data does not).
+_TYPES: dict[int, tuple[int, str]] = {
+    TensorProto.FLOAT: (32, "float_data"),
+    TensorProto.DOUBLE: (64, "double_data"),
+    TensorProto.FLOAT16: (16, "int32_data"),
+    TensorProto.BFLOAT16: (16, "int32_data"),
+    TensorProto.FLOAT8E4M3FN: (8, "int32_data"),
+    TensorProto.FLOAT8E4M3FNUZ: (8, "int32_data"),
+    TensorProto.FLOAT8E5M2: (8, "int32_data"),
+    TensorProto.FLOAT8E5M2FNUZ: (8, "int32_data"),
+    TensorProto.BOOL: (8, "int32_data"),
+    TensorProto.INT4: (4, "int32_data"),
+    TensorProto.UINT4: (4, "int32_data"),
+    TensorProto.INT8: (8, "int32_data"),
+    TensorProto.UINT8: (8, "int32_data"),
+    TensorProto.INT16: (16, "int32_data"),
+    TensorProto.UINT16: (16, "int32_data"),
+    TensorProto.INT32: (32, "int32_data"),
+    TensorProto.INT64: (64, "int64_data"),
+    TensorProto.UINT32: (32, "uint64_data"),
+    TensorProto.UINT64: (64, "uint64_data"),
+}
+# The types that numpy itself does not have -> what holds their values exactly.
+_WIDENED: dict[int, Any] = {
+    TensorProto.BFLOAT16: np.float32,
+    TensorProto.FLOAT8E4M3FN: np.float32,
+    TensorProto.FLOAT8E4M3FNUZ: np.float32,
+    TensorProto.FLOAT8E5M2: np.float32,
+    TensorProto.FLOAT8E5M2FNUZ: np.float32,
+    TensorProto.INT4: np.int8,
+    TensorProto.UINT4: np.uint8,
 }
 
 
-def tensors_of(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Yield every dense tensor that ``graph`` stores, in file order, subgraphs left out."""
-    yield from graph.initializer
-    for node in graph.node:
+def tensors_of(model: onnx.ModelProto) -> Iterator[TensorProto]:
+    """Yield every dense tensor that ``model`` stores, subgraphs left out.
+
+    First those of the graph, in file order, and then those of its functions.
+    """
+    yield from model.graph.initializer
+    for owner in (model.graph, *model.functions):
+        yield from _attribute_tensors(owner.node)
+
+
+def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
+    """Yield the dense tensors in the attributes of ``nodes``."""
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
@@ -62,7 +88,8 @@ def claimed_bytes(tensor: TensorProto) -> int | None:
         )
     if tensor.data_type not in _TYPES:
         return None
-    return int(math.prod(tensor.dims)) * int(np.dtype(_TYPES[tensor.data_type][0]).itemsize)
+    bits = _TYPES[tensor.data_type][0]
+    return -(-int(math.prod(tensor.dims)) * bits // 8)
 
 
 def check_size(tensor: TensorProto) -> None:
@@ -78,11 +105,12 @@ def check_size(tensor: TensorProto) -> None:
     claimed = claimed_bytes(tensor)
     if claimed is None:
         return
-    numpy_type, field = _TYPES[tensor.data_type]
+    bits, field = _TYPES[tensor.data_type]
     if tensor.HasField("raw_data"):
         held = len(tensor.raw_data)
     else:
-        held = len(getattr(tensor, field)) * int(np.dtype(numpy_type).itemsize)
+        # Of elements smaller than a byte, each number of the field packs a byte.
+        held = len(getattr(tensor, field)) * max(bits, 8) // 8
     if held != claimed:
         raise ModelFileError(
             f"tensor {tensor.name!r} with dimensions {list(tensor.dims)} of {type_name(tensor)} "
@@ -92,7 +120,7 @@ def check_size(tensor: TensorProto) -> None:
 
 
 def to_array(tensor: TensorProto) -> NDArray[Any]:
-    """Return the values of a tensor whose size was checked.
+    """Return the values of a tensor whose size was checked, in a type that numpy itself has.
 
     Raises
     ------
@@ -112,6 +140,8 @@ def to_array(tensor: TensorProto) -> NDArray[Any]:
             f"tensor {tensor.name!r} holds values that its type {type_name(tensor)} cannot: the "
             "model file is damaged, so fetch or export it again"
         ) from error
+    if tensor.data_type in _WIDENED:
+        array = array.astype(_WIDENED[tensor.data_type])
     if array.ndim:
         check_finite(tensor.name, array)
     return array

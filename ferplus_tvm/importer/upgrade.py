@@ -11,7 +11,8 @@ from onnx import checker, helper, version_converter
 
 from ferplus_tvm.errors import ModelFileError, UnsupportedModelError
 from ferplus_tvm.importer.legacy import LEGACY_TARGET, upgrade_legacy
-from ferplus_tvm.importer.structure import describe, opset_of
+from ferplus_tvm.importer.structure import opset_of
+from ferplus_tvm.importer.wording import describe, first_line
 
 # The rules under passes/ are written for this operator set.  IR 8 is the version of its time.
 OPSET = 17
@@ -81,9 +82,3 @@ def _set_opset(model: onnx.ModelProto, version: int) -> None:
     """Declare ``version`` as the only operator set; other domains are unused by now."""
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", version))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a library's message, without its final stop."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, Unpack, cast, overload
 
@@ -66,25 +65,28 @@ class Engine:
         find_gpu = device_of(device)
         self._threads = threads
         self.threads = threads_to_use(threads)
-        start = time.perf_counter()
         self.device = device
         self._checksum: ChecksumLevel = checksum
         self._target = target
         gpu = find_gpu() if find_gpu is not None else None
         self._library = OpenedLibrary(path, self.threads, gpu, checksum, target)
         self.path = self._library.path
-        _log.info(
-            "opened %s for %s on %s in %.0f ms",
-            self.path,
-            self.manifest.target,
-            device,
-            1e3 * (time.perf_counter() - start),
-        )
+        self._channels, self._size, _ = self.manifest.face_shape
 
     @property
     def manifest(self) -> Manifest:
         """What the library says of itself, for the target whose code is used."""
         return self._library.manifest
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the model's K classes, in the order of the scores."""
+        return self.manifest.labels
+
+    @property
+    def face_shape(self) -> tuple[int, int, int]:
+        """The shape of one face as `scores` takes it, (C, S, S): (1, 64, 64) for FER+."""
+        return self.manifest.face_shape
 
     @property
     def closed(self) -> bool:
@@ -105,7 +107,7 @@ class Engine:
         Returns
         -------
         Prediction
-            The probability of each emotion.
+            The probability of each label.
 
         Raises
         ------
@@ -114,12 +116,12 @@ class Engine:
         EngineClosedError
             If the engine was closed.
         """
-        faces = preprocess(source, **options)
+        faces = preprocess(source, size=self._size, channels=self._channels, **options)
         if len(faces) != 1:
             raise InputError(
                 f"predict takes one face, but {len(faces)} were given: call predict_batch"
             )
-        return postprocess(self.scores(faces))[0]
+        return postprocess(self._scores(faces), self.labels)[0]
 
     @overload
     def predict_batch(
@@ -185,13 +187,15 @@ class Engine:
             For a value that an option does not take.
         """
         if on_error == "raise":
-            return postprocess(self.scores(preprocess(sources, **options)))
+            faces = preprocess(sources, size=self._size, channels=self._channels, **options)
+            return postprocess(self._scores(faces), self.labels)
         if on_error not in ("skip", "return"):
             raise ValueError(f"on_error is {on_error!r}: expected 'raise', 'skip' or 'return'")
-        parts = preprocess_each(sources, **options)
-        faces = [part for part in parts if not isinstance(part, InputError)]
-        none = np.empty((0, 1, 64, 64), np.float32)
-        answers = postprocess_each(parts, self.scores(np.concatenate([none, *faces])))
+        parts = preprocess_each(sources, size=self._size, channels=self._channels, **options)
+        usable = [part for part in parts if not isinstance(part, InputError)]
+        none = np.empty((0, *self.face_shape), np.float32)
+        scores = self._scores(np.concatenate([none, *usable]))
+        answers = postprocess_each(parts, scores, self.labels)
         if on_error == "return":
             return answers
         for answer in answers:
@@ -205,14 +209,15 @@ class Engine:
         Parameters
         ----------
         x
-            Real numbers of shape (N, 1, 64, 64), grey in 0..255; any N, stride, order, alignment
-            and byte order.
+            Real numbers of shape (N, C, S, S) as `face_shape` says, raw grey or RGB in 0..255;
+            any N, stride, order, alignment and byte order.  Of a model that wants its pixels
+            scaled, the library scales them itself.
 
         Returns
         -------
         numpy.ndarray
-            float32 (N, 8), in the order of `ferplus_tvm.EMOTIONS`.  N faces are split over the
-            compiled batch sizes.
+            float32 (N, K), in the order of `labels`.  N faces are split over the compiled batch
+            sizes.
 
         Raises
         ------
@@ -221,7 +226,9 @@ class Engine:
         EngineClosedError
             If the engine was closed.
         """
-        faces = as_faces(x)
+        return self._scores(as_faces(x, self.face_shape))
+
+    def _scores(self, faces: Scores) -> Scores:
         scores: Scores = self._library.submit(lambda session: session.scores(faces)).result()
         return scores
 
@@ -231,14 +238,15 @@ class Engine:
         Parameters
         ----------
         x
-            A DLPack tensor on the same GPU, such as PyTorch's: contiguous float32 (N, 1, 64, 64),
-            grey in 0..255; any N.  It is read in place.  Its values are not checked: one that is
-            not finite makes scores of its face that mean nothing.
+            A DLPack tensor on the same GPU, such as PyTorch's: contiguous float32 (N, 1, S, S),
+            grey in 0..255, or (N, S, S, 3), RGB with the channels last; any N.  It is read in
+            place.  Its values are not checked: one that is not finite makes scores of its face
+            that mean nothing.
 
         Returns
         -------
         tvm_ffi.Tensor
-            float32 (N, 8) on the GPU, computed when this returns; a DLPack tensor, which
+            float32 (N, K) on the GPU, computed when this returns; a DLPack tensor, which
             ``torch.from_dlpack`` takes.  N that is a compiled batch size needs no copy.  Its memory
             serves later calls once it is dropped: have what reads it on another stream end before.
 
@@ -255,11 +263,6 @@ class Engine:
             raise GpuError(
                 "scores_on_gpu is for an engine on a GPU, and this one is on the CPU: load a "
                 "library for a GPU with device='cuda:0', or give scores an array"
-            )
-        if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
-            raise InputError(
-                f"scores_on_gpu takes a DLPack tensor, but got {type(x).__name__}: give scores an "
-                "array"
             )
         tensor = cast(CudaSession, self._library.session).take(x)
         return self._library.submit(lambda session: session.scores_on_gpu(tensor)).result()

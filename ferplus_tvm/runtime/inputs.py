@@ -8,25 +8,33 @@ from numpy.typing import ArrayLike, NDArray
 from ferplus_tvm.errors import InputError, one_line
 
 
-def as_faces(x: ArrayLike) -> NDArray[np.float32]:
-    """Return an array of faces as float32, (N, 1, 64, 64), without a copy where it is that.
+def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Return an array of faces as float32, (N, C, S, S), without a copy where it is that.
+
+    Parameters
+    ----------
+    x
+        Whatever numpy reads as an array.
+    face
+        The shape of one face, (C, S, S).
 
     Raises
     ------
     InputError
         If the shape or type is another, or a value is not finite.
     """
+    wanted = f"scores takes an array of shape (N, {', '.join(map(str, face))})"
     try:
         faces = np.asarray(x)
     except Exception as error:  # ragged lists, tensors on a GPU, whatever __array__ raises
         raise InputError(
-            f"scores takes an array of shape (N, 1, 64, 64), but the {type(x).__name__} given "
+            f"{wanted}, but the {type(x).__name__} given "
             f"cannot be read as an array ({one_line(error).split('. ')[0]}): convert it first"
         ) from error
-    if faces.ndim != 4 or faces.shape[1:] != (1, 64, 64):
+    if faces.ndim != 4 or faces.shape[1:] != face:
         raise InputError(
-            f"scores takes an array of shape (N, 1, 64, 64), but got {faces.shape}: use "
-            "predict or predict_batch for images and arrays of other shapes"
+            f"{wanted}, but got {faces.shape}: use predict or predict_batch for images and arrays "
+            "of other shapes"
         )
     if faces.dtype.kind not in "fiub":
         raise InputError(f"scores takes real numbers, but got an array of {faces.dtype}")

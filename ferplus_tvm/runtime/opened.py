@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -55,6 +56,7 @@ class OpenedLibrary:
         device
             The GPU to run on, or None for the CPU.
         """
+        start = time.perf_counter()
         self.gpu = device
         self._threads = threads
         self._lock = threading.Lock()
@@ -75,6 +77,13 @@ class OpenedLibrary:
             self._artifact.close()
             raise
         lifetime.track(self)
+        _log.info(
+            "opened %s for %s on %s in %.0f ms",
+            self.path,
+            self.manifest.target,
+            "cpu" if device is None else f"cuda:{device.index}",
+            1e3 * (time.perf_counter() - start),
+        )
 
     @property
     def closed(self) -> bool:

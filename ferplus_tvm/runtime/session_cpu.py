@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.artifact.layout import ALIGNMENT
 from ferplus_tvm.artifact.library_file import Artifact
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.host import cpu
 from ferplus_tvm.runtime.threads import Worker, limit_spinning
 
@@ -31,6 +32,7 @@ class Session(ABC):
         """Start the thread and open ``module`` on it."""
         self.worker = Worker(f"ferplus-tvm {artifact.path.name}")
         self._batch_sizes = artifact.manifest.batch_sizes
+        self._classes = len(artifact.manifest.labels)
         try:
             self.worker.submit(lambda: self._open(module, artifact)).result()
         except BaseException:
@@ -47,7 +49,7 @@ class Session(ABC):
 
     @abstractmethod
     def scores(self, faces: Scores) -> Scores:
-        """Return the scores (N, 8) of faces (N, 1, 64, 64); on the thread."""
+        """Return the scores (N, K) of faces (N, C, S, S); on the thread."""
 
     def stop(self) -> None:
         """End the thread after its calls, and let go of everything."""
@@ -93,7 +95,7 @@ class CpuSession(Session):
             batch: (
                 self._vm[function.name],
                 [self._tensors[index] for index in function.weights],
-                aligned((batch, 1, 64, 64)),
+                aligned(stored_shape(batch, artifact.manifest)),
             )
             for batch, function in artifact.manifest.functions.items()
         }
@@ -102,14 +104,14 @@ class CpuSession(Session):
         del self._functions, self._tensors, self._vm
 
     def scores(self, faces: Scores) -> Scores:
-        """Return the scores (N, 8) of faces (N, 1, 64, 64); on the thread."""
+        """Return the scores (N, K) of faces (N, C, S, S); on the thread."""
         import tvm_ffi
 
-        result = np.empty((len(faces), 8), np.float32)
+        result = np.empty((len(faces), self._classes), np.float32)
         for start, count, batch in split(len(faces), self._batch_sizes):
             run, weights, buffer = self._functions[batch]
             # Generated code moves whole vectors and takes any address for an aligned one.
-            buffer[:count] = faces[start : start + count]
+            buffer[:count] = stored(faces[start : start + count])
             buffer[count:] = 0
             answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
             result[start : start + count] = np.from_dlpack(answer)[:count]
@@ -153,6 +155,17 @@ def split(faces: int, sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
         batch = max((size for size in sizes if size <= left), default=min(sizes))
         yield start, min(batch, left), batch
         start += min(batch, left)
+
+
+def stored_shape(batch: int, manifest: Manifest) -> tuple[int, ...]:
+    """Return the shape in which a compiled function takes its faces: RGB with channels last."""
+    channels, height, width = manifest.face_shape
+    return (batch, 1, height, width) if channels == 1 else (batch, height, width, channels)
+
+
+def stored(faces: Scores) -> Scores:
+    """View faces (N, C, S, S) as a compiled function takes them."""
+    return faces if faces.shape[1] == 1 else faces.transpose(0, 2, 3, 1)
 
 
 def aligned(shape: tuple[int, ...]) -> Scores:

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.errors import GpuError, InputError, one_line
 from ferplus_tvm.host import gpu
-from ferplus_tvm.runtime.session_cpu import Scores, Session
+from ferplus_tvm.runtime.session_cpu import Scores, Session, stored, stored_shape
 
 _CPU, _CUDA, _PINNED = 1, 2, 3  # DLPack's device types
 _POOLED = 2  # TVM's allocator
-_FACE = (1, 64, 64)
 _LEGACY_STREAM = 1  # DLPack's name of CUDA's default stream, on which the kernels run
 
 _turn = threading.Lock()
@@ -40,6 +39,7 @@ class CudaSession(Session):
     def __init__(self, module: Any, artifact: Artifact, device: gpu.Device) -> None:
         """Start the thread, open ``module`` on it, and copy the weights."""
         self._gpu = device
+        self._face = stored_shape(1, artifact.manifest)[1:]
         self._held: list[Any] = []
         super().__init__(module, artifact)
         _sessions.add(self)
@@ -67,13 +67,13 @@ class CudaSession(Session):
             batch: (
                 self._vm[function.name],
                 [self._tensors[index] for index in function.weights],
-                self._empty((batch, *_FACE)),
+                self._empty((batch, *self._face)),
             )
             for batch, function in artifact.manifest.functions.items()
         }
         largest = max(self._batch_sizes)
-        self._faces = self._pinned((largest, *_FACE))
-        self._scores = self._pinned((largest, 8))
+        self._faces = self._pinned((largest, *self._face))
+        self._scores = self._pinned((largest, self._classes))
         self._held = [self._functions, self._tensors, self._faces, self._scores, self._vm]
         for run, weights, on_gpu in self._functions.values():
             run(on_gpu, *weights)
@@ -114,17 +114,17 @@ class CudaSession(Session):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
 
     def scores(self, faces: Scores) -> Scores:
-        """Return the scores (N, 8) of faces (N, 1, 64, 64); on the thread."""
-        result = np.empty((len(faces), 8), np.float32)
+        """Return the scores (N, K) of faces (N, C, S, S); on the thread."""
+        result = np.empty((len(faces), self._classes), np.float32)
         given, given_memory = self._faces
         taken, taken_memory = self._scores
         with self._running():
             for start, count, batch in padded_split(len(faces), self._batch_sizes):
                 run, weights, on_gpu = self._functions[batch]
-                given_memory[:count] = faces[start : start + count]
+                given_memory[:count] = stored(faces[start : start + count])
                 given_memory[count:batch] = 0
-                self._copy(self._part(given, 0, (batch, *_FACE)), on_gpu)
-                self._copy(run(on_gpu, *weights), self._part(taken, 0, (batch, 8)))
+                self._copy(self._part(given, 0, (batch, *self._face)), on_gpu)
+                self._copy(run(on_gpu, *weights), self._part(taken, 0, (batch, self._classes)))
                 self._synchronize(self._device, 0)
                 result[start : start + count] = taken_memory[:count]
         return result
@@ -137,14 +137,14 @@ class CudaSession(Session):
                 run, weights, _ = self._functions[count]
                 scores = run(x, *weights)
             else:
-                scores = self._empty((count, 8))
+                scores = self._empty((count, self._classes))
                 for start, size, batch in padded_split(count, self._batch_sizes):
                     run, weights, on_gpu = self._functions[batch]
                     # Kernels take no tensor that begins within another one's memory.
-                    shape = (size, *_FACE)
+                    shape = (size, *self._face)
                     self._copy(self._part(x, start, shape), self._part(on_gpu, 0, shape))
-                    answer = self._part(run(on_gpu, *weights), 0, (size, 8))
-                    self._copy(answer, self._part(scores, start, (size, 8)))
+                    answer = self._part(run(on_gpu, *weights), 0, (size, self._classes))
+                    self._copy(answer, self._part(scores, start, (size, self._classes)))
             self._synchronize(self._device, 0)
         return scores
 
@@ -163,6 +163,11 @@ class CudaSession(Session):
         """
         import tvm_ffi
 
+        if not (hasattr(faces, "__dlpack__") and hasattr(faces, "__dlpack_device__")):
+            raise InputError(
+                f"scores_on_gpu takes a DLPack tensor, but got {type(faces).__name__}: give scores "
+                "an array"
+            )
         here = (_CUDA, self._gpu.index)
         try:
             place = tuple(int(part) for part in faces.__dlpack_device__())
@@ -178,11 +183,15 @@ class CudaSession(Session):
         except Exception as error:
             raise _unusable(error) from error
         shape, dtype = tuple(int(extent) for extent in x.shape), str(x.dtype)
-        if shape[1:] != _FACE or dtype != "float32" or not x.is_contiguous():
+        if shape[1:] != self._face or dtype != "float32" or not x.is_contiguous():
+            wanted = ", ".join(map(str, self._face))
             order = "" if x.is_contiguous() else ", not contiguous"
+            step = "convert it first"
+            if self._face[-1] == 3:
+                step = "RGB has its channels last here, as x.permute(0, 2, 3, 1).contiguous() gives"
             raise InputError(
-                "scores_on_gpu takes a contiguous float32 tensor of shape (N, 1, 64, 64), but got "
-                f"{dtype} {shape}{order}: convert it first"
+                f"scores_on_gpu takes a contiguous float32 tensor of shape (N, {wanted}), but got "
+                f"{dtype} {shape}{order}: {step}"
             )
         return x
 

@@ -120,9 +120,9 @@ class KernelCandidates:
 class NetworkCandidates:
     """Whole networks of one batch size, with the same weights in different layouts."""
 
-    def __init__(self, session: DeviceSession, batch: int) -> None:
+    def __init__(self, session: DeviceSession, shape: tuple[int, ...]) -> None:
         self.session = session
-        faces = np.random.default_rng(0).integers(0, 256, (batch, 1, 64, 64))
+        faces = np.random.default_rng(0).integers(0, 256, shape)
         self.faces = session.tensor(faces.astype(np.float32))
         self.weights: dict[str, Any] = {}
         self.calls: list[tuple[Any, list[Any]]] = []

@@ -104,9 +104,9 @@ class Device:
         answer: str | None = self._call(_TIMEOUT, worker.admit_kernel, path, config)
         return answer
 
-    def begin_networks(self, batch: int) -> None:
+    def begin_networks(self, faces: tuple[int, ...]) -> None:
         """Take in networks from now on."""
-        self._call(_TIMEOUT, worker.begin_networks, batch)
+        self._call(_TIMEOUT, worker.begin_networks, faces)
 
     def admit_network(self, path: Path, function: str, weights: dict[str, Path]) -> Any:
         """Take in a network, and return its scores."""

@@ -29,10 +29,23 @@ Choice = dict[Workload, Config]
 
 @dataclass(frozen=True)
 class Network:
-    """A network of one batch size, built: its library, its function, and its weights' files."""
+    """A network of one batch size, built.
+
+    Attributes
+    ----------
+    path
+        Its library.
+    function
+        Its function.
+    faces
+        The shape of the faces that the function takes.
+    weights
+        The files of the weights that it takes after them, by name.
+    """
 
     path: Path
     function: str
+    faces: tuple[int, ...]
     weights: dict[str, Path]
 
 
@@ -73,7 +86,9 @@ def _build(
             unfinished = path.with_suffix(".npy")  # another process may write the same weights
             np.save(unfinished, lowered.weights[name])
             unfinished.replace(files[name])
-    return Network(path, lowered.functions[batch], files)
+    function = lowered.functions[batch]
+    faces = lowered.module[function].params[0].ty.shape
+    return Network(path, function, tuple(int(size) for size in faces), files)
 
 
 def compare(
@@ -95,7 +110,7 @@ def compare(
     VerificationError
         If their scores differ.
     """
-    device.begin_networks(batch)
+    device.begin_networks(networks[0].faces)
     scores: list[Any] = [
         device.admit_network(network.path, network.function, network.weights)
         for network in networks

@@ -73,9 +73,9 @@ def admit_kernel(path: Path, config: Config) -> str | None:
     return _kernels().admit(path, config)
 
 
-def begin_networks(batch: int) -> None:
-    """Take in networks from now on."""
-    _state.kernels, _state.networks = None, NetworkCandidates(_session(), batch)
+def begin_networks(faces: tuple[int, ...]) -> None:
+    """Take in networks from now on, which take faces of a shape."""
+    _state.kernels, _state.networks = None, NetworkCandidates(_session(), faces)
 
 
 def admit_network(path: Path, function: str, weights: dict[str, Path]) -> NDArray[np.float32]:

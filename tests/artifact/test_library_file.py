@@ -231,6 +231,7 @@ def test_a_weight_that_the_kernels_could_not_take_is_refused(
         {"labels": ("happiness", None)},
         {"options": []},
         {"value_range": (0.0, 255.0, 255.0)},
+        {"scaling": (0.0, 1.0)},
         {"gpu_arch": None},
         {"gpu_arch": "nonsense"},
         {"value_range": (0.0, float("nan"))},

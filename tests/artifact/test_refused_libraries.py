@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("no_loader")
 # --- other versions and other files ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_format_of_before_the_first_release_is_refused(tmp_path: Path, version: int) -> None:
     path = tmp_path / "old.so"
     path.write_bytes(artifacts.elf_image() + b"FERPLUS-TVM\n" + struct.pack("<I", version))
@@ -31,7 +31,7 @@ def test_a_format_of_before_the_first_release_is_refused(tmp_path: Path, version
     assert_sentence(str(caught.value), f"format {version}", "compile it again")
 
 
-@pytest.mark.parametrize("version", [4, 77, 2**32 - 1])
+@pytest.mark.parametrize("version", [5, 77, 2**32 - 1])
 def test_a_future_format_is_refused_whatever_else_it_changes(tmp_path: Path, version: int) -> None:
     path = tmp_path / "future.so"
     path.write_bytes(artifacts.elf_image() + b"FERPLUS-TVM\n" + struct.pack("<I", version))
@@ -39,7 +39,7 @@ def test_a_future_format_is_refused_whatever_else_it_changes(tmp_path: Path, ver
     with pytest.raises(ArtifactFormatError) as caught:
         fer.load(path)
 
-    assert_sentence(str(caught.value), f"format {version}", "up to 3", "upgrade ferplus_tvm")
+    assert_sentence(str(caught.value), f"format {version}", "up to 4", "upgrade ferplus_tvm")
 
 
 def test_a_stripped_library_is_recognised(library: Path, tmp_path: Path) -> None:

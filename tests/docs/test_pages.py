@@ -10,6 +10,7 @@ import pytest
 
 import ferplus_tvm as fer
 from ferplus_tvm.artifact.manifest import Check, Function, Kernel, Manifest, Tensor
+from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.targets import GPUS, NAMED
 from tests.docs.pages import PAGES, ROOT, name_of
 
@@ -57,7 +58,7 @@ def test_every_target_is_in_the_table() -> None:
     assert [name for name in names if f"`{name}`" not in page] == []
 
 
-@pytest.mark.parametrize("kind", [Manifest, Kernel, Function, Tensor, Check])
+@pytest.mark.parametrize("kind", [Manifest, Kernel, Function, Tensor, Check, Scaling])
 def test_the_page_of_the_file_format_has_every_field_of_the_manifest(kind: type) -> None:
     page = (ROOT / "docs" / "artifact-format.md").read_text(encoding="utf-8")
 

@@ -24,18 +24,19 @@ def luma(rgb):
     return rgb.astype(np.float64) @ [0.299, 0.587, 0.114]
 
 
-def triangle_weights(length):
-    """Antialiasing triangle filter from ``length`` samples to 64, written from its definition."""
-    scale = length / 64
-    centres = (np.arange(64) + 0.5) * scale
+def triangle_weights(length, size):
+    """Antialiasing triangle filter from ``length`` samples to ``size``, from its definition."""
+    scale = length / size
+    centres = (np.arange(size) + 0.5) * scale
     distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1)
     weights = np.clip(1 - distance, 0, None)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def triangle(levels):
+def triangle(levels, size=64):
     height, width = levels.shape
-    return triangle_weights(height) @ levels.astype(np.float64) @ triangle_weights(width).T
+    rows, columns = triangle_weights(height, size), triangle_weights(width, size)
+    return rows @ levels.astype(np.float64) @ columns.T
 
 
 def face(source, **options):

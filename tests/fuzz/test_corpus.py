@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ferplus_tvm.artifact.manifest_json import from_json
 from tests.fuzz.targets import CORPUS, TARGETS
 
 FILES = [path for name in TARGETS for path in sorted((CORPUS / name).iterdir())]
@@ -20,6 +21,11 @@ def test_every_reader_has_a_corpus() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_corpus_is_read_or_refused(path: Path) -> None:
     TARGETS[path.parent.name](path.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["one.json", "two.json"])
+def test_changes_begin_from_manifests_of_this_format(name: str) -> None:
+    assert from_json((CORPUS / "manifest" / name).read_bytes())
 
 
 def changed(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:

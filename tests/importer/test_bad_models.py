@@ -59,10 +59,13 @@ def refused(made: ModelProto, error: type[ModelError], message: str) -> None:
     [
         (["N", 2, 64, 64], TensorProto.FLOAT, r"'input' of float32 \(N, 2, 64, 64\)"),
         (["N", 1, 48, 64], TensorProto.FLOAT, r"\(N, 1, 48, 64\)"),
-        (["N", 64, 64, 1], TensorProto.FLOAT, r"\(N, 64, 64, 1\)"),
-        (["N", 4096], TensorProto.FLOAT, r"\(N, 4096\)"),
-        (["N", 1, 64, 64], TensorProto.DOUBLE, r"'input' of float64"),
-        (["N", 1, 64, 64], TensorProto.UINT8, r"'input' of uint8"),
+        (["N", 64, 64, 2], TensorProto.FLOAT, r"\(N, 64, 64, 2\)"),
+        (["N", 4097], TensorProto.FLOAT, r"\(N, 4097\)"),
+        (["N", 12288], TensorProto.FLOAT, r"\(N, 12288\)"),
+        (["N", 225, 225], TensorProto.FLOAT, r"\(N, 225, 225\)"),
+        ([64], TensorProto.FLOAT, r"\(64\)"),
+        (["N", 1, 64, 64], TensorProto.INT8, r"'input' of int8"),
+        (["N", 1, 64, 64], TensorProto.BOOL, r"'input' of bool"),
     ],
 )
 def test_wrong_input(shape: list[Any], kind: int, found: str) -> None:
@@ -93,23 +96,11 @@ def test_open_dimensions_of_the_input_fit(shape: list[Any] | None) -> None:
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["N", 1, 64, 64]
 
 
-def test_several_outputs() -> None:
-    made = model()
-    made.graph.output.append(value(node(made, "Relu").output[0], None))
-    refused(made, ModelShapeError, "2 outputs")
-
-
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
-def test_softmax(op: str) -> None:
-    made = model()
-    append(made, op)
-    refused(made, UnsupportedModelError, f"{op} node 'last'.*export it without.*runtime applies")
-
-
 @pytest.mark.parametrize(
     ("op", "domain"),
     [("QLinearConv", ""), ("QLinearMatMul", ""), ("QuantizeLinear", ""), ("DequantizeLinear", ""),
-     ("DynamicQuantizeLinear", ""), ("QLinearAdd", "com.microsoft")],
+     ("DynamicQuantizeLinear", ""), ("QLinearAdd", "com.microsoft"),
+     ("MatMulNBits", "com.microsoft"), ("ConvInteger", "")],
 )  # fmt: skip
 def test_quantized(op: str, domain: str) -> None:
     made = model()
@@ -117,17 +108,11 @@ def test_quantized(op: str, domain: str) -> None:
     refused(made, UnsupportedModelError, f"quantized.*{op} node 'odd'.*later release.*float32")
 
 
-@pytest.mark.parametrize("op", ["Sigmoid", "Exp", "GlobalAveragePool", "LRN"])
+@pytest.mark.parametrize("op", ["Sigmoid", "Exp", "Elu", "LRN"])
 def test_unsupported_operator(op: str) -> None:
     made = model()
     insert(made, op, **({"size": 3} if op == "LRN" else {}))
     refused(made, UnsupportedModelError, f"{op} node 'odd' is not supported")
-
-
-def test_operator_of_another_domain() -> None:
-    made = model()
-    insert(made, "FusedConv", domain="com.microsoft")
-    refused(made, UnsupportedModelError, r"com.microsoft.FusedConv node 'odd'.*standard")
 
 
 @pytest.mark.parametrize(
@@ -157,19 +142,19 @@ def test_unsupported_attribute(op: str, attributes: dict[str, Any], message: str
 
 def test_mean_picture() -> None:
     made = model()
-    mean = raw_tensor("scaling_0", np.ones((1, 1, 64, 64), np.float32))
-    tensor(made, "scaling_0").CopyFrom(mean)
+    mean = np.linspace(0, 255, 64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
+    tensor(made, "scaling_0").CopyFrom(raw_tensor("scaling_0", mean))
     refused(made, UnsupportedModelError, r"Sub node '/sub_0'.*\(1, 1, 64, 64\)")
 
 
 def test_branches() -> None:
     made = model()
-    first = node(made, "Relu")
-    join = helper.make_node("Add", [first.output[0], node(made, "Conv").output[0]], ["sum"])
-    at = list(made.graph.node).index(first)
+    first, second = node(made, "Relu"), node(made, "Relu", 1)
+    join = helper.make_node("Add", [second.output[0], first.output[0]], ["sum"])
+    at = list(made.graph.node).index(second)
     made.graph.node.insert(at + 1, join)
-    node(made, "Conv", 1).input[0] = "sum"
-    refused(made, UnsupportedModelError, "Add node.*is not supported")
+    node(made, "MaxPool").input[0] = "sum"
+    refused(made, UnsupportedModelError, "is read by Conv node .* and Add node .*without branches")
 
 
 def test_batchnorm_per_activation() -> None:
@@ -194,15 +179,6 @@ def test_control_flow() -> None:
     refused(made, UnsupportedModelError, "If node 'choice' is control flow")
 
 
-def test_function() -> None:
-    made = model()
-    insert(made, "MyRelu", domain="local")
-    relu = helper.make_node("Relu", ["a"], ["b"])
-    sets = [helper.make_opsetid("", 17)]
-    made.functions.append(helper.make_function("local", "MyRelu", ["a"], ["b"], [relu], sets))
-    refused(made, UnsupportedModelError, "local.MyRelu node 'odd'.*functions")
-
-
 def test_sparse_weights() -> None:
     made = model()
     name = node(made, "Conv").input[1]
@@ -214,7 +190,7 @@ def test_sparse_weights() -> None:
     refused(made, UnsupportedModelError, "sparse")
 
 
-@pytest.mark.parametrize("kind", [np.float64, np.float16, np.int32])
+@pytest.mark.parametrize("kind", [np.int32, np.int8])
 def test_weights_that_are_not_float32(kind: type[np.generic]) -> None:
     made = model()
     name = node(made, "Conv").input[1]

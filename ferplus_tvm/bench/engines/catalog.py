@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ferplus_tvm.bench.engines import cpu, gpu
-from ferplus_tvm.bench.engines.opened import OURS, Opened
+from ferplus_tvm.bench.engines.opened import FERPLUS_FACE, OURS, FaceShape, Opened
 from ferplus_tvm.errors import MissingExtraError
 
 
@@ -22,7 +22,7 @@ class Kind:
     label
         Its name in a report.
     open
-        Opens it from a file, a number of threads, a batch size and a device.
+        Opens it from a file, a number of threads, a batch size, the shape of a face and a device.
     module
         The module that has to be installed; empty for ours.
     extra
@@ -34,7 +34,7 @@ class Kind:
     """
 
     label: str
-    open: Callable[[str, int, int, str], Opened]
+    open: Callable[[str, int, int, FaceShape, str], Opened]
     module: str = ""
     extra: str = ""
     over_library: bool = False
@@ -138,6 +138,13 @@ def expect_installed(modules: Sequence[str], extra: str = "bench") -> None:
             raise MissingExtraError.of(f"the benchmark (no module {module})", extra)
 
 
-def open_engine(kind: str, path: str, threads: int, batch: int, device: str = "cpu") -> Opened:
-    """Open an engine over a file: a library of ours, or an ONNX model."""
-    return kinds(device)[kind].open(path, threads, batch, device)
+def open_engine(
+    kind: str,
+    path: str,
+    threads: int,
+    batch: int,
+    face: FaceShape = FERPLUS_FACE,
+    device: str = "cpu",
+) -> Opened:
+    """Open an engine over a file: a library of ours, or an ONNX model as it was imported."""
+    return kinds(device)[kind].open(path, threads, batch, face, device)

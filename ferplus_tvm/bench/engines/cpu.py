@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from ferplus_tvm.bench.engines.opened import Faces, Opened, Scores
+from ferplus_tvm.bench.engines.opened import Faces, FaceShape, Opened, Scores
 
 
-def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_ours(path: str, threads: int, batch: int, face: FaceShape, device: str) -> Opened:
     """Open a library of ours."""
     import ferplus_tvm
 
@@ -22,7 +22,7 @@ def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
     return Opened(precision, ferplus_tvm.__version__, engine.scores, engine=engine)
 
 
-def open_onnxruntime(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_onnxruntime(path: str, threads: int, batch: int, face: FaceShape, device: str) -> Opened:
     """Open an ONNX model with onnxruntime."""
     import onnxruntime
 
@@ -35,13 +35,15 @@ def open_onnxruntime(path: str, threads: int, batch: int, device: str) -> Opened
     )
 
 
-def open_openvino(path: str, threads: int, batch: int, device: str, **properties: str) -> Opened:
+def open_openvino(
+    path: str, threads: int, batch: int, face: FaceShape, device: str, **properties: str
+) -> Opened:
     """Open an ONNX model with OpenVINO, for one batch size."""
     import openvino
 
     core = openvino.Core()
     network = core.read_model(path)
-    network.reshape([batch, 1, 64, 64])
+    network.reshape([batch, *face])
     wanted = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", **properties}
     compiled = core.compile_model(network, "CPU", wanted)
     request = compiled.create_infer_request()
@@ -56,12 +58,14 @@ def open_openvino(path: str, threads: int, batch: int, device: str, **properties
     return Opened(precision, importlib.metadata.version("openvino"), run)
 
 
-def open_openvino_float32(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_openvino_float32(
+    path: str, threads: int, batch: int, face: FaceShape, device: str
+) -> Opened:
     """Open an ONNX model with OpenVINO, made to work at float32."""
-    return open_openvino(path, threads, batch, device, INFERENCE_PRECISION_HINT="f32")
+    return open_openvino(path, threads, batch, face, device, INFERENCE_PRECISION_HINT="f32")
 
 
-def open_torch(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_torch(path: str, threads: int, batch: int, face: FaceShape, device: str) -> Opened:
     """Open an ONNX model with PyTorch, which runs it operator by operator."""
     import torch
 

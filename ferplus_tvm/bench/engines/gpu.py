@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ferplus_tvm.bench.engines import cpu
-from ferplus_tvm.bench.engines.opened import Faces, OnGpu, Opened, Scores, faces
+from ferplus_tvm.bench.engines.opened import Faces, FaceShape, OnGpu, Opened, Scores, faces
 
 _WARM_UP = 3  # calls before a CUDA graph is captured
 
@@ -24,14 +24,14 @@ def number_of(device: str) -> int:
     return int(device.partition(":")[2] or 0)
 
 
-def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_ours(path: str, threads: int, batch: int, face: FaceShape, device: str) -> Opened:
     """Open a library of ours, and put the faces on the GPU."""
-    opened = cpu.open_ours(path, threads, batch, device)
+    opened = cpu.open_ours(path, threads, batch, face, device)
     engine = opened.engine
     assert engine is not None
     import tvm_ffi  # as the engine has it: by itself it would import PyTorch
 
-    given = faces(batch)
+    given = faces(batch, face)
     find = tvm_ffi.get_global_func
     place = tvm_ffi.device(f"cuda:{number_of(device)}")
     shape, dtype = tvm_ffi.Shape(given.shape), tvm_ffi.dtype("float32")
@@ -40,7 +40,7 @@ def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
     find("runtime.TVMTensorCopyFromBytes")(x, pointer, given.nbytes)
 
     def read(scores: Any) -> Scores:
-        result = np.empty((batch, 8), np.float32)
+        result = np.empty((batch, len(engine.labels)), np.float32)
         copy = find("runtime.TVMTensorCopyToBytes")
         copy(scores, ctypes.c_void_p(result.ctypes.data), result.nbytes)
         return result
@@ -48,14 +48,16 @@ def open_ours(path: str, threads: int, batch: int, device: str) -> Opened:
     return replace(opened, on_gpu=OnGpu(lambda: engine.scores_on_gpu(x), read))
 
 
-def open_ours_with_torch(path: str, threads: int, batch: int, device: str) -> Opened:
+def open_ours_with_torch(
+    path: str, threads: int, batch: int, face: FaceShape, device: str
+) -> Opened:
     """Open a library of ours, which is given PyTorch's tensors, and gives such, without a copy."""
-    opened = cpu.open_ours(path, threads, batch, device)
+    opened = cpu.open_ours(path, threads, batch, face, device)
     engine = opened.engine
     assert engine is not None
     import torch  # after the engine, as above
 
-    x = torch.from_numpy(faces(batch)).to(torch.device("cuda", number_of(device)))
+    x = torch.from_numpy(faces(batch, face)).to(torch.device("cuda", number_of(device)))
     on_gpu = OnGpu(
         lambda: torch.from_dlpack(engine.scores_on_gpu(x)), lambda scores: scores.cpu().numpy()
     )
@@ -63,7 +65,14 @@ def open_ours_with_torch(path: str, threads: int, batch: int, device: str) -> Op
 
 
 def open_onnxruntime(
-    path: str, threads: int, batch: int, device: str, *, graph: bool = False, tf32: bool = False
+    path: str,
+    threads: int,
+    batch: int,
+    face: FaceShape,
+    device: str,
+    *,
+    graph: bool = False,
+    tf32: bool = False,
 ) -> Opened:
     """Open an ONNX model with onnxruntime's CUDA provider."""
     import onnxruntime as ort
@@ -73,10 +82,13 @@ def open_onnxruntime(
     session = ort.InferenceSession(path, providers=[("CUDAExecutionProvider", options)])
     if "CUDAExecutionProvider" not in session.get_providers():
         raise RuntimeError("onnxruntime runs it on the CPU: install onnxruntime-gpu for this CUDA")
-    given, taken = session.get_inputs()[0].name, session.get_outputs()[0].name
+    (output,) = session.get_outputs()
+    given, taken = session.get_inputs()[0].name, output.name
     binding = session.io_binding()
-    x = ort.OrtValue.ortvalue_from_numpy(faces(batch), "cuda", number)
-    y = ort.OrtValue.ortvalue_from_shape_and_type((batch, 8), np.float32, "cuda", number)
+    x = ort.OrtValue.ortvalue_from_numpy(faces(batch, face), "cuda", number)
+    y = ort.OrtValue.ortvalue_from_shape_and_type(
+        (batch, output.shape[1]), np.float32, "cuda", number
+    )
     binding.bind_ortvalue_input(given, x)
     binding.bind_ortvalue_output(taken, y)
 
@@ -103,6 +115,7 @@ def open_torch(
     path: str,
     threads: int,
     batch: int,
+    face: FaceShape,
     device: str,
     *,
     precision: str = "float32",
@@ -117,7 +130,7 @@ def open_torch(
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True
-    x = torch.from_numpy(faces(batch)).to(place)
+    x = torch.from_numpy(faces(batch, face)).to(place)
     run = _torch_network(path, place, precision, compiled)
     with torch.inference_mode():
         for _ in range(_WARM_UP):

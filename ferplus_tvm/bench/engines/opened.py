@@ -15,6 +15,11 @@ from ferplus_tvm.runtime.engine import Engine
 Faces = NDArray[np.float32]
 Scores = NDArray[np.float32]
 
+FaceShape = tuple[int, int, int]
+"""The shape of one face, (C, S, S)."""
+
+FERPLUS_FACE: FaceShape = (1, 64, 64)
+
 OURS = "ferplus_tvm"
 """The kind and the name of our own engine."""
 
@@ -48,7 +53,7 @@ class Opened:
     version
         The version of its package.
     scores
-        Takes faces (N, 1, 64, 64) and returns scores (N, 8), both on the host, for the batch size
+        Takes faces (N, C, S, S) and returns scores (N, K), both on the host, for the batch size
         that it was opened for; None for an engine that only works on the GPU's memory.
     on_gpu
         The call on the GPU's memory; None on a CPU.
@@ -63,9 +68,9 @@ class Opened:
     engine: Engine | None = None
 
 
-def faces(batch: int) -> Faces:
+def faces(batch: int, face: FaceShape = FERPLUS_FACE) -> Faces:
     """Return what every engine is given: noise and blobs in turn, as a library is checked with."""
-    different = reference_inputs.inputs(0, min(batch, _DIFFERENT))
+    different = reference_inputs.inputs(0, min(batch, _DIFFERENT), face)
     return different[np.arange(batch) % len(different)]
 
 
@@ -75,5 +80,6 @@ def off_float64(engine: Engine) -> float:
     The error is relative to the largest score, as the library's tolerance is.
     """
     check = engine.manifest.check
-    scores = engine.scores(reference_inputs.inputs(check.seed, check.faces))
+    given = reference_inputs.inputs(check.seed, check.faces, engine.manifest.face_shape)
+    scores = engine.scores(given)
     return reference_inputs.relative_error(scores, np.asarray(check.reference))

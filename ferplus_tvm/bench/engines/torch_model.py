@@ -76,14 +76,21 @@ def _operator(node: Any) -> Callable[..., Any]:
         padded = functional.pad(x, padding, value=float("-inf")) if any(pads) else x
         return functional.max_pool2d(padded, given["kernel_shape"], given.get("strides", 1))
 
+    def average(x: Any) -> Any:
+        return functional.avg_pool2d(x, given["kernel_shape"], given.get("strides", 1))
+
     def gemm(x: Any, weight: Any, bias: Any) -> Any:
         return functional.linear(x, weight if given.get("transB") else weight.T, bias)
 
     operators: dict[str, Callable[..., Any]] = {
+        "AveragePool": average,
         "Conv": convolve,
         "Flatten": lambda x: torch.flatten(x, 1),
         "Gemm": gemm,
+        "LeakyRelu": lambda x: functional.leaky_relu(x, given.get("alpha", 0.01)),
+        "Max": torch.maximum,
         "MaxPool": pool,
+        "Min": torch.minimum,
         "Mul": torch.mul,
         "Relu": torch.relu,
         "Sub": torch.sub,

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ferplus_tvm.bench.engines.opened import OURS
+from ferplus_tvm.bench.engines.opened import OURS, FaceShape
 from ferplus_tvm.bench.timing.installed import installed_bytes
 from ferplus_tvm.bench.timing.samples import Ratio, paired_ratio
 from ferplus_tvm.errors import BenchError, last_line
 from ferplus_tvm.host import child
 from ferplus_tvm.tuning.paired_timing import take_rounds
 
-_ASKED = "np.full((1, 1, 64, 64), 100, np.float32)"
+_ASKED = "np.full((1, *face), 100, np.float32)"
 _OPENVINO = """
 import openvino
 mark()
 core = openvino.Core()
 network = core.read_model(path)
-network.reshape([1, 1, 64, 64])
+network.reshape([1, *face])
 wanted = {{"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"{more}}}
 request = core.compile_model(network, "CPU", wanted).create_infer_request()
 mark()
@@ -61,7 +61,7 @@ _BEFORE = """
 import sys, time
 moments = []
 mark = lambda: moments.append(time.perf_counter())
-path, threads = sys.argv[1], int(sys.argv[2])
+path, threads, face = sys.argv[1], int(sys.argv[2]), tuple(map(int, sys.argv[3:]))
 mark()
 import numpy as np
 """
@@ -133,11 +133,14 @@ class Program:
         A key of `PROGRAMS`.
     path
         The engine's file.
+    face
+        The shape of a face.
     """
 
     label: str
     kind: str
     path: str
+    face: FaceShape
 
 
 @dataclass(frozen=True)
@@ -173,11 +176,11 @@ def measure(
     """
     taken: list[list[Start]] = [[] for _ in programs]
     for program in programs:
-        start(program.kind, program.path, threads)
+        start(program, threads)
 
     def take_turns(order: list[int]) -> list[list[float]]:
         for at in order:
-            taken[at].append(start(programs[at].kind, programs[at].path, threads))
+            taken[at].append(start(programs[at], threads))
         progress(len(taken[0]) / runs)
         return [[taken[at][-1].seconds] for at in order]
 
@@ -207,7 +210,7 @@ def _summary(program: Program, starts: Sequence[Start], threads: int) -> ColdSta
     )
 
 
-def start(kind: str, path: str, threads: int) -> Start:
+def start(program: Program, threads: int) -> Start:
     """Start a process that gives one answer.
 
     Raises
@@ -218,7 +221,12 @@ def start(kind: str, path: str, threads: int) -> Start:
     with tempfile.TemporaryFile() as noise:
         begin = time.perf_counter()
         process = subprocess.Popen(
-            child.python("-c", _BEFORE + PROGRAMS[kind] + _AFTER, path, str(threads)),
+            child.python(
+                "-c",
+                _BEFORE + PROGRAMS[program.kind] + _AFTER,
+                program.path,
+                *map(str, (threads, *program.face)),
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
@@ -243,8 +251,8 @@ def start(kind: str, path: str, threads: int) -> Start:
         noise.seek(0)
         said = last_line(Exception(noise.read().decode(errors="replace")))
     raise BenchError(
-        f"a new process with {kind} ended, or was ended after {_PATIENCE:.0f} s, without an answer "
-        f"({said}): leave it out of --peers"
+        f"a new process with {program.kind} ended, or was ended after {_PATIENCE:.0f} s, without "
+        f"an answer ({said}): leave it out of --peers"
     )
 
 

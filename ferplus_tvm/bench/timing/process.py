@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.bench.engines.opened import OURS, Scores
+from ferplus_tvm.bench.engines.opened import FERPLUS_FACE, OURS, FaceShape, Scores
 from ferplus_tvm.bench.timing import worker
 from ferplus_tvm.errors import BenchError, last_line
 from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError, environment
@@ -54,7 +55,14 @@ class EngineProcess:
     """
 
     def __init__(
-        self, name: str, kind: str, path: str, threads: int, batch: int, device: str = "cpu"
+        self,
+        name: str,
+        kind: str,
+        path: str,
+        threads: int,
+        batch: int,
+        face: FaceShape = FERPLUS_FACE,
+        device: str = "cpu",
     ) -> None:
         """Start the process and open the engine.
 
@@ -74,7 +82,13 @@ class EngineProcess:
         self._child = Child(_environment())
         try:
             told = self.ask(
-                "open", kind=kind, path=path, threads=threads, batch=batch, device=device
+                "open",
+                kind=kind,
+                path=path,
+                threads=threads,
+                batch=batch,
+                face=face,
+                device=device,
             )
         except BaseException:
             self.close()
@@ -92,9 +106,9 @@ class EngineProcess:
         """Make a call what ``way`` names, ``scores`` or ``on_gpu``, and take in the scores."""
         self.scores = self.ask(f"begin_{way}")["scores"]
 
-    def begin_jpeg(self, jpeg: bytes) -> str:
-        """Make a call the way from a JPEG to a label, and return the label."""
-        return str(self.ask("begin_jpeg", jpeg=jpeg)["label"])
+    def begin_jpeg(self, jpeg: bytes, labels: Sequence[str]) -> str:
+        """Make a call the way from a JPEG to one of the labels, and return that."""
+        return str(self.ask("begin_jpeg", jpeg=jpeg, labels=labels)["label"])
 
     def turn(self, calls: int, dropped: int) -> Turn:
         """Call so often in a row, after some calls that are dropped."""

@@ -7,13 +7,13 @@ itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ferplus_tvm.bench.engines.catalog import open_engine
-from ferplus_tvm.bench.engines.opened import Opened, faces, off_float64
+from ferplus_tvm.bench.engines.opened import FaceShape, Opened, faces, off_float64
 from ferplus_tvm.bench.timing import load, quiet
 
 
@@ -24,14 +24,16 @@ class Worker:
         self._opened: Opened
         self._call: Callable[[], Any] = lambda: None
 
-    def open(self, kind: str, path: str, threads: int, batch: int, device: str) -> dict[str, Any]:
+    def open(
+        self, kind: str, path: str, threads: int, batch: int, face: FaceShape, device: str
+    ) -> dict[str, Any]:
         """Open the engine, and return what it says of itself.
 
         ``off_float64`` is what `ferplus_tvm.bench.engines.opened.off_float64` finds of ours, and
         None of others.
         """
-        self._opened = opened = open_engine(kind, path, threads, batch, device)
-        self._faces = faces(batch)
+        self._opened = opened = open_engine(kind, path, threads, batch, face, device)
+        self._faces = faces(batch, face)
         calls = {"scores": opened.scores, "on_gpu": opened.on_gpu}
         return {
             "precision": opened.precision,
@@ -54,8 +56,8 @@ class Worker:
         self._call = on_gpu.call
         return {"scores": np.asarray(on_gpu.read(self._call()))}
 
-    def begin_jpeg(self, jpeg: bytes) -> dict[str, Any]:
-        """Make a call the way from a JPEG's bytes to a label; return the label."""
+    def begin_jpeg(self, jpeg: bytes, labels: Sequence[str]) -> dict[str, Any]:
+        """Make a call the way from a JPEG's bytes to one of the labels; return that."""
         from ferplus_tvm import postprocess, preprocess
 
         engine, run = self._opened.engine, self._opened.scores
@@ -63,7 +65,13 @@ class Worker:
             self._call = lambda: engine.predict(jpeg).label
         else:
             assert run is not None
-            self._call = lambda: postprocess(run(preprocess(jpeg)))[0].label
+            _, channels, size, _ = self._faces.shape
+
+            def label() -> str:
+                face = preprocess(jpeg, size=size, channels=channels)
+                return postprocess(run(face), labels)[0].label
+
+            self._call = label
         return {"label": self._call()}
 
     def turn(self, calls: int, dropped: int) -> dict[str, Any]:

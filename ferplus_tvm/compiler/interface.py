@@ -1,0 +1,258 @@
+"""The interface of a model: what its graph does not say of the pixels that it wants and its labels.
+
+What the caller states comes first, then what the file's metadata say, and then an assumption, which
+is told in a warning, except for what cannot be meant otherwise:
+
+- a graph that brings raw pixels 0..255 to usual numbers by itself is given raw pixels;
+- the network of FER+, with the scaling of FER+ in its graph and eight scores, has FER+'s labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from ferplus_tvm.artifact.scaling import RAW, WHITE, Scaling
+from ferplus_tvm.errors import ModelShapeError
+from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.importer import ImportedModel
+from ferplus_tvm.importer.hints import Hints, read_hints
+from ferplus_tvm.importer.labels import ORDERS, same_order
+
+# What the first layer of a network gets from black to white: some units of 1, or of the standard
+# deviation, or grey levels less a mean; but neither hundreds of units nor hundredths.
+_LEAST_SPAN, _LARGEST_SPAN = 1 / 16, 256.0
+_STATE_PIXELS = (
+    "state what the network was trained on by input_range=(0, 1) or (0, 255), with mean= and std= "
+    "where it was normalised (--input-range, --mean, --std)"
+)
+_FERPLUS = [
+    *("Sub", "Mul"),
+    *(["Conv", "Relu"] * 2 + ["MaxPool"]) * 2,
+    *(["Conv", "Relu"] * 3 + ["MaxPool"]) * 2,
+    *("Flatten", "Gemm", "Relu", "Gemm", "Relu", "Gemm"),
+]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a library is told of its model.
+
+    Attributes
+    ----------
+    scaling
+        What becomes of raw pixels before the file gets them.
+    labels
+        The names of the classes, in the order of the scores.
+    warnings
+        Sentences about what was assumed or is contradicted, and how to state it.
+    notes
+        Sentences about what was taken from the file.
+    """
+
+    scaling: Scaling
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, model: ImportedModel, scaling: Scaling | None, labels: tuple[str, ...] | None
+    ) -> Interface:
+        """Return the interface of a model.
+
+        Parameters
+        ----------
+        model
+            The model, imported without a scaling.
+        scaling, labels
+            What the caller states, or None.
+
+        Raises
+        ------
+        ModelShapeError
+            If what is stated is for another number of channels or classes.
+        """
+        if scaling is not None and scaling.channels not in (None, model.channels):
+            raise ModelShapeError(
+                f"mean and std are of {scaling.channels} channels, and the model takes "
+                f"{model.channels}: state one number, or one for each channel"
+            )
+        hints = read_hints(model.metadata, model.classes, model.channels)
+        warnings: list[str] = []
+        notes = list(model.notes)
+        _expect_pixel_format(hints.pixel_format, model.channels, warnings)
+        return cls(
+            _scaling(_Affine.of_graph(model), scaling, hints, warnings, notes),
+            _labels(model, labels, hints, warnings, notes),
+            tuple(warnings),
+            tuple(notes),
+        )
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """The step (x - offset) * factor, with numbers [1] or [C]."""
+
+    offset: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+    @classmethod
+    def of_graph(cls, model: ImportedModel) -> _Affine:
+        """Return what a tidy graph does to its input before the first layer."""
+        graph = model.proto.graph
+        stored = {each.name: each for each in graph.initializer}
+        numbers = {"Sub": np.zeros(1), "Mul": np.ones(1)}
+        for node in graph.node:
+            if node.op_type not in numbers:
+                break
+            numbers[node.op_type] = np.ravel(
+                numpy_helper.to_array(stored[node.input[1]]).astype(np.float64)
+            )
+        return cls(numbers["Sub"], numbers["Mul"])
+
+    @classmethod
+    def of_scaling(cls, scaling: Scaling) -> _Affine:
+        return cls(*map(np.array, scaling.affine()))
+
+    @property
+    def nothing(self) -> bool:
+        return not self.offset.any() and bool((self.factor == 1).all())
+
+    def after(self, first: _Affine) -> _Affine:
+        """Return this step after another one."""
+        return _Affine(first.offset + self.offset / first.factor, first.factor * self.factor)
+
+    def fits(self) -> bool:
+        """Tell whether raw pixels become numbers that a network may have been trained on."""
+        span = WHITE * np.abs(self.factor)
+        usual = (span >= _LEAST_SPAN) & (span <= _LARGEST_SPAN)
+        of_unit_range = (self.offset != 0) & (np.abs(self.offset) <= 1)  # a mean such as 0.5
+        return bool(usual.all() and not of_unit_range.any())
+
+    def is_close(self, other: _Affine) -> bool:
+        return np.allclose(self.offset, other.offset, rtol=1e-3, atol=1e-3) and np.allclose(
+            self.factor, other.factor, rtol=1e-3
+        )
+
+    def __str__(self) -> str:
+        ends = np.sort([-self.offset * self.factor, (WHITE - self.offset) * self.factor], axis=0)
+        return f"{ends[0].min():.4g}..{ends[1].max():.4g}"
+
+
+def _scaling(
+    own: _Affine, stated: Scaling | None, hints: Hints, warnings: list[str], notes: list[str]
+) -> Scaling:
+    """Return the scaling, for a graph whose own first step is ``own``."""
+    hinted = hints.scaling
+    of_metadata = f"the file's metadata has {hints.scaling_from}, {hinted},"
+    if hinted is not None and not own.nothing and own.is_close(_Affine.of_scaling(hinted)):
+        hinted = None  # the metadata describe what the graph does
+    if stated is not None:
+        reached = own.after(_Affine.of_scaling(stated))
+        if own.fits() and not reached.fits():
+            warnings.append(
+                f"scaled as stated ({stated}), pixels reach the first layer in {reached}: see "
+                "that nothing is scaled both outside and inside of the graph, and that mean and "
+                "std are of pixels in the input range"
+            )
+        if hinted is not None and not _Affine.of_scaling(hinted).is_close(
+            _Affine.of_scaling(stated)
+        ):
+            warnings.append(f"{of_metadata} and {stated} is stated, which is taken")
+        return stated
+    warnings += hints.unclear_scaling
+    if hinted is not None and (own.nothing or hinted == RAW or not own.fits()):
+        reached = own.after(_Affine.of_scaling(hinted))
+        if not reached.fits():
+            warnings.append(
+                f"{of_metadata} by which pixels reach the first layer in {reached}: {_STATE_PIXELS}"
+            )
+        notes.append(f"{of_metadata} which is taken")
+        return hinted
+    if hinted is not None:
+        warnings.append(
+            f"{of_metadata} and the graph scales its input itself, so raw pixels 0..255 are "
+            f"assumed: {_STATE_PIXELS}"
+        )
+    elif own.nothing:
+        warnings.append(
+            "the graph does not scale its input, and raw pixels 0..255 are assumed: "
+            f"{_STATE_PIXELS}"
+        )
+    elif not own.fits():
+        warnings.append(
+            f"raw pixels 0..255 are assumed, which the graph itself scales to {own}, as if it "
+            f"were made for pixels in 0..1: {_STATE_PIXELS}"
+        )
+    return RAW
+
+
+def _labels(
+    model: ImportedModel,
+    stated: tuple[str, ...] | None,
+    hints: Hints,
+    warnings: list[str],
+    notes: list[str],
+) -> tuple[str, ...]:
+    classes = model.classes
+    if stated is not None and len(stated) != classes:
+        raise ModelShapeError(
+            f"labels names {len(stated)} classes ({', '.join(stated)}), and the model gives "
+            f"{classes} scores: name each class once, in the order of the scores"
+        )
+    hinted = hints.labels
+    if stated is not None:
+        if hinted is not None and not same_order(stated, hinted):
+            warnings.append(
+                f"the file's metadata has {hints.labels_from} {', '.join(hinted)}, and the labels "
+                f"{', '.join(stated)} are stated, which are taken"
+            )
+        return stated
+    warnings += hints.unclear_labels
+    if hinted is not None:
+        notes.append(f"the labels are those of the file's metadata ({hints.labels_from})")
+        return hinted
+    if classes == len(EMOTIONS):
+        if hints.unclear_labels or not _is_ferplus(model):
+            warnings.append(
+                f"the file does not name its {classes} classes, and FER+'s are assumed "
+                f"({', '.join(EMOTIONS)}): {_state_labels(classes)}"
+            )
+        return EMOTIONS
+    warnings.append(
+        f"the file does not name its {classes} classes, which are called class 0 to class "
+        f"{classes - 1}: {_state_labels(classes)}"
+    )
+    return tuple(f"class {at}" for at in range(classes))
+
+
+def _state_labels(classes: int) -> str:
+    named = [name for name, labels in ORDERS.items() if len(labels) == classes]
+    of_name = "".join(f" or {name}" for name in named)
+    return f"state labels=[...] in the order of the scores (--labels a,b,...{of_name})"
+
+
+def _is_ferplus(model: ImportedModel) -> bool:
+    """Tell whether a model of eight scores is the network of FER+, of any width."""
+    own = _Affine.of_graph(model)
+    scaled = own.is_close(_Affine(np.array([127.5]), np.array([1 / 127.5])))
+    operators = [node.op_type for node in model.proto.graph.node]
+    return scaled and (model.channels, model.size) == (1, 64) and operators == _FERPLUS
+
+
+def _expect_pixel_format(pixel_format: str, channels: int, warnings: list[str]) -> None:
+    if pixel_format == "bgr8" and channels == 3:
+        warnings.append(
+            "the file's metadata has Image.BitmapPixelFormat Bgr8, and RGB is what it is given: "
+            "export it for RGB, or remove that entry if it is wrong"
+        )
+    elif pixel_format and (pixel_format == "gray8") != (channels == 1):
+        warnings.append(
+            f"the file's metadata has Image.BitmapPixelFormat {pixel_format.capitalize()}, and "
+            f"the graph takes {channels} channel{'s' * (channels > 1)}, which are what it is "
+            "given: remove that entry if it is wrong"
+        )

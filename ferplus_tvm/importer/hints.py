@@ -1,0 +1,229 @@
+"""Hints: what a file's ``metadata_props`` say of its classes and of the pixels that it wants.
+
+The keys are those that people and exporters write: free ones such as ``labels`` and ``mean``,
+``names`` of ultralytics, ``id2label`` of transformers, and the ``Image.*`` of onnx's own
+MetadataProps.md, which Windows ML reads.  The text may come from anywhere: it is not read if long.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ferplus_tvm.artifact.scaling import Scaling
+from ferplus_tvm.errors import one_line
+from ferplus_tvm.importer.labels import ORDERS, labels_of, same_order
+
+_LABELS = (
+    "labels",
+    "class_names",
+    "classes",
+    "names",
+    "label_names",
+    "class_labels",
+    "emotions",
+    "id2label",
+    "label2id",
+    "class_indices",
+    "class_to_idx",
+)
+_RANGES = ("input_range", "pixel_range", "value_range")
+_MEANS = ("mean", "pixel_mean", "image_mean", "norm_mean")
+_STDS = ("std", "pixel_std", "image_std", "norm_std")
+_NOMINAL_RANGES = {
+    "nominalrange_0_255": (0.0, 255.0),
+    "normalized_0_1": (0.0, 1.0),
+    "normalized_1_1": (-1.0, 1.0),
+    "nominalrange_16_235": (16.0, 235.0),
+}
+_LONGEST = 4096  # characters of an entry that is read
+_SHOWN = 80  # characters of an entry that a message shows
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What was found.
+
+    Attributes
+    ----------
+    labels
+        The names of as many classes as the model has, or None.
+    labels_from
+        The key that they stand under.
+    scaling
+        What becomes of pixels before the file gets them, or None.
+    scaling_from
+        The keys that it stands under.
+    pixel_format
+        ``Gray8``, ``Rgb8`` or ``Bgr8``, in lower case, or "".
+    unclear_labels, unclear_scaling
+        Sentences about entries that cannot be what they seem to be, or contradict each other.
+    """
+
+    labels: tuple[str, ...] | None
+    labels_from: str
+    scaling: Scaling | None
+    scaling_from: str
+    pixel_format: str
+    unclear_labels: tuple[str, ...]
+    unclear_scaling: tuple[str, ...]
+
+
+def read_hints(metadata: Mapping[str, str], classes: int, channels: int) -> Hints:
+    """Return what a file's metadata say.
+
+    Parameters
+    ----------
+    metadata
+        The text by key.  Whether a key has capitals, dashes or spaces does not matter.
+    classes, channels
+        Those of the model.
+    """
+    entries = {re.sub(r"[\s-]+", "_", key.strip().lower()): key for key in metadata}
+    found = {plain: metadata[key] for plain, key in entries.items()}
+    unclear_labels: list[str] = []
+    unclear_scaling: list[str] = []
+    labels, labels_from = _read_labels(found, entries, classes, unclear_labels)
+    scaling, scaling_from = _read_scaling(found, entries, channels, unclear_scaling)
+    pixel_format = found.get("image.bitmappixelformat", "").strip().lower()
+    return Hints(
+        labels,
+        labels_from,
+        scaling,
+        scaling_from,
+        pixel_format if pixel_format in ("gray8", "rgb8", "bgr8") else "",
+        tuple(unclear_labels),
+        tuple(unclear_scaling),
+    )
+
+
+def _read_labels(
+    found: Mapping[str, str], entries: Mapping[str, str], classes: int, unclear: list[str]
+) -> tuple[tuple[str, ...] | None, str]:
+    """Return the names of the classes, and their key."""
+    taken: tuple[str, ...] | None = None
+    taken_from = ""
+    for plain in _LABELS:
+        text = found.get(plain, "").strip()
+        if not text or re.fullmatch(r"\d+", text):  # a number of classes
+            continue
+        key = entries[plain]
+        try:
+            names = _names(text)
+            if len(names) != classes:
+                raise ValueError(f"{len(names)} names for a model of {classes} classes")
+        except ValueError as error:
+            unclear.append(
+                f"the file's metadata has {key} {_shown(text)}, which is passed over "
+                f"({one_line(error)})"
+            )
+            continue
+        if taken is None:
+            taken, taken_from = names, key
+        elif not same_order(names, taken):
+            unclear.append(
+                f"the file's metadata has {taken_from} {', '.join(taken)}, but {key} "
+                f"{', '.join(names)}, which is passed over"
+            )
+    return taken, taken_from
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in an entry: JSON, Python's literals, separated text or a data set's name.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if text.lower() in ORDERS:
+        return ORDERS[text.lower()]
+    value = _literal(text)
+    if isinstance(value, Mapping):
+        value = _by_index(value.items()) or _by_index((at, name) for name, at in value.items())
+    elif value is None and len(text) <= _LONGEST:
+        value = _separated(text)
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError("it is no list of names")
+    return labels_of(value)
+
+
+def _separated(text: str) -> list[str] | None:
+    """Return the names in lines, or between commas or semicolons, also with their numbers."""
+    bare = text[1:-1] if text[0] + text[-1] in ("[]", "()", "{}") else text
+    separator = next((each for each in "\n;," if each in bare), None)
+    if separator is None:
+        return None
+    parts = [part.strip() for part in bare.split(separator) if part.strip()]
+    numbered = [re.fullmatch(r"(\d+)\s*[:=\s]\s*(.+)", part) for part in parts]
+    return _by_index(m.groups() for m in numbered if m) if all(numbered) else parts
+
+
+def _by_index(items: Iterable[Any]) -> list[str] | None:
+    """Return names in the order of their numbers, None if these are not 0, 1, 2, ..."""
+    named = {str(at): name for at, name in items}
+    numbers = [str(at) for at in range(len(named))]
+    return [named[at] for at in numbers] if set(named) == set(numbers) else None
+
+
+def _read_scaling(
+    found: Mapping[str, str], entries: Mapping[str, str], channels: int, unclear: list[str]
+) -> tuple[Scaling | None, str]:
+    """Return the scaling, and its keys."""
+    given: dict[str, Any] = {}
+    used: list[str] = []
+    for name, keys in (("input_range", _RANGES), ("mean", _MEANS), ("std", _STDS)):
+        for plain in keys:
+            if found.get(plain, "").strip() and name not in given:
+                given[name] = _numbers(found[plain].strip())
+                used.append(plain)
+    nominal = found.get("image.nominalpixelrange", "").strip().lower()
+    if nominal and "input_range" not in given:
+        given["input_range"] = _NOMINAL_RANGES.get(nominal)
+        used.append("image.nominalpixelrange")
+    shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used)
+    try:
+        if None in given.values():
+            raise ValueError("expected one to three numbers")
+        scaling = Scaling.of(**given)
+        if scaling is not None and scaling.channels not in (None, channels):
+            raise ValueError(f"{scaling.channels} numbers for {channels} channels")
+    except (ValueError, OverflowError) as error:
+        unclear.append(f"the file's metadata has {shown}, which is passed over ({one_line(error)})")
+        return None, ""
+    return scaling, " and ".join(entries[plain] for plain in used)
+
+
+def _numbers(text: str) -> tuple[float, ...] | None:
+    """Return up to three numbers of an entry such as ``0.5``, ``[0, 1]`` or ``0..1``."""
+    if len(text) > _LONGEST:
+        return None
+    number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
+    inside = text.strip("[]() \t\n").replace("..", " ")
+    parts = re.split(r"\s*[,;]\s*|\s+", inside.rstrip(" ,"))
+    if len(parts) > 3 or not all(re.fullmatch(number, part, re.IGNORECASE) for part in parts):
+        return None
+    return tuple(map(float, parts))
+
+
+def _literal(text: str) -> Any:
+    """Return what an entry is as JSON or as Python's literal, None if it is neither."""
+    if len(text) > _LONGEST or text[0] not in "[({":
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escapes that Python does not know
+        for read in (json.loads, ast.literal_eval):
+            # Deep nesting exhausts the parser; a dictionary as a key is no literal.
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                return read(text)
+    return None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
