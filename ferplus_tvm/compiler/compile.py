@@ -142,6 +142,7 @@ def compile(
         strict=strict,
         model_output=model_output,
     )
+    pipeline.expect_tools(options)  # here, since a process of its own takes seconds to start
     result = (
         isolation.run(options, timeout, progress) if isolated else pipeline.run(options, progress)
     )
