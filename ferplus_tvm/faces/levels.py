@@ -41,7 +41,7 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
     smallest, largest = rows.min(axis=1), rows.max(axis=1)
     black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
     # Of nearly every batch three numbers tell enough.
-    if black <= smallest.min() and DARKEST <= largest.min() and largest.max() <= white:
+    if black <= smallest.min() and largest.min() >= DARKEST and largest.max() <= white:
         return None
     bright = (largest >= DARKEST) | (largest == 0)
     raw = (smallest >= black) & (largest <= white) & bright
