@@ -115,6 +115,18 @@ def test_a_picture_that_was_saved_from_normalised_pixels_is_found(fmt):
     assert preprocess(encode(Image.new("L", (8, 8), 0), fmt)).max() == 0
 
 
+def test_a_faint_blue_is_no_normalised_picture():
+    blue = Image.new("RGB", (64, 64), (0, 0, 30))
+    np.testing.assert_allclose(preprocess(encode(blue)), 0.114 * 30, atol=1e-3)
+    assert "levels in 0..1" in reason(encode(Image.new("RGB", (64, 64), (0, 1, 1))))
+
+
+def test_a_picture_that_is_meant_to_be_nearly_black_is_stated():
+    dark = Image.new("L", (64, 64), 2)
+    assert "value_range=(0, 255)" in reason(dark)
+    assert (preprocess(dark, value_range=(0, 255)) == 2).all()
+
+
 # Fewer bits than 16
 
 
