@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from ferplus_tvm.targets import Precision, ResolvedTarget
 
 
+ModelOutput = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The output that holds the scores, for a model of several."),
+]
+
+
 def parse_batch_sizes(text: str) -> tuple[int, ...]:
     """Read ``1,8,32``."""
     from ferplus_tvm.compiler.options import LARGEST_BATCH
@@ -103,12 +109,7 @@ def compile_(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where there would be a warning of the model.")
     ] = False,
-    model_output: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The output that holds the scores, for a model of several."
-        ),
-    ] = None,
+    model_output: ModelOutput = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.cli.output import print_facts
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def info(
             ("needs", _needs(manifest)),
             ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
             ("precision", manifest.precision),
-            ("input", f"{_shape(manifest.input_shape)} {_range(manifest.value_range)}"),
+            ("input", _input(manifest)),
+            ("scaled to", _scaling(manifest)),
             ("output", f"{_shape(manifest.output_shape)} scores of {', '.join(manifest.labels)}"),
             ("weights", f"{manifest.weights_bytes / 1e6:.1f} MB"),
             ("tuned", f"{tunable - len(manifest.untuned)} of {tunable} kernels"),
@@ -89,5 +91,14 @@ def _shape(shape: tuple[int | str, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _range(values: tuple[float, float]) -> str:
-    return f"pixels in {values[0]:g}..{values[1]:g}"
+def _input(manifest: Manifest) -> str:
+    black, white = manifest.value_range
+    colour = "grey" if manifest.face_shape[0] == 1 else "RGB"
+    return f"{_shape(manifest.input_shape)} {colour} pixels in {black:g}..{white:g}"
+
+
+def _scaling(manifest: Manifest) -> str:
+    """Say what the library does to its pixels before the model's first layer."""
+    if manifest.scaling == RAW:
+        return "nothing: the model takes the pixels as they are"
+    return f"{manifest.scaling}, as the model was trained on: the library does it itself"

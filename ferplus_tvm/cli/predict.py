@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from ferplus_tvm.cli.output import bar, percent
+from ferplus_tvm.cli.pictures import pictures, said
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.faces.labels import EMOTIONS
+from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.session_cuda import device_of
@@ -49,8 +50,24 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header.")] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, max=8, metavar="K", help="Only the K likeliest.")
+        int | None, typer.Option(min=1, metavar="K", help="Only the K likeliest.")
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Read the folders in folders too.")
+    ] = False,
+    value_range: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLACK,WHITE",
+            help="Black and white of images of 16 or 32 bits, such as 0,4095 or 0,1.",
+        ),
+    ] = None,
+    channel_order: Annotated[
+        str, typer.Option(help="RGB or BGR, of arrays; images know their own.")
+    ] = "RGB",
+    background: Annotated[
+        float, typer.Option(help="Grey level behind transparent pixels, 0 to 255.")
+    ] = 255,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; as many as allowed by default.")
     ] = None,
@@ -69,52 +86,61 @@ def predict(
         device_of(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from None
-    sources = [found for image in images for found in _expand(image)]
+    if images.count("-") > 1:
+        raise typer.BadParameter("- is given twice, but standard input can be read only once")
+    options = _options(value_range, channel_order, background)
+    sources, passed_over = pictures(images, recursive)
+    if passed_over:
+        typer.echo(said(passed_over), err=True)
     with Engine(library, threads=threads, device=device) as engine:
-        answers = _watched(_answers(engine, sources), len(sources))
+        labels = engine.manifest.labels
+        if top is not None and top > len(labels):
+            raise typer.BadParameter(
+                f"{top} is more than the {len(labels)} classes of the model", param_hint="--top"
+            )
+        answers = _watched(_answers(engine, sources, options), len(sources))
         if as_json:
             bad = _print_json(answers, top)
         elif as_csv:
-            bad = _print_csv(answers, top)
+            bad = _print_csv(answers, labels, top)
         else:
             bad = _print_text(answers, top, alone=len(sources) == 1)
     if bad:
         raise typer.Exit(1)
 
 
-def _expand(image: str) -> list[str]:
-    """Return a folder's images in order of their names, and anything else as it is."""
-    if image == "-" or not os.path.isdir(image):
-        return [image]
-    from PIL import Image
-
-    # Pillow only writes some formats, such as PDF; MPO is read as the JPEG that it begins with.
-    formats = Image.registered_extensions().items()
-    suffixes = {suffix for suffix, name in formats if name in Image.OPEN} | {".mpo"}
+def _options(value_range: str | None, channel_order: str, background: float) -> PreprocessOptions:
+    """Check how images are to be read."""
+    options = PreprocessOptions(background=background)
+    options["channel_order"] = cast(Any, channel_order)
+    if value_range is not None:
+        options["value_range"] = _range(value_range)
     try:
-        found = [
-            str(path)
-            for path in sorted(Path(image).iterdir())
-            if path.suffix.lower() in suffixes and path.is_file()
-        ]
-    except OSError as error:
-        raise InputError(
-            f"the folder {image} cannot be read ({error.strerror}): check its permissions"
-        ) from error
-    if not found:
-        raise InputError(f"the folder {image} holds no images: expected files such as face.jpg")
-    return found
+        CheckedOptions.of(options, size=64, channels=1)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return options
 
 
-def _answers(engine: Engine, sources: list[str]) -> Iterator[_Answer]:
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no range: expected two numbers, such as 0,1", param_hint="--value-range"
+        ) from None
+    return low, high
+
+
+def _answers(engine: Engine, sources: list[str], options: PreprocessOptions) -> Iterator[_Answer]:
     for start in range(0, len(sources), _AT_ONCE):
         chunk = sources[start : start + _AT_ONCE]
         given = [sys.stdin.buffer.read() if source == "-" else source for source in chunk]
         for source, found in zip(
-            chunk, engine.predict_batch(given, on_error="return"), strict=True
+            chunk, engine.predict_batch(given, on_error="return", **options), strict=True
         ):
             if isinstance(found, InputError):
-                yield _Answer(source, None, str(found))
+                yield _Answer(source, None, _for_command_line(str(found)))
             else:
                 yield _Answer(source, found, None)
 
@@ -127,6 +153,12 @@ def _watched(answers: Iterable[_Answer], count: int) -> Iterable[_Answer]:
     from rich.progress import track
 
     return track(answers, "predict", count, console=Console(stderr=True), transient=True)
+
+
+def _for_command_line(sentence: str) -> str:
+    """Name an option of `preprocess` that a message advises as this command takes it."""
+    sentence = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", sentence)
+    return re.sub(r"\bvalue_range\b", "--value-range", sentence)
 
 
 def _complain(answer: _Answer) -> None:
@@ -142,18 +174,18 @@ def _print_json(answers: Iterable[_Answer], top: int | None) -> bool:
     return any(answer.error is not None for answer in everything)
 
 
-def _print_csv(answers: Iterable[_Answer], top: int | None) -> bool:
-    """Print probabilities by emotion, or with ``--top`` the K likeliest in order."""
+def _print_csv(answers: Iterable[_Answer], labels: Sequence[str], top: int | None) -> bool:
+    """Print probabilities by label, or with ``--top`` the K likeliest in order."""
     bad = False
     table = csv.writer(sys.stdout, lineterminator="\n")
     ranks = [column for k in range(1, (top or 0) + 1) for column in (f"label{k}", f"p{k}")]
-    table.writerow(["source", "label", "probability", *(ranks if top else EMOTIONS), "error"])
+    table.writerow(["source", "label", "probability", *(ranks if top else labels), "error"])
     for answer in answers:
         _complain(answer)
         prediction = answer.prediction
         if prediction is None:
             bad = True
-            blank = [""] * (2 + (len(ranks) if top else len(EMOTIONS)))
+            blank = [""] * (2 + (len(ranks) if top else len(labels)))
             table.writerow([answer.source, *blank, answer.error])
             continue
         if top:
@@ -182,5 +214,6 @@ def _print_text(answers: Iterable[_Answer], top: int | None, alone: bool) -> boo
 
 def print_bars(prediction: Prediction, top: int | None = None) -> None:
     """Print the probabilities as bars, likeliest first."""
+    width = max(len(label) for label, _ in prediction.ranking) + 1
     for label, probability in prediction.ranking[:top]:
-        typer.echo(f"{label:<10} {bar(probability)} {percent(probability)}")
+        typer.echo(f"{label:<{width}} {bar(probability)} {percent(probability)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.compile import hardware, parse_batch_sizes, parse_precision
+from ferplus_tvm.cli.compile import ModelOutput, hardware, parse_batch_sizes, parse_precision
 from ferplus_tvm.cli.output import print_facts
 from ferplus_tvm.cli.tuning_report import LOG_DIR, print_report
 from ferplus_tvm.errors import MissingExtraError
@@ -61,6 +61,7 @@ def tune(
             help="Measure on the devices that TVM's RPC tracker has under a key.",
         ),
     ] = None,
+    model_output: ModelOutput = None,
     report: Annotated[
         bool,
         typer.Option("--report", help="Do not tune; show what earlier runs tried, with a plot."),
@@ -90,6 +91,7 @@ def tune(
         "precision": kind,
         "threads": threads,
         "rpc": rpc,
+        "model_output": model_output,
     }
     import ferplus_tvm
 

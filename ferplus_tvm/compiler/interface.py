@@ -84,7 +84,7 @@ class Interface:
         hints = read_hints(model.metadata, model.classes, model.channels)
         warnings: list[str] = []
         notes = list(model.notes)
-        _expect_pixel_format(hints.pixel_format, model.channels, warnings)
+        _expect_pixel_format(hints, model.channels, warnings)
         return cls(
             _scaling(_Affine.of_graph(model), scaling, hints, warnings, notes),
             _labels(model, labels, hints, warnings, notes),
@@ -186,7 +186,7 @@ def _scaling(
     elif not own.fits():
         warnings.append(
             f"raw pixels 0..255 are assumed, which the graph itself scales to {own}, as if it "
-            f"were made for pixels in 0..1: {_STATE_PIXELS}"
+            f"were made for pixels in another range, such as 0..1: {_STATE_PIXELS}"
         )
     return RAW
 
@@ -233,7 +233,7 @@ def _labels(
 def _state_labels(classes: int) -> str:
     named = [name for name, labels in ORDERS.items() if len(labels) == classes]
     of_name = "".join(f" or {name}" for name in named)
-    return f"state labels=[...] in the order of the scores (--labels a,b,...{of_name})"
+    return f"state labels=[...] in the order of the scores (--labels a,b,c{of_name})"
 
 
 def _is_ferplus(model: ImportedModel) -> bool:
@@ -244,15 +244,12 @@ def _is_ferplus(model: ImportedModel) -> bool:
     return scaled and (model.channels, model.size) == (1, 64) and operators == _FERPLUS
 
 
-def _expect_pixel_format(pixel_format: str, channels: int, warnings: list[str]) -> None:
-    if pixel_format == "bgr8" and channels == 3:
+def _expect_pixel_format(hints: Hints, channels: int, warnings: list[str]) -> None:
+    """Warn of faces in another form than the library takes: grey, or RGB for three channels."""
+    given = "grey" if channels == 1 else "RGB"
+    if hints.pixel_format not in ("", given):
         warnings.append(
-            "the file's metadata has Image.BitmapPixelFormat Bgr8, and RGB is what it is given: "
-            "export it for RGB, or remove that entry if it is wrong"
-        )
-    elif pixel_format and (pixel_format == "gray8") != (channels == 1):
-        warnings.append(
-            f"the file's metadata has Image.BitmapPixelFormat {pixel_format.capitalize()}, and "
-            f"the graph takes {channels} channel{'s' * (channels > 1)}, which are what it is "
-            "given: remove that entry if it is wrong"
+            f"the file's metadata has {hints.pixel_format_from} {hints.pixel_format}, and its "
+            f"{channels} channel{'s' * (channels > 1)} will get {given} pixels: export it for "
+            "them, or take that entry out if it is wrong"
         )

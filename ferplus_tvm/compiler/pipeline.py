@@ -121,7 +121,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         path, test_data.Contract(face, imported.classes, interface.scaling, tolerance)
     )
     warnings = (*interface.warnings, *unusable)
-    if not imported.scales_input:
+    if imported.proto.graph.node[0].op_type not in ("Sub", "Mul"):  # which scale raw pixels
         warnings += tuple(test_data.unlike_pixels(sets))
     if options.strict and warnings:
         raise UnsupportedModelError(f"not compiled, since {'; and '.join(warnings)}")

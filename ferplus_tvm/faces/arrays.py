@@ -56,7 +56,7 @@ def _face(
     """Return one face, from (H, W, C) whose black is ``low`` and white ``high``."""
 
     def unit(numbers: NDArray[Any]) -> NDArray[np.float64]:
-        return (numbers.astype(np.float64) - low) / (high - low)
+        return np.clip((numbers.astype(np.float64) - low) / (high - low), 0, 1)
 
     if options.resample == "numpy":
         return unit(np.resize(image, (options.channels, options.size, options.size))) * 255

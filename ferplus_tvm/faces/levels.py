@@ -14,6 +14,9 @@ from ferplus_tvm.errors import InputError
 # divided by 255 end at 1, by 127.5 at 2, and a little above either after a bicubic resize.
 DARKEST = 4.0
 
+# How far beyond black or white, as a part of their distance, is a rounding error of float32.
+_ROUNDING = 1e-6
+
 # White of cameras that store 8, 10 or 12 bits in 16, at the low end.
 _WHITE = {8: 255, 10: 1023, 12: 4095}
 
@@ -24,7 +27,7 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
     Parameters
     ----------
     faces
-        Finite levels, (N, C, H, W).
+        Levels, (N, C, H, W); a face with NaN is in doubt, too.
 
     Returns
     -------
@@ -36,10 +39,15 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
         return None
     rows = faces.reshape(len(faces), -1)
     smallest, largest = rows.min(axis=1), rows.max(axis=1)
-    odd = (smallest < 0) | (largest > 255) | ((largest > 0) & (largest < DARKEST))
-    if not odd.any():
+    black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
+    # Of nearly every batch three numbers tell enough.
+    if black <= smallest.min() and DARKEST <= largest.min() and largest.max() <= white:
         return None
-    face = int(np.argmax(odd))
+    bright = (largest >= DARKEST) | (largest == 0)
+    raw = (smallest >= black) & (largest <= white) & bright
+    if raw.all():
+        return None
+    face = int(np.argmin(raw))
     low, high = float(smallest[face]), float(largest[face])
     got = f"face {face + 1} of {len(rows)} holds numbers in {low:g}..{high:g}"
     if high >= DARKEST:
@@ -51,6 +59,8 @@ def check_levels(
     numbers: NDArray[Any], value_range: tuple[float, float] | None, brightest: float, name: str
 ) -> tuple[float, float]:
     """Return black and white of one face; refuse numbers that cannot be its levels.
+
+    Numbers may lie beyond black and white by a rounding error.
 
     Parameters
     ----------
@@ -72,7 +82,8 @@ def check_levels(
     low, high = value_range or _range_of_type(numbers.dtype)
     smallest, largest = _extremes(numbers, low, high, name)
     got = f"{name} holds numbers in {smallest:g}..{largest:g}"
-    if not low <= smallest <= largest <= high:
+    slack = _ROUNDING * (high - low)
+    if not low - slack <= smallest <= largest <= high + slack:
         step = (
             "clip them, or state another value_range"
             if value_range
@@ -109,7 +120,9 @@ def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> No
         NaN or infinity, numbers outside the range, or alpha in 0..1 beside wider colours.
     """
     smallest, largest = _extremes(numbers, low, high, name)
-    if not low <= smallest <= largest <= high or (low == 0 and 0 < largest <= 1 < high):
+    slack = _ROUNDING * (high - low)
+    inside = low - slack <= smallest <= largest <= high + slack
+    if not inside or (low == 0 and 0 < largest <= 1 < high):
         raise InputError(
             f"the alpha of {name} holds numbers in {smallest:g}..{largest:g}; expected "
             f"{low:g}..{high:g}, as its colours: bring both to the same range"
@@ -141,7 +154,7 @@ def _before_normalising(largest: float, dtype: np.dtype[Any]) -> str:
             f"value_range=(0, {largest:g}) for a drawing in black and white"
         )
     white = 1 if largest < 1.5 else 2
-    clipped = f"clip it to 0..{white} and " if largest > white else ""
+    clipped = f"clip it to 0..{white} and " if largest > white * (1 + _ROUNDING) else ""
     return f"{clipped}state value_range=(0, {white})"
 
 

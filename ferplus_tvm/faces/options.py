@@ -16,8 +16,10 @@ class PreprocessOptions(TypedDict, total=False):
         Order of the colours in arrays: ``"RGB"``, the default, or ``"BGR"`` for those of OpenCV.
         Images know their own.
     value_range
-        (black, white) of all arrays, and of images of modes I and F, whose range no format fixes.
-        By default it follows from the type: bool 0..1, uint16 0..65535, all else 0..255.
+        (black, white) of all arrays, and of images of 16 and 32 bits (modes I;16, I and F), whose
+        range no format fixes.  By default it follows from the type: bool 0..1, uint16 and I;16
+        0..65535, all else 0..255.  (0, 255) also says of an image of 8 bits that is nearly black
+        that it is meant to be.
     background
         Grey level behind transparent pixels, 0..255; 255 (white) by default, as most viewers show
         it.

@@ -76,12 +76,12 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
             f"({one_line(error)}); expected for example RGB or L: convert it first"
         ) from error
     if sixteen_bits:
-        planes = ((planes - low) / (high - low) * 255).astype(np.float32)
-    elif 0 < (largest := float(planes.max())) < DARKEST:
+        planes = (np.clip((planes - low) / (high - low), 0, 1) * 255).astype(np.float32)
+    elif options.value_range != (0, 255) and 0 < (largest := float(planes.max())) < DARKEST:
         raise InputError(
             f"{name} holds levels in 0..{largest:g}, so it looks as if normalised pixels had been "
-            "saved; expected levels in 0..255: save it before they are divided, or if it is as "
-            "dark as that, pass it as an array with value_range=(0, 255)"
+            "saved; expected levels in 0..255: save it before they are divided, or state "
+            "value_range=(0, 255) if it is as dark as that"
         )
     if opacity is not None:
         planes = opacity * planes + (1 - opacity) * np.float32(options.background)

@@ -53,10 +53,13 @@ def preprocess(
 
         - (H, W): one grey image.
         - (H, W, C): one image, whenever the last axis is 1 to 4 long; else it is
-          (N, H, W): N grey images. Channels-first colour (3, H, W) is therefore read as three
-          grey images: transpose it before.
+          (N, H, W): N grey images.
         - (N, 1, H, W): the model's own layout, whenever the second axis is 1 long; else it is
           (N, H, W, C): N images.
+
+        Refused is what only looks like these: channels-first colour, (3, H, W) whose planes show
+        the same edges, or (N, 3, H, W); rows of 48 x 48 or 64 x 64 pixels; encoded bytes; faces
+        along the last axis.
 
         Real numbers of any width, byte order, strides and alignment.  A 64 x 64 grey float32
         array in 0..255 passes unchanged, bit for bit.  Nothing is written to.
@@ -77,9 +80,10 @@ def preprocess(
     ------
     InputError
         If it is not an image or array as described; a file cannot be read or decoded; it has more
-        pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; it holds numbers outside the range, NaN or
-        infinity; or it is a float array that looks normalised (not constant, all within 0..1),
-        and no ``value_range`` is given.
+        pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or is more than 8 times as long as wide; it
+        holds numbers outside the range, NaN or infinity; or, where no ``value_range`` is given, a
+        face looks normalised (not black, and its brightest level is below 4), or has 16 bits of
+        which it uses 8, 10 or 12.
     TypeError
         For an option that does not exist.
     ValueError

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.faces.levels import doubt
+
+_log = logging.getLogger(__name__)
+_warned = threading.Lock()  # taken by the one warning of this process about pixels
 
 
 def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -40,6 +47,13 @@ def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
         raise InputError(f"scores takes real numbers, but got an array of {faces.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: caught below
         faces = faces.astype(np.float32, copy=False)
-    if not np.isfinite(faces).all():
+    doubtful = "" if _warned.locked() else doubt(faces)
+    if doubtful is not None and not np.isfinite(faces).all():
         raise InputError("scores takes finite pixels in 0..255, but some are NaN or infinite")
+    if doubtful and _warned.acquire(blocking=False):
+        _log.warning(
+            "scores takes raw pixels in 0..255, but %s: give them as they are, since the library "
+            "scales them itself; this is said once in a process",
+            doubtful,
+        )
     return faces

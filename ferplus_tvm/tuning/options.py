@@ -31,6 +31,8 @@ class TuneOptions:
         How many threads the measurements use beside one, or None for what keeps the device busy.
     address
         The devices behind an RPC tracker, or None for this machine.
+    model_output
+        The output of the model that holds the scores, or None if it has only one.
     """
 
     model: str | os.PathLike[str]
@@ -39,6 +41,7 @@ class TuneOptions:
     time_limit: float
     threads: int | None
     address: Address | None
+    model_output: str | None
 
     @classmethod
     def of(
@@ -51,6 +54,7 @@ class TuneOptions:
         precision: Precision,
         threads: int | None,
         rpc: str | None,
+        model_output: str | None = None,
     ) -> TuneOptions:
         """Work the options out, and see that the tools for them are there.
 
@@ -70,7 +74,7 @@ class TuneOptions:
         if address is not None:
             address.expect_tracker()
         require_tools(resolved)
-        return cls(model, resolved, sizes, time_limit, threads, address)
+        return cls(model, resolved, sizes, time_limit, threads, address, model_output)
 
     @property
     def machine(self) -> str:
@@ -90,6 +94,7 @@ class TuneOptions:
         parts += ["--time", f"{self.time_limit:g}"]
         parts += [] if target.precision == "float32" else ["--precision", target.precision]
         parts += [] if self.threads is None else ["--threads", str(self.threads)]
+        parts += [] if self.model_output is None else ["--model-output", self.model_output]
         parts += [] if address is None else ["--rpc", f"TRACKER:{address.port}/{address.key}"]
         return " ".join(parts)
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.workloads import Conv, Dense
-from ferplus_tvm.lowering.layers import Layer, layers_of
+from ferplus_tvm.lowering.layers import LayeredModel, layers_of
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.records.find import find, search_path
 from ferplus_tvm.records.log import Gain, TuningLog
@@ -110,6 +110,7 @@ def tune(
     precision: Precision = "float32",
     threads: int | None = None,
     rpc: str | None = None,
+    model_output: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TuneResult:
     """Find the fastest configuration of each layer on the target itself, and keep it in a log.
@@ -139,6 +140,8 @@ def tune(
     rpc
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
+    model_output
+        The name of the output that holds the scores, for a model of several.
     progress
         Called as it goes on, from the threads that do the work, one for each device.
 
@@ -169,8 +172,9 @@ def tune(
         precision=precision,
         threads=threads,
         rpc=rpc,
+        model_output=model_output,
     )
-    layers = layers_of(load_model(resolve_model(model)).proto)
+    layers = layers_of(load_model(resolve_model(model), output=model_output).proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
         folder = opened.enter_context(temporary_folder())
@@ -243,7 +247,7 @@ def tune(
         )
 
 
-def _searches(layers: Sequence[Layer], options: TuneOptions, journal: Journal) -> list[Search]:
+def _searches(layers: LayeredModel, options: TuneOptions, journal: Journal) -> list[Search]:
     """Return every layer that can be tuned once, with what other logs have for it."""
     backend = backend_of(options.target)
     elsewhere = _elsewhere(options.target)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
@@ -56,10 +57,12 @@ def test_what_is_neither_run_nor_explained_is_seen(tmp_path: Path) -> None:
 
 @pytest.fixture
 def workplace(library: Path, tmp_path: Path) -> Path:
-    """A folder with what the pages name: a library, a face and a folder of faces."""
+    """A folder with what the pages name: a library, faces and a folder of faces."""
     os.link(library, tmp_path / "ferplus.so")
     face = Image.open(SAMPLE_FACE)
     face.save(tmp_path / "face.jpg")
+    twelve_bits = np.asarray(face.convert("L")).astype(np.uint16) << 4
+    Image.fromarray(twelve_bits).save(tmp_path / "infrared.png")
     (tmp_path / "faces").mkdir()
     face.save(tmp_path / "faces" / "one.png")
     # The commands as this interpreter has them, whatever else is on the path.

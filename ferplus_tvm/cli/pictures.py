@@ -1,0 +1,111 @@
+"""The pictures that a command line names: files, folders of files, and standard input."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+from ferplus_tvm.errors import InputError
+
+# What file managers leave beside pictures, in lower case.
+_LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+
+# MPO is read as the JPEG that it begins with; for the others a message says how to read them.
+_MORE_SUFFIXES = frozenset({".mpo", ".heic", ".heif", ".hif", ".avif", ".jxl"})
+
+
+def pictures(given: list[str], recursive: bool) -> tuple[list[str], Counter[str]]:
+    """Return the files that arguments name, and how many of what in folders were passed over.
+
+    Parameters
+    ----------
+    given
+        Files, folders, or ``-``. A folder stands for its pictures, in order of their names.
+    recursive
+        Whether it also stands for those of the folders in it, which follow.
+
+    Raises
+    ------
+    InputError
+        A folder that cannot be read, or that holds no pictures.
+    """
+    passed_over: Counter[str] = Counter()
+    found = []
+    for name in given:
+        if name == "-" or not os.path.isdir(name):
+            found.append(name)
+            continue
+        inside = list(_in_folder(name, recursive, set(), _suffixes(), passed_over))
+        if not inside:
+            step = (
+                "add --recursive for those in its folders"
+                if passed_over["folder"]
+                else "expected files such as face.jpg"
+            )
+            raise InputError(f"the folder {name} holds no images: {step}")
+        found += inside
+    return found, passed_over
+
+
+def said(passed_over: Counter[str]) -> str:
+    """Say what was passed over, in one sentence."""
+    parts = [
+        f"{count} {what}{'' if count == 1 else 's'}{note}"
+        for what, note in (
+            ("file", " without an image's suffix"),
+            ("broken link", ""),
+            ("hidden folder", ""),
+            ("folder", " (--recursive reads them)"),
+        )
+        if (count := passed_over[what])
+    ]
+    return f"passed over {', '.join(parts)}"
+
+
+def _in_folder(
+    folder: str,
+    recursive: bool,
+    entered: set[tuple[int, int]],
+    suffixes: frozenset[str],
+    passed_over: Counter[str],
+) -> Iterator[str]:
+    """Yield a folder's pictures; count what is passed over; enter no folder twice."""
+    try:
+        state = os.stat(folder)
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"the folder {folder} cannot be read ({error.strerror}): check its permissions"
+        ) from error
+    if (state.st_dev, state.st_ino) in entered:  # by a link
+        return
+    entered.add((state.st_dev, state.st_ino))
+    folders = []
+    for entry in ordered:
+        if entry.name.startswith("._") or entry.name.lower() in _LITTER:
+            continue
+        if entry.is_dir():
+            folders.append(entry)
+        elif not os.path.exists(entry.path):
+            passed_over["broken link"] += 1
+        elif entry.is_file() and os.path.splitext(entry.name)[1].lower() in suffixes:
+            yield entry.path
+        else:
+            passed_over["file"] += 1
+    for entry in folders:
+        if not recursive:
+            passed_over["folder"] += 1
+        elif entry.name.startswith(".") or entry.name == "__MACOSX":
+            passed_over["hidden folder"] += 1
+        else:
+            yield from _in_folder(entry.path, recursive, entered, suffixes, passed_over)
+
+
+def _suffixes() -> frozenset[str]:
+    """Return the suffixes of pictures; Pillow only writes some formats, such as PDF."""
+    from PIL import Image
+
+    formats = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in formats if name in Image.OPEN) | _MORE_SUFFIXES
