@@ -35,7 +35,7 @@ _HALF_TOLERANCE = 1e-2  # of outputs that were computed in float16, whose number
 
 _SUM_TOLERANCE = 1e-3  # of probabilities, which float16 rounds
 _DARKEST, _BRIGHTEST = -0.5, 255.5  # pixels, with what float16 rounds
-_DIM = 2.0  # no face has no level above this
+_DIM = 2.0  # some level of any face is above this
 
 
 @dataclass(frozen=True)

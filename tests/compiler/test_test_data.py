@@ -299,6 +299,14 @@ def test_compile_warns_of_sets_that_it_cannot_run(unpacked: Path) -> None:
     assert_sentence(result.warnings[1], "test data were not run", "is not an ONNX tensor")
 
 
+def test_strict_refuses_a_scaling_that_the_sets_contradict(tmp_path: Path) -> None:
+    chain = Chain().conv("first", 4).relu("r").pool("p", (8, 8), (8, 8)).flatten().dense("last")
+    onnx.save(chain.model(), tmp_path / "model.onnx")
+    write_set(tmp_path / "test_data_set_0", faces(1) / 255, SCORES)
+    with pytest.raises(UnsupportedModelError, match=r"test_data_set_0 is of pixels in .* 0\.\.255"):
+        fer.compile(tmp_path / "model.onnx", labels="ferplus", strict=True)
+
+
 def test_sets_of_a_fetched_model_lie_in_a_folder_of_its_name(unpacked: Path) -> None:
     cache = unpacked / "cache"
     cache.mkdir()
