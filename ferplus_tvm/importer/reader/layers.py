@@ -76,6 +76,8 @@ def fitting_window(node: Node, kernel: tuple[int, int], size: tuple[int, int]) -
             f"{node} has a window larger than the {size[0]}x{size[1]} feature map it gets: "
             f"{_EXPORT}"
         )
+    if not window.touches:
+        refuse(node, f"only with a border narrower than its window, and it has pads={window.pads}")
     return window
 
 

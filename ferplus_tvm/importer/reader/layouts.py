@@ -34,7 +34,7 @@ def _dropout(state: State, node: Node) -> None:
     state.first(node, _DROPOUT)
     training = node.inputs[2] if len(node.inputs) > 2 else ""
     stored = state.graph.constants.get(training)
-    if any(state.graph.consumers(name) for name in node.outputs[1:] if name):
+    if any(state.readers.get(name) for name in node.outputs[1:] if name):
         refuse(node, _DROPOUT)
     if training and (stored is None or stored.any()) and not _ratio_is_zero(state, node):
         refuse(node, _DROPOUT)
@@ -78,7 +78,7 @@ def _reshape(state: State, node: Node) -> None:
     if len(results) != 1 or None in results:
         refuse(node, f"{_APART}, and it gets {view.shape} per face")
     shape, batched = next(result for result in results if result is not None)
-    if (math.prod(shape) == max(view.base) and len(view.base) != 1) or len(shape) == 1:
+    if len(shape) == 1:
         state.flatten_name = node.name
     state.view = view.reshaped(shape, batched=batched)
 
