@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.evaluate import evaluate
@@ -30,12 +31,13 @@ from ferplus_tvm.importer.view import View
 # Smooth functions, and those that only move numbers.  One that has a threshold, such as Clip,
 # could agree with the formula on some numbers and not on others.
 _MOVES = (
-    "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Cast", "Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape",
+    "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 _SMOOTH = (
-    "Add", "Div", "Exp", "Log", "LogSoftmax", "Mul", "Neg", "Reciprocal", "ReduceLogSumExp",
-    "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax", "Sub", "Tanh",
+    "Add", "Div", "Exp", "Log", "LogSoftmax", "LpNormalization", "Mul", "Neg", "Pow", "Reciprocal",
+    "ReduceL1", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax",
+    "Sub", "Sum", "Tanh",
 )  # fmt: skip
 _MAX_NODES = 64
 _MAX_SCORES = 1024
@@ -143,7 +145,8 @@ def _find(state: State) -> _Tail | None:
     """Return what stands behind the chain's value; None if that is more than a tail."""
     graph, view = state.graph, state.view
     count = math.prod(view.shape)
-    if not state.chain.steps or not view.shape or max(view.shape) != count or count > _MAX_SCORES:
+    scores = max(view.base) == math.prod(view.base)
+    if not state.chain.steps or not view.shape or not scores or count > _MAX_SCORES:
         return None
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     behind: list[Node] = []
@@ -219,7 +222,7 @@ def _snapped(array: _Array) -> _Array:
 
 def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
     """Run the tail on rows of numbers for z, ``batch`` at a time; None if it cannot be run so."""
-    if batch * rows.shape[1] > _MAX_NUMBERS:
+    if batch * rows.shape[1] > _MAX_NUMBERS or (batch > 1 and not tail.view.batched):
         return None
     results = []
     for start in range(0, len(rows), batch):
@@ -249,8 +252,9 @@ def _run_once(graph: Graph, tail: _Tail, scores: _Array) -> _Array | None:
             values[node.inputs[0]] = np.empty([len(scores)][: view.batched] + list(view.shape))
         inputs = [values[name] if name else None for name in node.inputs]
         try:
-            # Values are float64 here, whatever float type a Cast asks for.
-            results = inputs[:1] if node.op == "Cast" else evaluate(node, inputs)
+            # Values are float64 here, where the file has float32.
+            to_float32 = node.op == "Cast" and node.attributes.get("to") == TensorProto.FLOAT
+            results = inputs[:1] if to_float32 else evaluate(node, inputs)
         except UnsupportedModelError:
             return None
         for name, made in zip(node.outputs, results, strict=True):

@@ -89,6 +89,12 @@ def _next(graph: Graph, value: str) -> Node:
                 "PRelu with a slope per channel, and Clip, so train or export the network with "
                 "one of these"
             )
+        if node.op in ("Softmax", "LogSoftmax"):
+            raise UnsupportedModelError(
+                f"{node} is supported only over the classes at the end of the model, where the "
+                "runtime applies it itself: export the network with its raw scores (logits) as "
+                "the output"
+            )
         if node.op not in _OPERATORS:
             raise UnsupportedModelError(
                 f"{node} is not supported: {SUPPORTED}, so export such a network"

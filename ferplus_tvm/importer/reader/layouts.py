@@ -16,7 +16,10 @@ from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Shape
 
 _APART = "only where each face stays apart from the others"
-_DROPOUT = "only at inference and without its mask"
+_DROPOUT = (
+    "only at inference and without its mask, so call model.eval() before the export, or in Keras "
+    "export what is called with training=False"
+)
 _CAST = "only of stored weights, or to float32"
 _STORED = "only with stored numbers, and where each face stays apart from the others"
 # Two batch sizes that a target has to be right for; what fits both fits any.
@@ -68,7 +71,7 @@ def _reshape(state: State, node: Node) -> None:
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
             results.add((full[1:], True))
-        elif full is not None and batch == 1:
+        elif full is not None and state.batch == 1:
             results.add((full, False))
         else:
             results.add(None)
