@@ -19,21 +19,33 @@ class Chain:
     Weights are scaled so that values stay of order one, and every name is the node's own choice.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, channels: int = 1, size: int = 64, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._stored: list[TensorProto] = []
         self._value = "x"
-        self._channels, self._map, self._features = 1, (64, 64), 0
+        self._input = (channels, size, size)
+        self._channels, self._map, self._features = channels, (size, size), 0
 
-    def sub(self, number: float, name: str = "sub") -> Chain:
-        return self._add("Sub", name, [np.float32(number)])
+    def sub(self, number: float | Sequence[float], name: str = "sub") -> Chain:
+        return self._add("Sub", name, [_per_channel(number)])
 
-    def mul(self, number: float, name: str = "mul") -> Chain:
-        return self._add("Mul", name, [np.float32(number)])
+    def mul(self, number: float | Sequence[float], name: str = "mul") -> Chain:
+        return self._add("Mul", name, [_per_channel(number)])
 
     def relu(self, name: str) -> Chain:
         return self._add("Relu", name, [])
+
+    def leaky(self, name: str, slope: float) -> Chain:
+        return self._add("LeakyRelu", name, [], alpha=slope)
+
+    def clip(self, name: str, *bounds: str) -> Chain:
+        """Add the bounds named, "Max" and "Min", each a random number for every channel."""
+        for op in bounds:
+            shape = (self._features,) if self._features else (self._channels, 1, 1)
+            bound = abs(self._draw(shape, 4))
+            self._add(op, f"{name}{op}", [bound if op == "Min" else -bound])
+        return self
 
     def conv(
         self,
@@ -81,6 +93,14 @@ class Chain:
             storage_order=0,
         )
 
+    def average(
+        self, name: str, kernel: Sequence[int] | None = None, strides: Sequence[int] = (1, 1)
+    ) -> Chain:
+        """Add an average pooling, by default of the whole map."""
+        kernel, pads = kernel or self._map, (0, 0, 0, 0)
+        self._slide(kernel, strides, pads, (1, 1))
+        return self._add("AveragePool", name, [], kernel_shape=kernel, strides=strides, pads=pads)
+
     def flatten(self, name: str = "flatten") -> Chain:
         self._features = self._channels * self._map[0] * self._map[1]
         return self._add("Flatten", name, [], axis=1)
@@ -91,18 +111,19 @@ class Chain:
         bias = self._draw((outputs,), 4)
         return self._add("Gemm", name, [weight, bias], alpha=1.0, beta=1.0, transA=0, transB=0)
 
-    def model(self) -> onnx.ModelProto:
-        """Return the tidy graph; it has eight scores."""
+    def model(self, checked: bool = True) -> onnx.ModelProto:
+        """Return the tidy graph, or unchecked whatever it is."""
         self._nodes[-1].output[0] = "scores"
         graph = helper.make_graph(
             self._nodes,
             "chain",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, 64, 64])],
-            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 8])],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *self._input])],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", self._features])],
             self._stored,
         )
         model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-        check_tidy(model)
+        if checked:
+            check_tidy(model)
         return model
 
     def _draw(self, shape: Sequence[int], inputs: int) -> NDArray[np.float32]:
@@ -129,6 +150,12 @@ class Chain:
         return self
 
 
-def faces(batch: int, seed: int = 0) -> NDArray[np.float32]:
-    """Draw values of order one, float32 (batch, 1, 64, 64)."""
-    return np.random.default_rng(seed).standard_normal((batch, 1, 64, 64), np.float32)
+def faces(batch: int, seed: int = 0, channels: int = 1, size: int = 64) -> NDArray[np.float32]:
+    """Draw values of order one, float32 (batch, channels, size, size)."""
+    shape = (batch, channels, size, size)
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def _per_channel(number: float | Sequence[float]) -> NDArray[np.float32]:
+    array = np.array(number, np.float32)
+    return array.reshape(-1, 1, 1) if array.ndim else array

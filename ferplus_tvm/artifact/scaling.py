@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WHITE = 255.0
 """The largest value of a raw pixel; black is 0."""
 
+_LEAST = 1e-30  # a factor that float32 holds with all of its digits
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -70,6 +72,15 @@ class Scaling:
             raise ValueError(
                 f"mean is {_listed(self.mean)} and std is {_listed(self.std)}: expected one "
                 "number for all channels, or one for each"
+            )
+
+        offsets, factors = self.affine()
+        if not all(_LEAST < factor < 1 / _LEAST for factor in factors) or not all(
+            abs(offset) < 1 / _LEAST for offset in offsets
+        ):
+            raise ValueError(
+                f"a scaling to {self} has numbers that float32 cannot hold: expected such as of "
+                "pixels in 0..1 or 0..255"
             )
 
     @classmethod

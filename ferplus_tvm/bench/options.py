@@ -34,6 +34,8 @@ class BenchOptions:
         Also measure each kernel, and this machine's roofline.
     mlperf
         Also run MLPerf's scenarios, in this form.
+    model_output
+        The model's output that holds the scores, for one of several that is compiled first.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class BenchOptions:
     cold_start: bool = False
     by_layer: bool = False
     mlperf: Literal["short", "full"] | None = None
+    model_output: str | None = None
 
     def __post_init__(self) -> None:
         """See that the numbers are positive."""

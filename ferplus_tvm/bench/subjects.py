@@ -120,7 +120,9 @@ def compile_library(
 
     sizes = sorted({*(options.batch_sizes or DEFAULT_BATCH_SIZES), *needed_sizes(options)})
     target = "native" if device == "cpu" else "cuda"
-    compile_model(model, target, output, tuple(sizes), isolated=True)
+    compile_model(
+        model, target, output, tuple(sizes), model_output=options.model_output, isolated=True
+    )
 
 
 def needed_sizes(options: BenchOptions) -> set[int]:
@@ -143,7 +145,7 @@ def write_model(model: str | os.PathLike[str], library: Subject, output: Path) -
     assert manifest is not None
     imported = load_model(
         resolve(model),
-        output=manifest.options["model_output"],
+        output=manifest.options.get("model_output"),
         scaling=manifest.scaling,
         channels=manifest.face_shape[0],
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ferplus_tvm.cli.compile import parse_batch_sizes
+from ferplus_tvm.cli.model_options import ModelOutput
 from ferplus_tvm.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def bench(
         Literal["short", "full"] | None,
         typer.Option(help="Also MLPerf's SingleStream and Offline; full takes 20 minutes each."),
     ] = None,
+    model_output: ModelOutput = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write JSON, CSV, HTML and SVG into this folder."),
@@ -93,6 +95,7 @@ def bench(
         cold_start=cold,
         by_layer=layers,
         mlperf=mlperf,
+        model_output=model_output,
     )
     from ferplus_tvm.bench.report import data
     from ferplus_tvm.bench.run import bench as measure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 import ferplus_tvm
+from ferplus_tvm.cli.model_options import InputRange, Mean, ModelOutput, Std, parse_scaling
 from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
@@ -71,22 +72,9 @@ def compile_(
             "Relax, TensorIR, assembly or CUDA source.",
         ),
     ] = None,
-    input_range: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LOW,HIGH",
-            help="What black and white are to the model's file, such as 0,1 for one that was "
-            "trained on x/255; faces stay raw pixels.",
-        ),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBERS", help="What was subtracted: a number, or one a channel."),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBERS", help="What was divided by: a number, or one a channel."),
-    ] = None,
+    input_range: InputRange = None,
+    mean: Mean = None,
+    std: Std = None,
     channels: Annotated[
         int | None,
         typer.Option(help="1 for grey faces or 3 for RGB, where the file leaves it open."),
@@ -102,12 +90,7 @@ def compile_(
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where there would be a warning of the model.")
     ] = False,
-    model_output: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="The output that holds the scores, for a model of several."
-        ),
-    ] = None,
+    model_output: ModelOutput = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
@@ -124,9 +107,7 @@ def compile_(
         "require_tuned": require_tuned,
         "with_runtime": with_runtime,
         "dump": dump,
-        "input_range": parse_numbers(input_range, "--input-range"),
-        "mean": parse_numbers(mean, "--mean"),
-        "std": parse_numbers(std, "--std"),
+        **parse_scaling(input_range, mean, std),
         "channels": channels,
         "labels": labels,
         "strict": strict,
@@ -184,18 +165,6 @@ def parse_precision(text: str) -> Precision:
             f"{text!r} is not one of {', '.join(get_args(Precision))}", param_hint="--precision"
         )
     return cast("Precision", text)
-
-
-def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Read ``0,1`` or ``0.5``."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(number) for number in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a list of numbers, such as 0,1", param_hint=option
-        ) from None
 
 
 def _resolved(options: CompileOptions) -> list[tuple[str, str]]:

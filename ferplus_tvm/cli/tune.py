@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferplus_tvm.cli.compile import hardware, parse_batch_sizes, parse_precision
+from ferplus_tvm.cli.model_options import InputRange, Mean, ModelOutput, Std, parse_scaling
 from ferplus_tvm.cli.output import print_facts
 from ferplus_tvm.cli.tuning_report import LOG_DIR, print_report
 from ferplus_tvm.errors import MissingExtraError
@@ -61,6 +62,10 @@ def tune(
             help="Measure on the devices that TVM's RPC tracker has under a key.",
         ),
     ] = None,
+    input_range: InputRange = None,
+    mean: Mean = None,
+    std: Std = None,
+    model_output: ModelOutput = None,
     report: Annotated[
         bool,
         typer.Option("--report", help="Do not tune; show what earlier runs tried, with a plot."),
@@ -90,6 +95,8 @@ def tune(
         "precision": kind,
         "threads": threads,
         "rpc": rpc,
+        **parse_scaling(input_range, mean, std),
+        "model_output": model_output,
     }
     import ferplus_tvm
 

@@ -9,7 +9,9 @@ is told in a warning, except for what cannot be meant otherwise:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from onnx import numpy_helper
 from ferplus_tvm.artifact.scaling import RAW, WHITE, Scaling
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.importer import ImportedModel
+from ferplus_tvm.importer import ImportedModel, load_model
 from ferplus_tvm.importer.hints import Hints, read_hints
 from ferplus_tvm.importer.labels import ORDERS, same_order
 
@@ -84,13 +86,45 @@ class Interface:
         hints = read_hints(model.metadata, model.classes, model.channels)
         warnings: list[str] = []
         notes = list(model.notes)
-        _expect_pixel_format(hints.pixel_format, model.channels, warnings)
+        _expect_pixel_format(hints, model.channels, warnings)
         return cls(
             _scaling(_Affine.of_graph(model), scaling, hints, warnings, notes),
             _labels(model, labels, hints, warnings, notes),
             tuple(warnings),
             tuple(notes),
         )
+
+
+def import_model(
+    source: str | os.PathLike[str],
+    *,
+    scaling: Scaling | None = None,
+    labels: tuple[str, ...] | None = None,
+    channels: int | None = None,
+    output: str | None = None,
+) -> tuple[ImportedModel, Interface]:
+    """Import a model such that it takes raw pixels; return its interface too.
+
+    Parameters
+    ----------
+    source
+        The path of the file.
+    scaling, labels
+        What the caller states, or None: see `Interface.of`.
+    channels, output
+        As for `ferplus_tvm.importer.load_model`.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be compiled, or what is stated does not fit it.
+    """
+    load = partial(load_model, source, channels=channels, output=output)
+    imported = load()
+    interface = Interface.of(imported, scaling, labels)
+    if interface.scaling != RAW:
+        imported = load(scaling=interface.scaling)
+    return imported, interface
 
 
 @dataclass(frozen=True)
@@ -186,7 +220,7 @@ def _scaling(
     elif not own.fits():
         warnings.append(
             f"raw pixels 0..255 are assumed, which the graph itself scales to {own}, as if it "
-            f"were made for pixels in 0..1: {_STATE_PIXELS}"
+            f"were made for pixels in another range, such as 0..1: {_STATE_PIXELS}"
         )
     return RAW
 
@@ -233,7 +267,7 @@ def _labels(
 def _state_labels(classes: int) -> str:
     named = [name for name, labels in ORDERS.items() if len(labels) == classes]
     of_name = "".join(f" or {name}" for name in named)
-    return f"state labels=[...] in the order of the scores (--labels a,b,...{of_name})"
+    return f"state labels=[...] in the order of the scores (--labels a,b,c{of_name})"
 
 
 def _is_ferplus(model: ImportedModel) -> bool:
@@ -244,15 +278,12 @@ def _is_ferplus(model: ImportedModel) -> bool:
     return scaled and (model.channels, model.size) == (1, 64) and operators == _FERPLUS
 
 
-def _expect_pixel_format(pixel_format: str, channels: int, warnings: list[str]) -> None:
-    if pixel_format == "bgr8" and channels == 3:
+def _expect_pixel_format(hints: Hints, channels: int, warnings: list[str]) -> None:
+    """Warn of faces in another form than the library takes: grey, or RGB for three channels."""
+    given = "grey" if channels == 1 else "RGB"
+    if hints.pixel_format not in ("", given):
         warnings.append(
-            "the file's metadata has Image.BitmapPixelFormat Bgr8, and RGB is what it is given: "
-            "export it for RGB, or remove that entry if it is wrong"
-        )
-    elif pixel_format and (pixel_format == "gray8") != (channels == 1):
-        warnings.append(
-            f"the file's metadata has Image.BitmapPixelFormat {pixel_format.capitalize()}, and "
-            f"the graph takes {channels} channel{'s' * (channels > 1)}, which are what it is "
-            "given: remove that entry if it is wrong"
+            f"the file's metadata has {hints.pixel_format_from} {hints.pixel_format}, and its "
+            f"{channels} channel{'s' * (channels > 1)} will get {given} pixels: export it for "
+            "them, or take that entry out if it is wrong"
         )

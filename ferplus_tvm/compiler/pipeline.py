@@ -7,15 +7,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
-from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.compiler import build, export, reference
 from ferplus_tvm.compiler.dump import Dump
-from ferplus_tvm.compiler.interface import Interface
+from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.verify import verify_as
 from ferplus_tvm.errors import (
@@ -25,7 +23,6 @@ from ferplus_tvm.errors import (
     UnsupportedModelError,
     VerificationError,
 )
-from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Backend, Config
 from ferplus_tvm.kernels.workloads import Pool, Workload
@@ -113,18 +110,15 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
-    load = partial(
-        load_model,
+    imported, interface = import_model(
         resolve_model(options.model),
-        output=options.model_output,
+        scaling=options.scaling,
+        labels=options.labels,
         channels=options.channels,
+        output=options.model_output,
     )
-    imported = load()
-    interface = Interface.of(imported, options.scaling, options.labels)
     if options.strict and interface.warnings:
         raise UnsupportedModelError(f"not compiled, since {'; and '.join(interface.warnings)}")
-    if interface.scaling != RAW:
-        imported = load(scaling=interface.scaling)
     phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 

@@ -6,6 +6,7 @@ lowering.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ Tensor = NDArray[np.float64]
 
 
 def scores(model: onnx.ModelProto, x: NDArray[np.float32]) -> Tensor:
-    """Return the scores (N, outputs) of faces (N, 1, 64, 64), with every sum in float64.
+    """Return the scores (N, outputs) of faces (N, C, S, S), with every sum in float64.
 
     Raises
     ------
     UnsupportedModelError
         For an operator that a tidy graph does not have.
     """
-    graph = Graph.from_model(model, None)
+    graph = Graph.from_model(model)
     value = x.astype(np.float64).transpose(0, 2, 3, 1)  # channels last
     for node in graph.nodes:
         value = _apply(node, value, [graph.constants[name] for name in node.inputs[1:]])
@@ -38,16 +39,23 @@ def _apply(node: Node, x: Tensor, stored: list[NDArray[np.float32]]) -> Tensor:
     """Return the output of a node for its input and its stored tensors."""
     match node.op:
         case "Sub":
-            return x - stored[0].astype(np.float64)
+            return x - _channels_last(stored[0])
         case "Mul":
-            return x * stored[0].astype(np.float64)
+            return x * _channels_last(stored[0])
         case "Conv":
             return _conv(node.attributes, x, *stored)
         case "Relu":
             return np.maximum(x, 0)
+        case "LeakyRelu":
+            return np.where(x < 0, node.attributes["alpha"] * x, x)
+        case "Max":
+            return np.maximum(x, _channels_last(stored[0]))
+        case "Min":
+            return np.minimum(x, _channels_last(stored[0]))
         case "MaxPool":
-            window = ("kernel_shape", "strides", "pads")
-            return Pool(*x.shape, *(tuple(node.attributes[name]) for name in window)).reference(x)
+            return Pool(*x.shape, *_window(node)).reference(x)
+        case "AveragePool":
+            return replace(Pool(*x.shape, *_window(node)), kind="average").reference(x)
         case "Flatten":
             return x.transpose(0, 3, 1, 2).reshape(len(x), -1)  # channels first, as ONNX has it
         case "Gemm":
@@ -56,6 +64,16 @@ def _apply(node: Node, x: Tensor, stored: list[NDArray[np.float32]]) -> Tensor:
     raise UnsupportedModelError(
         f"{node} has no reference: expected a tidy graph, as load_model returns it"
     )
+
+
+def _channels_last(stored: NDArray[np.float32]) -> Tensor:
+    """Return a single number, (C, 1, 1) or (K) in the shape that broadcasts to channels last."""
+    return stored.astype(np.float64).reshape(stored.size if stored.ndim else ())
+
+
+def _window(node: Node) -> tuple[Any, ...]:
+    """Return kernel, stride and padding of a pooling."""
+    return tuple(tuple(node.attributes[name]) for name in ("kernel_shape", "strides", "pads"))
 
 
 def _conv(

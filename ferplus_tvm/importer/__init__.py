@@ -42,8 +42,6 @@ class ImportedModel:
         Sentences to be said once to the user: what was assumed, or changed in a way that matters.
     metadata
         The file's own ``metadata_props``, by key.
-    scales_input
-        Whether the graph shifts or scales its input itself before the first layer.
     """
 
     proto: onnx.ModelProto
@@ -54,7 +52,6 @@ class ImportedModel:
     opset: int
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
-    scales_input: bool
 
     @property
     def channels(self) -> int:
@@ -129,5 +126,4 @@ def load_model(
         opset,
         tuple(notes),
         metadata,
-        scales_input=graph.node[0].op_type in ("Sub", "Mul"),
     )

@@ -33,11 +33,11 @@ from onnx import TensorProto
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import BATCH, CHANNELS, CLASSES, SIZES
-from ferplus_tvm.importer.passes.plain_gemm import PLAIN
 from ferplus_tvm.importer.shapes import value_shapes
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tensors import check_finite
 from ferplus_tvm.importer.upgrade import OPSET
+from ferplus_tvm.importer.writer import PLAIN_GEMM
 
 _WINDOW = {"kernel_shape", "strides", "pads", "dilations"}
 # Operator -> (number of stored inputs, attribute names).
@@ -52,7 +52,7 @@ _FORMS: dict[str, tuple[int, set[str]]] = {
     "MaxPool": (0, {*_WINDOW, "ceil_mode", "storage_order"}),
     "AveragePool": (0, {"kernel_shape", "strides", "pads"}),
     "Flatten": (0, {"axis"}),
-    "Gemm": (2, set(PLAIN)),
+    "Gemm": (2, set(PLAIN_GEMM)),
 }
 # What is supported of an operator that was left over, where that is not obvious.
 _ONLY = dict.fromkeys(
@@ -200,7 +200,7 @@ def _check_node(graph: Graph, node: Node, chain: list[Node]) -> None:
     elif tidy and node.op == "Flatten":
         tidy = given["axis"] == 1
     elif tidy and node.op == "Gemm":
-        tidy = given == PLAIN and len(shapes[0]) == 2 and shapes[1] == shapes[0][1:]
+        tidy = given == PLAIN_GEMM and len(shapes[0]) == 2 and shapes[1] == shapes[0][1:]
     if not tidy:
         raise UnsupportedModelError(
             f"{node} is supported {_ONLY.get(node.op, 'only in its plain form')}, and has stored "

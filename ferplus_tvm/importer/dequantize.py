@@ -15,7 +15,7 @@ from ferplus_tvm.importer.tensors import to_array
 from ferplus_tvm.importer.wording import describe
 
 # FER+ has 9 M weights.  All results together are bounded, since they can share a stored tensor.
-_MAX_ELEMENTS = 1 << 27
+_MAX_ELEMENTS = 1 << 26
 _EXPORT = "export the model with float32 weights"
 
 
@@ -39,26 +39,21 @@ def dequantize_weights(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:
             stored[node.output[0]] = node.attribute[0].t
-    room = _MAX_ELEMENTS
-    kept: list[onnx.NodeProto] = []
-    for node in graph.node:
-        names = [name for name in node.input if name]
-        if node.op_type != "DequantizeLinear" or not all(name in stored for name in names):
-            kept.append(node)
-            continue
-        room -= sum(math.prod(stored[name].dims) for name in names)
-        if room < 0:
-            raise UnsupportedModelError(
-                f"the model has more than {_MAX_ELEMENTS} quantized weights, and FER+ has 9 "
-                "million: check that it is the right file"
-            )
-        result = _dequantize(node, [to_array(stored[name]) for name in names])
-        stored[node.output[0]] = numpy_helper.from_array(result, node.output[0])
-        graph.initializer.append(stored[node.output[0]])
-    if len(kept) < len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-        del graph.node[:]
-        graph.node.extend(copies)
+    found = [
+        node
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and all(name in stored for name in node.input if name)
+    ]
+    total = sum(math.prod(stored[name].dims) for node in found for name in node.input if name)
+    if total > _MAX_ELEMENTS:
+        raise UnsupportedModelError(
+            f"the model has {total} quantized weights and at most {_MAX_ELEMENTS} are supported: "
+            "FER+ has 9 million, so check that it is the right file"
+        )
+    for node in found:
+        result = _dequantize(node, [to_array(stored[name]) for name in node.input if name])
+        graph.initializer.append(numpy_helper.from_array(result, node.output[0]))
+        graph.node.remove(node)
 
 
 def _dequantize(node: onnx.NodeProto, arrays: list[NDArray[Any]]) -> NDArray[np.float32]:

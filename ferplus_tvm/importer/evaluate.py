@@ -23,6 +23,8 @@ from ferplus_tvm.importer.wording import first_line
 _MAX_ELEMENTS = 1 << 26
 # Shape inference needs the values of shapes and axes, and never those of weights.
 _SMALL = 64
+# onnx's reference implementation has these from operator set 19 on; they take the same inputs.
+_NEWER = {"QuantizeLinear": 21, "DequantizeLinear": 21}
 
 
 def constant_value(node: Node) -> NDArray[Any]:
@@ -64,7 +66,7 @@ def evaluate(node: Node, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[
     """
     feeds = {name: array for name, array in zip(node.inputs, inputs, strict=True)
              if array is not None}  # fmt: skip
-    opset = helper.make_opsetid("", OPSET)
+    opset = helper.make_opsetid("", _NEWER.get(node.op, OPSET))
     try:
         proto = helper.make_node(
             node.op, node.inputs, node.outputs, name=node.name, **node.attributes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import onnx
-from onnx import inliner
+from onnx import inliner, shape_inference
 
 from ferplus_tvm.errors import UnsupportedModelError
-from ferplus_tvm.importer.structure import MAX_NODES
+from ferplus_tvm.importer.structure import MAX_NODES, STANDARD, opset_of
 from ferplus_tvm.importer.wording import describe, first_line
 
 # What a function holds is copied into each call, so both are bounded before anything is copied.
@@ -42,10 +42,15 @@ def inline_functions(model: onnx.ModelProto) -> None:
             f"the model has {nodes} operators of {size >> 20} MiB once its functions are put in "
             f"place, and at most {MAX_NODES} of {_MAX_BYTES >> 20} MiB are supported: {_EXPORT}"
         )
-    versions = _opsets(model)
-    convert = any(_opsets(functions[key]) - versions for key in sizes)
+    version = opset_of(model)
+    called = [onnx.FunctionProto.FromString(functions[k].SerializeToString()) for k in sizes]
+    convert = not all([_adopt_opset(function, version) for function in called])
+    del model.functions[:]
+    model.functions.extend(called)
     try:
-        inlined = inliner.inline_local_functions(model, convert_version=convert)
+        # The converter wants to know the type of each value.
+        typed = shape_inference.infer_shapes(model) if convert else model
+        inlined = inliner.inline_local_functions(typed, convert_version=convert)
     # The inliner is C++ and raises whatever its assertions turn into.
     except Exception as error:
         raise UnsupportedModelError(
@@ -88,6 +93,28 @@ def _with_subgraphs(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
                 yield from _with_subgraphs(inner)
 
 
-def _opsets(owner: onnx.ModelProto | onnx.FunctionProto) -> set[int]:
-    """Return the versions of the standard operator set that a model or function names."""
-    return {each.version for each in owner.opset_import if each.domain in ("", "ai.onnx")}
+def _adopt_opset(function: onnx.FunctionProto, version: int) -> bool:
+    """Name the model's operator set in a function, if its operators are the same in both.
+
+    Returns
+    -------
+    bool
+        Whether the function is in the model's operator set now.
+    """
+    for entry in function.opset_import:
+        if entry.domain in STANDARD and entry.version != version:
+            for node in function.node:
+                if node.domain in STANDARD and (
+                    _since(node.op_type, entry.version) != _since(node.op_type, version)
+                ):
+                    return False
+            entry.version = version
+    return True
+
+
+def _since(operator: str, version: int) -> int | None:
+    """Return the operator set that defined ``operator`` as ``version`` has it, None if none did."""
+    try:
+        return int(onnx.defs.get_schema(operator, version).since_version)
+    except (onnx.defs.SchemaError, OverflowError, TypeError):
+        return None

@@ -42,6 +42,16 @@ _NOMINAL_RANGES = {
     "normalized_1_1": (-1.0, 1.0),
     "nominalrange_16_235": (16.0, 235.0),
 }
+_FORMAT_KEYS = (
+    "image.bitmappixelformat",
+    "pixel_format",
+    "color_format",
+    "color_space",
+    "channel_order",
+)
+_FORMATS = {"rgb8": "RGB", "rgb": "RGB", "bgr8": "BGR", "bgr": "BGR"} | dict.fromkeys(
+    ("gray8", "gray", "grey", "grayscale", "greyscale", "l"), "grey"
+)
 _LONGEST = 4096  # characters of an entry that is read
 _SHOWN = 80  # characters of an entry that a message shows
 
@@ -61,7 +71,9 @@ class Hints:
     scaling_from
         The keys that it stands under.
     pixel_format
-        ``Gray8``, ``Rgb8`` or ``Bgr8``, in lower case, or "".
+        ``grey``, ``RGB`` or ``BGR``, or "".
+    pixel_format_from
+        The key that it stands under.
     unclear_labels, unclear_scaling
         Sentences about entries that cannot be what they seem to be, or contradict each other.
     """
@@ -71,6 +83,7 @@ class Hints:
     scaling: Scaling | None
     scaling_from: str
     pixel_format: str
+    pixel_format_from: str
     unclear_labels: tuple[str, ...]
     unclear_scaling: tuple[str, ...]
 
@@ -91,13 +104,19 @@ def read_hints(metadata: Mapping[str, str], classes: int, channels: int) -> Hint
     unclear_scaling: list[str] = []
     labels, labels_from = _read_labels(found, entries, classes, unclear_labels)
     scaling, scaling_from = _read_scaling(found, entries, channels, unclear_scaling)
-    pixel_format = found.get("image.bitmappixelformat", "").strip().lower()
+    formats = {
+        _FORMATS[found[plain].strip().lower()]: entries[plain]
+        for plain in _FORMAT_KEYS
+        if found.get(plain, "").strip().lower() in _FORMATS
+    }
+    pixel_format, pixel_format_from = next(iter(formats.items()), ("", ""))
     return Hints(
         labels,
         labels_from,
         scaling,
         scaling_from,
-        pixel_format if pixel_format in ("gray8", "rgb8", "bgr8") else "",
+        pixel_format,
+        pixel_format_from,
         tuple(unclear_labels),
         tuple(unclear_scaling),
     )
@@ -193,7 +212,7 @@ def _read_scaling(
             raise ValueError("expected one to three numbers")
         scaling = Scaling.of(**given)
         if scaling is not None and scaling.channels not in (None, channels):
-            raise ValueError(f"{scaling.channels} numbers for {channels} channels")
+            raise ValueError(f"{scaling.channels} numbers for {channels} channel")
     except (ValueError, OverflowError) as error:
         unclear.append(f"the file's metadata has {shown}, which is passed over ({one_line(error)})")
         return None, ""
@@ -201,11 +220,11 @@ def _read_scaling(
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:
-    """Return up to three numbers of an entry such as ``0.5``, ``[0, 1]`` or ``0..1``."""
+    """Return up to three numbers of an entry such as ``0.5``, ``[0, 1]``, ``0..1`` or ``0-255``."""
     if len(text) > _LONGEST:
         return None
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
-    inside = text.strip("[]() \t\n").replace("..", " ")
+    inside = re.sub(r"(?<=\d)(?:\s*\.\.\.?\s*|\s+to\s+|-)(?=[-+.\d])", " ", text.strip("[]() \t\n"))
     parts = re.split(r"\s*[,;]\s*|\s+", inside.rstrip(" ,"))
     if len(parts) > 3 or not all(re.fullmatch(number, part, re.IGNORECASE) for part in parts):
         return None

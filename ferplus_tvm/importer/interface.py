@@ -1,6 +1,10 @@
-"""Which input takes the faces, what one face is, and the freeing of the batch dimension."""
+"""Which input takes the faces, what one face may be, and the freeing of the batch dimension."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import onnx
 from onnx import TensorProto, helper
@@ -11,27 +15,88 @@ BATCH = "N"
 CHANNELS = (1, 3)
 SIZES = range(32, 225)
 CLASSES = range(2, 65)
-DEFAULT_SIZE = 64
+
+Face = tuple[int, int, int]
+"""(channels, height, width)"""
 
 
-def free_interface(model: onnx.ModelProto, stated: int | None = None) -> int | None:
-    """Declare the one input as float32 (N, C, S, S), whatever batch the file fixed.
+class Layout(Enum):
+    """How an input holds a face."""
 
-    The input is found by type and shape, never by its name.  Dimensions that the file leaves
-    open fit any number.  The output is declared as float32 with two open dimensions, since files
-    often declare none or another batch; the real number of scores is worked out later.
+    NCHW = "(N, C, S, S)"
+    NHWC = "(N, S, S, C)"
+    NHW = "(N, S, S)"
+    ROWS = "(N, S*S)"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the file says of its input.
+
+    Attributes
+    ----------
+    batch
+        The batch size that the file fixed, None if it fixed none.
+    dims
+        The other dimensions, None for those that it leaves open; None if it says nothing.
+    description
+        The input in words.
+    channels
+        The number of channels that the caller states, or None.
+    """
+
+    batch: int | None
+    dims: tuple[int | None, ...] | None
+    description: str
+    channels: int | None
+
+    def faces(self) -> Iterator[tuple[Face, Layout]]:
+        """Yield every face that the input may take, and how it holds it."""
+        for layout in Layout:
+            channels = CHANNELS if layout in (Layout.NCHW, Layout.NHWC) else (1,)
+            for count in channels:
+                if self.channels not in (None, count):
+                    continue
+                for size in self._sizes(layout, count):
+                    yield (count, size, size), layout
+
+    def _sizes(self, layout: Layout, channels: int) -> list[int]:
+        """Return the sizes for which the dimensions fit a layout."""
+        return [size for size in SIZES if self._fits(_dims(layout, channels, size))]
+
+    def _fits(self, wanted: tuple[int, ...]) -> bool:
+        if self.dims is None:
+            return len(wanted) == 3
+        return len(wanted) == len(self.dims) and all(
+            found in (None, size) for found, size in zip(self.dims, wanted, strict=True)
+        )
+
+
+def _dims(layout: Layout, channels: int, size: int) -> tuple[int, ...]:
+    """Return the dimensions of an input after the batch."""
+    match layout:
+        case Layout.NCHW:
+            return (channels, size, size)
+        case Layout.NHWC:
+            return (size, size, channels)
+        case Layout.NHW:
+            return (size, size)
+        case Layout.ROWS:
+            return (size * size,)
+
+
+def free_interface(model: onnx.ModelProto, channels: int | None = None) -> Interface:
+    """Find the one input, by its type and shape, and free its batch dimension.
+
+    The dimensions of the output are left open too, since files often declare none or another
+    batch; the real number of scores is worked out later.
 
     Parameters
     ----------
     model
         A model after `check_structure`, changed in place.
-    stated
+    channels
         The number of channels that the caller states, or None.
-
-    Returns
-    -------
-    int or None
-        The batch size that the file fixed, None if it fixed none.
 
     Raises
     ------
@@ -39,46 +104,47 @@ def free_interface(model: onnx.ModelProto, stated: int | None = None) -> int | N
         If no input fits, if there is more than one, or if the file has other channels.
     """
     graph = model.graph
-    shape = _face_shape(graph.input[0], stated) if len(graph.input) == 1 else None
-    if shape is None:
+    interface = _interface(graph.input[0]) if len(graph.input) == 1 else None
+    if interface is None or next(interface.faces(), None) is None:
         found = ", ".join(_describe(value) for value in graph.input) or "none"
         raise ModelShapeError(
-            f"the model's inputs in use are {found}, and exactly one of float32 (N, C, S, S) is "
-            f"expected, with 1 or 3 channels and S from {SIZES[0]} to {SIZES[-1]}: export the "
-            "network for one square face per row"
+            f"the model's inputs in use are {found}, and exactly one of float32 "
+            f"{Layout.NCHW.value}, {Layout.NHWC.value}, {Layout.NHW.value} or {Layout.ROWS.value} "
+            f"is expected, with C of 1 or 3 channels and S from {SIZES[0]} to {SIZES[-1]}: export "
+            "the network for one square face per row"
         )
-    if stated not in (None, shape[0]):
+    interface = replace(interface, channels=channels)
+    if next(interface.faces(), None) is None:
         raise ModelShapeError(
-            f"the model's input is {_describe(graph.input[0])}, and {stated} channels are stated: "
+            f"the model's input is {interface.description}, and channels={channels} is stated: "
             "leave channels out, or export the network for faces of so many"
         )
-    value, output = graph.input[0], graph.output[0]
-    dims = value.type.tensor_type.shape.dim
-    fixed = dims[0].dim_value if dims and dims[0].HasField("dim_value") else None
-    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [BATCH, *shape]))
-    output.CopyFrom(
-        helper.make_tensor_value_info(output.name, TensorProto.FLOAT, [BATCH, "scores"])
-    )
-    return fixed
+    open_dims = [None] * 3 if interface.dims is None else list(interface.dims)
+    _declare(graph.input[0], [BATCH, *open_dims])
+    shape = graph.output[0].type.tensor_type.shape
+    _declare(graph.output[0], [None] * (len(shape.dim) or 2))
+    return interface
 
 
-def _face_shape(value: onnx.ValueInfoProto, stated: int | None) -> tuple[int, int, int] | None:
-    """Return (channels, height, width) of an input, None if it does not take square faces."""
+def _declare(value: onnx.ValueInfoProto, dims: list[str | int | None]) -> None:
+    """Declare a value as float32 with these dimensions, None for open ones."""
+    value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, dims))
+
+
+def _interface(value: onnx.ValueInfoProto) -> Interface | None:
+    """Return what the file says of an input, None if it cannot be one for faces."""
     tensor = value.type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
         return None
-    dims = tensor.shape.dim
     if not tensor.HasField("shape"):
-        return (stated or 1, DEFAULT_SIZE, DEFAULT_SIZE)
-    if len(dims) != 4 or (dims[0].HasField("dim_value") and dims[0].dim_value < 1):
+        return Interface(None, None, _describe(value), None)
+    dims = [
+        int(dim.dim_value) if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+        for dim in tensor.shape.dim
+    ]
+    if not dims or dims[0] == 0:
         return None
-    channels, height, width = (
-        int(dim.dim_value) if dim.HasField("dim_value") else None for dim in list(dims)[1:]
-    )
-    size = height or width or DEFAULT_SIZE
-    shape = (channels or stated or 1, height or size, width or size)
-    fits = shape[0] in CHANNELS and shape[1] == shape[2] and size in SIZES
-    return shape if fits else None
+    return Interface(dims[0], tuple(dims[1:]), _describe(value), None)
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:

@@ -28,7 +28,7 @@ class RelaxModel:
     Attributes
     ----------
     module
-        An ``IRModule`` whose ``main`` takes x (N, 1, 64, 64) and then the weights, all float32.
+        An ``IRModule`` whose ``main`` takes x (N, C, S, S) and then the weights, all float32.
     weights
         The weights by parameter name, in the order of the parameters.
     nodes
@@ -53,10 +53,10 @@ def to_relax(model: onnx.ModelProto) -> RelaxModel:
     """
     from tvm import relax, tirx
 
-    graph = Graph.from_model(model, None)
+    graph = Graph.from_model(model)
     parameters = _Parameters(graph.constants)
     calls = [(node.name, call) for node in graph.nodes for call in _calls(node, parameters)]
-    x = relax.Var("x", relax.TensorType((tirx.Var("N", "int64"), 1, 64, 64), "float32"))
+    x = relax.Var("x", relax.TensorType((tirx.Var("N", "int64"), *graph.input_shape), "float32"))
     builder = relax.BlockBuilder()
     nodes: dict[Any, str] = {}
     with BLOCK_BUILDER_LOCK, builder.function("main", [x, *parameters.variables]):
@@ -86,11 +86,15 @@ class _Parameters:
         """Return the parameter of the third input, in the shape that broadcasts as ONNX does."""
         return self._add(f"{node.name}.bias", self._stored[node.inputs[2]].reshape(shape))
 
-    def scalar(self, node: Node) -> Any:
-        """Return the second input, a single number, as a constant."""
+    def bound(self, node: Node) -> Any:
+        """Return the parameter of the second input, in the shape that it has."""
+        return self._add(f"{node.name}.bound", self._stored[node.inputs[1]])
+
+    def scaling(self, node: Node) -> Any:
+        """Return the second input, one number or one for each channel, as a constant."""
         from tvm import relax
 
-        return relax.const(float(self._stored[node.inputs[1]].item()), "float32")
+        return relax.const(self._stored[node.inputs[1]], "float32")
 
     def _add(self, name: str, value: NDArray[Any]) -> Any:
         from tvm import relax
@@ -116,9 +120,9 @@ def _calls(node: Node, parameters: _Parameters) -> list[_Call]:
     given = node.attributes
     match node.op:
         case "Sub":
-            return [_Call(op.subtract, (parameters.scalar(node),))]
+            return [_Call(op.subtract, (parameters.scaling(node),))]
         case "Mul":
-            return [_Call(op.multiply, (parameters.scalar(node),))]
+            return [_Call(op.multiply, (parameters.scaling(node),))]
         case "Conv":
             window = {
                 "strides": given["strides"],
@@ -132,13 +136,20 @@ def _calls(node: Node, parameters: _Parameters) -> list[_Call]:
             ]
         case "Relu":
             return [_Call(op.nn.relu)]
-        case "MaxPool":
+        case "LeakyRelu":
+            return [_Call(op.nn.leakyrelu, (), {"alpha": given["alpha"]})]
+        case "Max":
+            return [_Call(op.maximum, (parameters.bound(node),))]
+        case "Min":
+            return [_Call(op.minimum, (parameters.bound(node),))]
+        case "MaxPool" | "AveragePool":
+            pool = op.nn.max_pool2d if node.op == "MaxPool" else op.nn.avg_pool2d
             window = {
                 "pool_size": given["kernel_shape"],
                 "strides": given["strides"],
                 "padding": given["pads"],
             }
-            return [_Call(op.nn.max_pool2d, (), window)]
+            return [_Call(pool, (), window)]
         case "Flatten":
             return [_Call(op.nn.batch_flatten)]
         case "Gemm":

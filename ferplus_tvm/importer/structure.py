@@ -20,7 +20,7 @@ _SUBGRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 _SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
 # The whole domain com.microsoft has quantized operators too; a name tells them by these parts.
 _QUANTIZED = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize", "Integer", "QGemm", "NBits")
-_STANDARD = ("", "ai.onnx")
+STANDARD = ("", "ai.onnx")
 # What gives class numbers in place of scores.
 _CHOICES = ("ArgMax", "TopK", "Hardmax")
 
@@ -35,7 +35,7 @@ def opset_of(model: onnx.ModelProto) -> int:
     UnsupportedModelError
         If it is newer than the installed onnx package knows.
     """
-    versions = [entry.version for entry in model.opset_import if entry.domain in _STANDARD]
+    versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     newest = onnx.defs.onnx_opset_version()
     if not versions or min(versions) < 1:
         raise ModelFileError(f"the model names no version of the ONNX operator set: {_DAMAGED}")
@@ -171,7 +171,7 @@ def _check_node(node: onnx.NodeProto, stored: set[str]) -> None:
             "DequantizeLinear turns into floating-point numbers are supported: activations in "
             "int8 come in a later release, so use the float32 file that it was made from"
         )
-    if node.domain not in _STANDARD and not (
+    if node.domain not in STANDARD and not (
         node.op_type == "DequantizeLinear" and node.domain == MICROSOFT
     ):
         refuse_unknown(node)

@@ -1,21 +1,27 @@
-"""The driver: a valid model of any operator set to a tidy graph, by the rules under passes/."""
+"""The driver: a valid model of any operator set to a tidy graph.
+
+The file's graph is made one of float32 and of opset 17, and what is constant in it is computed.
+The reader makes a chain of steps of it, the rules under passes/ fold them into layers, and the
+writer makes the tidy graph.
+"""
 
 from __future__ import annotations
 
 import onnx
 
 from ferplus_tvm.artifact.scaling import RAW, Scaling
+from ferplus_tvm.importer.choose import choose_and_read
 from ferplus_tvm.importer.contract import check_graph, check_tidy
 from ferplus_tvm.importer.dequantize import dequantize_weights
 from ferplus_tvm.importer.functions import inline_functions
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import BATCH, free_interface
-from ferplus_tvm.importer.passes import RULES
+from ferplus_tvm.importer.passes import CHAIN_RULES, GRAPH_RULES
 from ferplus_tvm.importer.precision import to_float32
-from ferplus_tvm.importer.scaling import insert
+from ferplus_tvm.importer.scaling import scaling_step
 from ferplus_tvm.importer.structure import check_structure
-from ferplus_tvm.importer.tail import check_tail, strip_tail
 from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET, upgrade
+from ferplus_tvm.importer.writer import write_graph
 
 
 def tidy(
@@ -50,15 +56,18 @@ def tidy(
     check_structure(model, output)
     dequantize_weights(model.graph)
     to_float32(model, notes)
-    batch = free_interface(model, channels)
-    graph = Graph.from_model(upgrade(model), batch)
-    if scaling != RAW:
-        insert(graph, scaling)
+    interface = free_interface(model, channels)
+    graph = Graph.from_model(upgrade(model), interface.batch)
     # A list, so that every rule gets its turn in every round.
-    while any([rule(graph) for rule in RULES]) or strip_tail(graph, notes):
+    while any([rule(graph) for rule in GRAPH_RULES]):
         pass
-    check_tail(graph)
-    classes = check_graph(graph)
-    result = graph.to_model(OPSET, IR_VERSION, (BATCH, *graph.input_shape), (BATCH, classes))
+    chain = choose_and_read(graph, interface, notes)
+    if scaling != RAW:
+        chain.steps.insert(0, scaling_step(scaling, chain.input_shape))
+    while any([rule(chain) for rule in CHAIN_RULES]):
+        pass
+    made = write_graph(chain, graph)
+    classes = check_graph(made)
+    result = made.to_model(OPSET, IR_VERSION, (BATCH, *made.input_shape), (BATCH, classes))
     check_tidy(result)
     return result

@@ -147,6 +147,11 @@ class Backend(ABC):
 
     @property
     @abstractmethod
+    def reads_faces(self) -> bool:
+        """Whether every kernel can read the faces, and not only a convolution's."""
+
+    @property
+    @abstractmethod
     def fp16_weights(self) -> bool:
         """Whether dense weights that are float16 numbers are stored as such."""
 

@@ -8,10 +8,8 @@ ever copied into one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels.backend import NO_HALO, Backend, Config, Halo, KernelCall, Position
@@ -24,7 +22,7 @@ from ferplus_tvm.kernels.workloads import (
     exact_in_fp16,
     padded,
 )
-from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, LayeredModel, PoolLayer
 
 _MOST_VALUES = 1 << 30  # indices are 32 bits, and a halo adds to them
 
@@ -68,10 +66,8 @@ class PlannedLayer:
     calls: tuple[KernelCall, ...] = ()
 
 
-def plan(
-    layers: Sequence[Layer], batch: int, backend: Backend, lookup: Lookup
-) -> list[PlannedLayer]:
-    """Return the layers of a network with their kernels, in order.
+def plan(model: LayeredModel, batch: int, backend: Backend, lookup: Lookup) -> list[PlannedLayer]:
+    """Return the layers of a model with their kernels, in order.
 
     Raises
     ------
@@ -80,7 +76,7 @@ def plan(
     TuningLogError
         If ``lookup`` finds a record that does not fit its layer.
     """
-    planned = _choose(layers, batch, backend, lookup)
+    planned = _choose(model, batch, backend, lookup)
     # The faces come without a halo, and each activation with the one that its reader wants.
     halos = [NO_HALO, *(_wanted(backend, each) for each in planned[1:]), NO_HALO]
     found = []
@@ -94,11 +90,14 @@ def plan(
 
 
 def _choose(
-    layers: Sequence[Layer], batch: int, backend: Backend, lookup: Lookup
+    model: LayeredModel, batch: int, backend: Backend, lookup: Lookup
 ) -> list[PlannedLayer]:
-    shapes = _ShapeInference(batch, backend.channel_multiple)
+    shapes = _ShapeInference(model.input_shape, batch, backend.channel_multiple)
     planned: list[PlannedLayer] = []
-    left = list(layers)
+    left = list(model.layers)
+    if not backend.reads_faces and not isinstance(left[0], ConvLayer):
+        name = _free(f"{left[0].name}.input", {layer.name for layer in left})
+        left.insert(0, ConvLayer.identity(name, model.input_shape[0]))
     while left:
         layer = left.pop(0)
         shape, stored = shapes.shape, shapes.stored
@@ -140,8 +139,15 @@ def _fusable(followers: Sequence[Layer]) -> PoolLayer | None:
     follower = followers[0] if followers else None
     if isinstance(follower, PoolLayer):
         window = (follower.kernel, follower.stride, follower.padding)
-        return follower if window == FUSED_POOLING else None
+        return follower if follower.kind == "max" and window == FUSED_POOLING else None
     return None
+
+
+def _free(name: str, taken: Set[str]) -> str:
+    """Return a name near ``name`` that is not taken: weights are kept under it."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 class _ShapeInference:
@@ -155,17 +161,19 @@ class _ShapeInference:
         The stored channels, or the stored features.
     """
 
-    def __init__(self, batch: int, multiple: int) -> None:
+    def __init__(self, input_shape: tuple[int, int, int], batch: int, multiple: int) -> None:
+        channels, height, width = input_shape
+        self._faces = f"{height}x{width} faces"
         self._batch = batch
         self._multiple = multiple
-        self.shape: tuple[int, ...] = (64, 64, 1)
-        self.stored = 1
+        self.shape: tuple[int, ...] = (height, width, channels)
+        self.stored = channels  # the faces come as they are
 
     def conv(self, layer: ConvLayer) -> Conv:
         """Return what a convolution computes."""
         out_channels, in_channels, *kernel = layer.weight.shape
         height, width, channels = self._image(layer.name)
-        _expect(layer.name, "channels", in_channels, channels)
+        self._expect(layer.name, "channels", in_channels, channels)
         workload = Conv(
             batch=self._batch,
             height=height,
@@ -178,8 +186,10 @@ class _ShapeInference:
             dilation=layer.dilation,
             relu=layer.relu,
             affine=layer.affine,
+            slope=layer.slope,
+            bounded=layer.bounds is not None,
         )
-        _expect_window(layer.name, workload)
+        self._expect_window(layer.name, workload)
         return workload
 
     def pool(self, layer: PoolLayer) -> Pool:
@@ -193,23 +203,26 @@ class _ShapeInference:
             kernel=layer.kernel,
             stride=layer.stride,
             padding=layer.padding,
+            kind=layer.kind,
         )
-        _expect_window(layer.name, workload)
+        self._expect_window(layer.name, workload)
         return workload
 
     def dense(self, layer: DenseLayer, last: bool, fp16_weights: bool) -> Dense:
         """Return what a dense layer computes; only the last one writes just what the model has."""
         in_features, out_features = layer.weight.shape
-        _expect(layer.name, "features", in_features, int(np.prod(self.shape)))
+        self._expect(layer.name, "features", in_features, math.prod(self.shape))
         stored = padded(out_features, self._multiple)
         return Dense(
             batch=self._batch,
-            in_features=self.stored * int(np.prod(self.shape[:-1])),
+            in_features=self.stored * math.prod(self.shape[:-1]),
             out_features=stored,
             # The scores are handed out as they are; what only the next kernel reads stays padded.
             outputs=out_features if last else stored,
             relu=layer.relu,
             fp16_weights=fp16_weights,
+            slope=layer.slope,
+            bounded=layer.bounds is not None,
         )
 
     def advance(self, layer: Layer, workload: Workload, pooling: PoolLayer | None) -> None:
@@ -224,7 +237,8 @@ class _ShapeInference:
         if 0 in self.shape:
             raise ModelShapeError(
                 f"the layer {pooling.name if pooling else layer.name!r} leaves nothing of the "
-                f"{workload.out_height}x{workload.out_width} map: expected a model for 64x64 faces"
+                f"{workload.out_height}x{workload.out_width} map: expected a model for "
+                f"{self._faces}"
             )
 
     def _image(self, layer: str) -> tuple[int, int, int]:
@@ -236,6 +250,21 @@ class _ShapeInference:
             )
         return (self.shape[0], self.shape[1], self.shape[2])
 
+    def _expect(self, layer: str, what: str, wanted: int, found: int) -> None:
+        if wanted != found:
+            raise ModelShapeError(
+                f"the layer {layer!r} takes {wanted} {what}, but {found} reach it: expected a "
+                f"model for {self._faces}"
+            )
+
+    def _expect_window(self, layer: str, workload: Conv | Pool) -> None:
+        if workload.out_height < 1 or workload.out_width < 1:
+            window, size = workload.kernel, (workload.height, workload.width)
+            raise ModelShapeError(
+                f"the layer {layer!r} has a {window[0]}x{window[1]} window that does not fit the "
+                f"{size[0]}x{size[1]} map that reaches it: expected a model for {self._faces}"
+            )
+
 
 def _expect_indices(layer: str, batch: int, shape: Sequence[int]) -> None:
     """See that a map's values can be counted in 32 bits, as the kernels do."""
@@ -244,21 +273,4 @@ def _expect_indices(layer: str, batch: int, shape: Sequence[int]) -> None:
         raise ModelShapeError(
             f"the layer {layer!r} makes {values} values at batch {batch}: expected at "
             f"most {_MOST_VALUES}; compile for smaller batches, which serve any number of faces"
-        )
-
-
-def _expect(layer: str, what: str, wanted: int, found: int) -> None:
-    if wanted != found:
-        raise ModelShapeError(
-            f"the layer {layer!r} takes {wanted} {what}, but {found} reach it from a 64x64 input: "
-            "expected a model for 64x64 faces"
-        )
-
-
-def _expect_window(layer: str, workload: Conv | Pool) -> None:
-    if workload.out_height < 1 or workload.out_width < 1:
-        window, size = workload.kernel, (workload.height, workload.width)
-        raise ModelShapeError(
-            f"the layer {layer!r} has a {window[0]}x{window[1]} window that does not fit the "
-            f"{size[0]}x{size[1]} map that reaches it: expected a model for 64x64 faces"
         )

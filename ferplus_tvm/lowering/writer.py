@@ -17,7 +17,7 @@ from ferplus_tvm.artifact.manifest import Kernel
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.kernels.backend import Backend, describe, executed_flops
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
-from ferplus_tvm.lowering.layers import DenseLayer, Layer, PoolLayer
+from ferplus_tvm.lowering.layers import DenseLayer, LayeredModel, PoolLayer
 from ferplus_tvm.lowering.planner import Lookup, PlannedLayer, plan
 
 
@@ -47,9 +47,9 @@ class LoweredModel:
 
 
 def lower(
-    layers: Sequence[Layer], batch_sizes: Sequence[int], backend: Backend, lookup: Lookup
+    model: LayeredModel, batch_sizes: Sequence[int], backend: Backend, lookup: Lookup
 ) -> LoweredModel:
-    """Lower the layers of a model; ``lookup`` finds the recorded configuration of a workload.
+    """Lower a model; ``lookup`` finds the recorded configuration of a workload.
 
     Raises
     ------
@@ -59,11 +59,11 @@ def lower(
         If a tuning record does not fit its layer.
     """
     with BLOCK_BUILDER_LOCK:
-        return _lower(layers, batch_sizes, backend, lookup)
+        return _lower(model, batch_sizes, backend, lookup)
 
 
 def _lower(
-    layers: Sequence[Layer], batch_sizes: Sequence[int], backend: Backend, lookup: Lookup
+    model: LayeredModel, batch_sizes: Sequence[int], backend: Backend, lookup: Lookup
 ) -> LoweredModel:
     from tvm import relax
 
@@ -73,13 +73,14 @@ def _lower(
     arguments: dict[int, tuple[str, ...]] = {}
     kernels: list[Kernel] = []
     for batch in batch_sizes:
-        planned = plan(layers, batch, backend, lookup)
+        planned = plan(model, batch, backend, lookup)
         operands = [_lay_out(each, backend, weights) for each in planned]
         functions[batch] = f"main_batch{batch}"
         arguments[batch] = tuple(name for names in operands for name in names.values())
         kernels += [_describe(each, batch, backend) for each in planned]
         attributes = backend.function_attributes
-        _write(builder, functions[batch], batch, planned, operands, weights, attributes)
+        faces = _faces(batch, model.input_shape)
+        _write(builder, functions[batch], faces, planned, operands, weights, attributes)
     return LoweredModel(builder.get(), weights, functions, arguments, tuple(kernels))
 
 
@@ -118,7 +119,9 @@ def _lay_out(
         weights[names["weight"]] = backend.pack(w, planned.config, _stored_weight(planned, w))
     if names["bias"] not in weights:
         stored = w.out_channels if isinstance(w, Conv) else w.out_features
-        weights[names["bias"]] = np.pad(layer.bias, (0, stored - layer.bias.size))
+        rows = layer.bias if layer.bounds is None else np.vstack([layer.bias, layer.bounds])
+        none = [(0, 0)] * (rows.ndim - 1)
+        weights[names["bias"]] = np.pad(rows, [*none, (0, stored - layer.bias.size)])
     return names
 
 
@@ -146,10 +149,16 @@ def _channels_last(
     return rows.reshape(height * width * stored, -1)
 
 
+def _faces(batch: int, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Return the shape of the faces: channels last, or of one channel, where both are one order."""
+    channels, height, width = shape
+    return (batch, 1, height, width) if channels == 1 else (batch, height, width, channels)
+
+
 def _write(
     builder: Any,
     name: str,
-    batch: int,
+    faces: tuple[int, int, int, int],
     planned: Sequence[PlannedLayer],
     operands: Sequence[dict[str, str]],
     weights: dict[str, NDArray[Any]],
@@ -161,7 +170,7 @@ def _write(
     """
     from tvm import relax
 
-    x = relax.Var("x", relax.TensorType((batch, 1, 64, 64), "float32"))
+    x = relax.Var("x", relax.TensorType(faces, "float32"))
     parameters: dict[str, Any] = {}
     for names in operands:
         for weight in names.values():
@@ -170,7 +179,7 @@ def _write(
                 f"weight{len(parameters)}",
                 relax.TensorType(content.shape, str(content.dtype)),
             )
-    shape: tuple[int, ...] = (batch, 1, 64, 64)
+    shape: tuple[int, ...] = faces
     calls = []
     for each, names in zip(planned, operands, strict=True):
         for call in each.calls:

@@ -16,7 +16,7 @@ from ferplus_tvm.errors import VerificationError
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.workloads import Workload
-from ferplus_tvm.lowering.layers import Layer
+from ferplus_tvm.lowering.layers import LayeredModel
 from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.tuning.builder import Builder
@@ -51,7 +51,7 @@ class Network:
 
 def build_networks(
     builder: Builder,
-    layers: Sequence[Layer],
+    layers: LayeredModel,
     target: ResolvedTarget,
     batch: int,
     choices: Sequence[Choice],
@@ -74,7 +74,7 @@ def build_networks(
 
 
 def _build(
-    layers: Sequence[Layer], target: ResolvedTarget, batch: int, choice: Choice, path: Path
+    layers: LayeredModel, target: ResolvedTarget, batch: int, choice: Choice, path: Path
 ) -> Network:
     lowered = lower(layers, [batch], backend_of(target), choice.get)
     image = export.link_image(build.executable(lowered.module, target), target)

@@ -6,8 +6,9 @@ import importlib.util
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.compiler.options import batch_sizes_of, with_precision
 from ferplus_tvm.errors import MissingExtraError, TargetError
 from ferplus_tvm.host import cpu, gpu
@@ -31,6 +32,10 @@ class TuneOptions:
         How many threads the measurements use beside one, or None for what keeps the device busy.
     address
         The devices behind an RPC tracker, or None for this machine.
+    scaling
+        How the model's file wants its pixels, or None where it is not stated.
+    model_output
+        The output of the model that holds the scores, or None if it has only one.
     """
 
     model: str | os.PathLike[str]
@@ -39,6 +44,8 @@ class TuneOptions:
     time_limit: float
     threads: int | None
     address: Address | None
+    scaling: Scaling | None
+    model_output: str | None
 
     @classmethod
     def of(
@@ -51,6 +58,10 @@ class TuneOptions:
         precision: Precision,
         threads: int | None,
         rpc: str | None,
+        input_range: Iterable[float] | None = None,
+        mean: float | Iterable[float] | None = None,
+        std: float | Iterable[float] | None = None,
+        model_output: str | None = None,
     ) -> TuneOptions:
         """Work the options out, and see that the tools for them are there.
 
@@ -65,12 +76,13 @@ class TuneOptions:
             raise ValueError(f"time_limit is {time_limit} s: expected {LEAST_SECONDS} or more")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}: expected 1 or more, or None for the default")
+        scaling = Scaling.of(input_range, mean, std)
         address = None if rpc is None else Address.parse(rpc)
         resolved = _resolve(target, address, precision)
         if address is not None:
             address.expect_tracker()
         require_tools(resolved)
-        return cls(model, resolved, sizes, time_limit, threads, address)
+        return cls(model, resolved, sizes, time_limit, threads, address, scaling, model_output)
 
     @property
     def machine(self) -> str:
@@ -90,6 +102,9 @@ class TuneOptions:
         parts += ["--time", f"{self.time_limit:g}"]
         parts += [] if target.precision == "float32" else ["--precision", target.precision]
         parts += [] if self.threads is None else ["--threads", str(self.threads)]
+        for name, numbers in asdict(self.scaling).items() if self.scaling else ():
+            parts += [f"--{name.replace('_', '-')}", ",".join(f"{each:g}" for each in numbers)]
+        parts += [] if self.model_output is None else ["--model-output", self.model_output]
         parts += [] if address is None else ["--rpc", f"TRACKER:{address.port}/{address.key}"]
         return " ".join(parts)
 

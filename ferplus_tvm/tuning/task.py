@@ -66,7 +66,7 @@ class LayerTask:
 
     @functools.cached_property
     def values(self) -> tuple[Array, Array, Array]:
-        """An input as a ReLU leaves it, a weight that keeps its scale, and a bias."""
+        """An input as a ReLU leaves it, a weight that keeps its scale, and a bias with bounds."""
         w = self.workload
         if isinstance(w, Dense):
             shapes: list[tuple[int, ...]] = [
@@ -85,7 +85,10 @@ class LayerTask:
         weight *= np.sqrt(2 / fan_in, dtype=np.float32)
         if isinstance(w, Dense) and w.fp16_weights:
             weight = weight.astype(np.float16).astype(np.float32)
-        return np.maximum(x, 0), weight, random.standard_normal(outputs, np.float32)
+        bias = random.standard_normal(w.bias_shape(outputs), np.float32)
+        if w.bounded:
+            bias[1:].sort(axis=0)
+        return np.maximum(x, 0), weight, bias
 
     def _calls(self, config: Config) -> list[KernelCall]:
         return self.backend.emit(self.workload, config, Position(self._in_halo(config)))

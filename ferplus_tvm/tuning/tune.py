@@ -6,19 +6,19 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.host import cpu
 from ferplus_tvm.host.temporary import temporary_folder
-from ferplus_tvm.importer import load_model
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.workloads import Conv, Dense
-from ferplus_tvm.lowering.layers import Layer, layers_of
+from ferplus_tvm.lowering.layers import LayeredModel, layers_of
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.records.find import find, search_path
 from ferplus_tvm.records.log import Gain, TuningLog
@@ -110,6 +110,10 @@ def tune(
     precision: Precision = "float32",
     threads: int | None = None,
     rpc: str | None = None,
+    input_range: Iterable[float] | None = None,
+    mean: float | Iterable[float] | None = None,
+    std: float | Iterable[float] | None = None,
+    model_output: str | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> TuneResult:
     """Find the fastest configuration of each layer on the target itself, and keep it in a log.
@@ -139,6 +143,9 @@ def tune(
     rpc
         ``tracker:port/key``: measure on the devices that TVM's RPC tracker has under a key, all of
         them at the same time.  RPC has no authentication: use it in a network that you trust.
+    input_range, mean, std, model_output
+        What is stated of the model, as for `ferplus_tvm.compile`: the kernel of the first layer
+        scales the pixels.
     progress
         Called as it goes on, from the threads that do the work, one for each device.
 
@@ -169,8 +176,13 @@ def tune(
         precision=precision,
         threads=threads,
         rpc=rpc,
+        input_range=input_range,
+        mean=mean,
+        std=std,
+        model_output=model_output,
     )
-    layers = layers_of(load_model(resolve_model(model)).proto)
+    imported, _ = import_model(resolve_model(model), scaling=options.scaling, output=model_output)
+    layers = layers_of(imported.proto)
 
     with interrupts_held() as interrupted, ExitStack() as opened:
         folder = opened.enter_context(temporary_folder())
@@ -243,7 +255,7 @@ def tune(
         )
 
 
-def _searches(layers: Sequence[Layer], options: TuneOptions, journal: Journal) -> list[Search]:
+def _searches(layers: LayeredModel, options: TuneOptions, journal: Journal) -> list[Search]:
     """Return every layer that can be tuned once, with what other logs have for it."""
     backend = backend_of(options.target)
     elsewhere = _elsewhere(options.target)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ferplus_tvm.errors import DeviceError, VerificationError
-from ferplus_tvm.lowering.layers import Layer
+from ferplus_tvm.lowering.layers import LayeredModel
 from ferplus_tvm.records.log import Gain
 from ferplus_tvm.targets import TOLERANCE
 from ferplus_tvm.tuning import networks
@@ -40,7 +40,7 @@ class Validation:
     """
 
     journal: Journal
-    layers: Sequence[Layer]
+    layers: LayeredModel
     builder: Builder
     device: Device
     folder: Path

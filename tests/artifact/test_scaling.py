@@ -70,6 +70,9 @@ def test_nothing_stated_is_none():
         ({"input_range": (0, 1), "mean": 127.5}, "outside of the input range 0..1"),
         ({"input_range": (0, 1), "std": 0}, "above 0"),
         ({"input_range": (0, 1), "mean": ()}, "finite numbers"),
+        ({"input_range": (-1e308, 1e308)}, "float32"),
+        ({"input_range": (0, 1), "std": 1e-45}, "float32"),
+        ({"input_range": (0, 1), "std": 1e300}, "float32"),
         ({"input_range": (0, 1), "mean": (0.1, 0.2), "std": (1, 2, 3)}, "one for each"),
     ],
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from ferplus_tvm.artifact.library_file import read_manifest
 from ferplus_tvm.targets import resolve
 from tests.cli.test_verbs import assert_one_sentence, run
@@ -44,6 +46,8 @@ def test_json_stays_json_and_the_options_go_to_stderr(short_model: Path, tmp_pat
     answer = json.loads(done.stdout)
     assert answer["path"] == str(output) and answer["verified"] is True
     shown = done.stderr.decode()
+    assert len(answer["warnings"]) == 2  # of the scaling and the labels
+    assert [f"warning: {each}" in shown.splitlines() for each in answer["warnings"]] == [True] * 2
     assert facts(shown)["output"] == str(output)
     assert shown.index("output") < shown.index("import ...")
     assert (dump / "05-assembly.s").is_file()
@@ -64,3 +68,36 @@ def test_an_unusable_dump_is_one_sentence(tmp_path: Path) -> None:
     done = run("compile", "-o", tmp_path / "m.so", "--dump", tmp_path / "file")
     assert "is not a folder" in assert_one_sentence(done)
     assert done.stdout == b""
+
+
+def test_what_the_model_expects_is_stated_and_shown(short_model: Path, tmp_path: Path) -> None:
+    arguments = ("--input-range", "-1,1", "--labels", "affectnet8", "--channels", "1", "--json")
+    output = tmp_path / "m.so"
+    done = run("compile", short_model, "-o", output, "--batch", "1", "--strict", *arguments)
+    assert done.returncode == 0, done.stderr
+    answer, shown = json.loads(done.stdout), facts(done.stderr.decode())
+    assert (answer["warnings"], answer["notes"]) == ([], [])
+    assert shown["scaling"] == "-1..1" and shown["labels"].startswith("neutral, happiness, sadness")
+    manifest = read_manifest(output)
+    assert manifest.scaling.input_range == (-1, 1) and manifest.labels[-1] == "contempt"
+
+
+def test_strict_makes_a_warning_an_error(short_model: Path, tmp_path: Path) -> None:
+    done = run("compile", short_model, "-o", tmp_path / "m.so", "--strict", "--labels", "ferplus")
+    assert "does not scale its input" in assert_one_sentence(done)
+    assert not (tmp_path / "m.so").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--mean", "0.5", "--std", "0.5"), "in 0..1 or in 0..255"),
+        (("--input-range", "0-1"), "not a list of numbers"),
+        (("--labels", "fer2014"), "ferplus, fer2013"),
+        (("--channels", "2"), "1 for grey faces or 3"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_a_wrong_call(arguments: tuple[str, ...], says: str) -> None:
+    done = run("compile", "missing.onnx", *arguments)
+    assert done.returncode == 2 and says in " ".join(done.stderr.decode().split())

@@ -175,15 +175,18 @@ def test_two_gpus_have_folders_that_any_file_system_takes(
 
 
 def test_what_came_before_a_failure_is_there_and_nothing_of_an_earlier_dump(
-    dumped: Path, tmp_path: Path
+    dumped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "dump"
     shutil.copytree(dumped, folder)
     (folder / "notes.txt").write_text("mine")
-    # A ReLU behind a pooling moves before it, into a convolution, which there is none of.
-    chain = Chain().pool("p").relu("odd").flatten().dense("d").model()
     model = tmp_path / "model.onnx"
-    onnx.save(chain, model)
+    onnx.save(Chain().conv("c", 2).relu("odd").flatten().dense("d").model(), model)
+
+    def fail(_: onnx.ModelProto) -> None:
+        raise UnsupportedModelError("the operator has no kernel")
+
+    monkeypatch.setattr(pipeline, "layers_of", fail)
     with pytest.raises(UnsupportedModelError):
         fer.compile(model, output=tmp_path / "m.so", dump=folder)
     assert names(folder) == [*OF_MODEL, "notes.txt"]

@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from ferplus_tvm.compiler.reference import scores
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer import load_model
+from ferplus_tvm.importer.graph import Graph
 from tests.chains import Chain, faces
 from tests.importer.support import run
 from tests.models import faces as grey_faces
@@ -26,6 +27,19 @@ CHAINS = {
     .flatten()
     .dense("d"),
     "groups": Chain().conv("a", 4).conv("b", 6, group=2).conv("c", 6, group=6).flatten().dense("d"),
+    "three channels": Chain(3, 33)
+    .sub([0.1, 0.2, -0.3])
+    .mul([2, 1, 0.5])
+    .conv("a", 4, strides=(2, 2))
+    .leaky("l", 0.125)
+    .average("p", (3, 2), (2, 2))
+    .conv("b", 5)
+    .clip("c", "Max", "Min")
+    .average("whole map")
+    .flatten()
+    .dense("d", 7)
+    .clip("e", "Max", "Min")
+    .dense("f", 3),
     "pools": Chain().conv("a", 3).pool("p").pool("q", (3, 3), (2, 2), [1] * 4).flatten().dense("d"),
 }
 
@@ -50,7 +64,8 @@ def assert_close(found: NDArray[np.float64], expected: NDArray[np.float64], shar
 @pytest.mark.parametrize("name", CHAINS)
 def test_it_is_what_onnx_specifies(name: str) -> None:
     model = CHAINS[name].model()
-    x = faces(2)
+    channels, size, _ = Graph.from_model(model).input_shape
+    x = faces(2, 0, channels, size)
     (expected,) = ReferenceEvaluator(doubled(model)).run(None, {"x": x.astype(np.float64)})
     assert_close(scores(model, x), expected, 1e-12)
 

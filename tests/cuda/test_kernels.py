@@ -261,9 +261,9 @@ def test_rounding_keeps_the_nearest(precision: Precision) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_tiling_on_offer_fits_a_block(arch: str, precision: Precision) -> None:
     shapes = itertools.product((1, 8, 32, 1024), ((64, 64), (32, 128), (8, 256)), (False, True))
-    for batch, (size, channels), pool in shapes:
+    for batch, (size, channels), pooled in shapes:
         w = conv(
-            batch=batch, height=size, width=size, in_channels=64, out_channels=channels, pool=pool
+            batch=batch, height=size, width=size, in_channels=64, out_channels=channels, pool=pooled
         )
         configs = list(implicit_gemm.candidates(w, GPUS[arch], precision))
         assert len(configs) == len(set(configs)) > 3

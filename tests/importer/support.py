@@ -16,9 +16,16 @@ from ferplus_tvm.importer.upgrade import IR_VERSION, OPSET
 from tests.models import faces
 
 
-def run(model: onnx.ModelProto | bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the first output of ``model`` on its first input, by onnxruntime."""
+def run(
+    model: onnx.ModelProto | bytes, x: NDArray[np.float32], *, literally: bool = False
+) -> NDArray[np.float32]:
+    """Return the first output of ``model`` on its first input, by onnxruntime.
+
+    ``literally`` keeps it from what it may change in the results, such as int8 arithmetic.
+    """
     options = onnxruntime.SessionOptions()
+    if literally:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     data = model if isinstance(model, bytes) else model.SerializeToString()

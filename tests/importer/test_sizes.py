@@ -35,7 +35,6 @@ def network(
 def test_sizes_channels_and_classes(channels: int, size: int, classes: int) -> None:
     imported = assert_imported(network(channels, size, classes))
     assert (imported.channels, imported.size, imported.classes) == (channels, size, classes)
-    assert imported.scales_input
     assert imported.notes == ()
 
 

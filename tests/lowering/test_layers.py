@@ -1,6 +1,8 @@
-"""From the tidy graph by way of Relax to layers, rule by rule as match.py numbers them."""
+"""From the tidy graph by way of Relax to layers, rule by rule as layers.py numbers them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -10,12 +12,12 @@ from onnx import numpy_helper
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.relax import to_relax
-from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer, match
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer, layers_of, match
 from tests.chains import Chain
 
 
-def layers(chain: Chain) -> list[Layer]:
-    return match(to_relax(chain.model()))
+def layers(chain: Chain) -> tuple[Layer, ...]:
+    return layers_of(chain.model()).layers
 
 
 def stored(model: onnx.ModelProto, node: str, operand: int) -> NDArray[np.float32]:
@@ -49,7 +51,7 @@ def test_a_convolution_keeps_its_weights_and_options() -> None:
         "conv", 4, kernel=(3, 2), strides=(2, 3), pads=(0, 1, 2, 0), dilations=(2, 1)
     )
     model = chain.relu("relu").conv("next", 2).flatten().dense("dense").model()
-    conv, following, _ = match(to_relax(model))
+    conv, following, _ = layers_of(model).layers
     assert isinstance(conv, ConvLayer)
     assert isinstance(following, ConvLayer)
     assert conv.name == "conv"
@@ -62,7 +64,7 @@ def test_a_convolution_keeps_its_weights_and_options() -> None:
 
 def test_groups_are_spread_out_with_zeros_between() -> None:
     model = Chain().conv("one", 4).conv("two", 6, group=2).flatten().dense("dense").model()
-    _, conv, _ = match(to_relax(model))
+    _, conv, _ = layers_of(model).layers
     assert isinstance(conv, ConvLayer)
     grouped = stored(model, "two", 1)
     assert grouped.shape == (6, 2, 3, 3)
@@ -73,28 +75,19 @@ def test_groups_are_spread_out_with_zeros_between() -> None:
     assert not conv.weight[3:, :2].any()
 
 
-@pytest.mark.parametrize("pools", [1, 2])
-def test_a_relu_behind_poolings_moves_before_them(pools: int) -> None:
-    chain = Chain().conv("conv", 3)
-    for index in range(pools):
-        chain.pool(f"pool{index}")
-    conv, *pooled, _ = layers(chain.relu("relu").flatten().dense("dense"))
-    assert isinstance(conv, ConvLayer)
-    assert conv.relu
-    assert [type(layer) for layer in pooled] == [PoolLayer] * pools
-
-
 def test_a_pooling_keeps_its_options_and_leaves_the_convolution_alone() -> None:
     chain = Chain().conv("conv", 3).pool("pool", (3, 2), (2, 1), (1, 0, 2, 1))
-    conv, pool, _ = layers(chain.flatten().dense("dense"))
+    chain = chain.average("mean", (5, 7), (4, 2))
+    conv, pool, mean, _ = layers(chain.flatten().dense("dense"))
     assert pool == PoolLayer("pool", (3, 2), (2, 1), (1, 0, 2, 1))
+    assert mean == PoolLayer("mean", (5, 7), (4, 2), (0, 0, 0, 0), "average")
     assert isinstance(conv, ConvLayer)
     assert not conv.relu
 
 
 def test_dense_layers_keep_their_weights() -> None:
     model = Chain().flatten().dense("one", 5).relu("relu").dense("two").model()
-    one, two = match(to_relax(model))
+    one, two = layers_of(model).layers
     assert isinstance(one, DenseLayer)
     assert isinstance(two, DenseLayer)
     assert (one.name, one.relu, two.name, two.relu) == ("one", True, "two", False)
@@ -103,23 +96,79 @@ def test_dense_layers_keep_their_weights() -> None:
     np.testing.assert_array_equal(two.bias, stored(model, "two", 2))
 
 
+def test_scaling_of_each_channel_becomes_part_of_a_convolution() -> None:
+    chain = Chain(channels=3, size=32).sub(100.5).mul([0.5, 0.25, -1])
+    conv, _ = layers(chain.conv("conv", 3).flatten().dense("dense"))
+    assert isinstance(conv, ConvLayer)
+    assert conv.affine == ((100.5, 100.5, 100.5), (0.5, 0.25, -1.0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_scaling_before_a_pooling_becomes_a_convolution_of_its_own(channels: int) -> None:
+    chain = Chain(channels, 32).sub(2, "shift").pool("pool").flatten().dense("dense")
+    conv, pool, _ = layers(chain)
+    assert isinstance(conv, ConvLayer) and isinstance(pool, PoolLayer)
+    assert (conv.name, conv.affine, conv.relu) == ("shift", (2.0, 1.0), False)
+    np.testing.assert_array_equal(conv.weight[:, :, 0, 0], np.eye(channels))
+
+
+def test_scaling_before_a_dense_layer_is_folded_into_it() -> None:
+    subtract, multiply = [100, 120, 140], [1 / 50, 1 / 60, 1 / 70]
+    plain = Chain(3, 32).flatten().dense("dense").model()
+    scaled = Chain(3, 32).sub(subtract).mul(multiply).flatten().dense("dense").model()
+    x = np.random.default_rng(0).uniform(0, 255, (3, 32, 32)).astype(np.float32)
+    (before,), (after,) = layers_of(plain).layers, layers_of(scaled).layers
+    assert isinstance(before, DenseLayer) and isinstance(after, DenseLayer)
+    values = (x - np.reshape(subtract, (3, 1, 1))) * np.reshape(multiply, (3, 1, 1))
+    expected = values.reshape(-1) @ before.weight + before.bias
+    found = x.reshape(-1) @ after.weight.astype(np.float64) + after.bias
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chain", "slope", "bounds"),
+    [
+        (lambda c: c.leaky("a", 0.125), 0.125, ()),
+        (lambda c: c.clip("a", "Max"), 0, ("Max",)),
+        (lambda c: c.clip("a", "Min"), 0, ("Min",)),
+        (lambda c: c.clip("a", "Max", "Min"), 0, ("Max", "Min")),
+    ],
+    ids=["leaky", "lower", "upper", "both"],
+)
+@pytest.mark.parametrize("kind", ["conv", "dense"])
+def test_an_activation_becomes_part_of_its_layer(
+    kind: str, chain: Callable[[Chain], Chain], slope: float, bounds: tuple[str, ...]
+) -> None:
+    made = Chain(size=32).conv("it", 5) if kind == "conv" else Chain(size=32).flatten()
+    model = chain(made if kind == "conv" else made.dense("it", 5))
+    if kind == "conv":
+        model = model.flatten()
+    found = model.dense("last").model()
+    layer, _ = layers_of(found).layers
+    assert not isinstance(layer, PoolLayer)
+    assert (layer.name, layer.slope, layer.relu) == ("it", slope, bool(slope))
+    if not bounds:
+        assert layer.bounds is None
+        return
+    assert layer.bounds is not None and layer.bounds.shape == (2, 5)
+    for row, op, missing in zip(layer.bounds, ("Max", "Min"), (-np.inf, np.inf), strict=True):
+        expected = stored(found, f"a{op}", 1).reshape(-1) if op in bounds else np.full(5, missing)
+        np.testing.assert_array_equal(row, expected)
+
+
 @pytest.mark.parametrize(
     ("chain", "operator", "node"),
     [
-        (Chain().sub(1, "shift").flatten().dense("dense"), "subtract", "shift"),
-        (Chain().mul(2, "scale").pool("p").flatten().dense("dense"), "multiply", "scale"),
         (Chain().relu("first").conv("c", 2).flatten().dense("dense"), "relu", "first"),
-        (Chain().pool("p").relu("r").flatten().dense("dense"), "max_pool2d", "p"),
         (Chain().conv("c", 2).flatten("flat").relu("r").dense("d"), "batch_flatten", "flat"),
-        (Chain().conv("c", 8, kernel=(64, 64), pads=[0] * 4).flatten("flat"), "batch_fl", "flat"),
     ],
-    ids=["sub dense", "mul pool", "relu first", "pool relu", "flatten relu", "no dense layer"],
+    ids=["relu first", "flatten relu"],
 )
 def test_a_chain_without_a_kernel_is_refused_by_node(
     chain: Chain, operator: str, node: str
 ) -> None:
     with pytest.raises(UnsupportedModelError) as caught:
-        layers(chain)
+        layers_of(chain.model(checked=False))
     message = str(caught.value)
     assert message.startswith(f"the operator '{operator}")
     assert f"at node {node!r} has no kernel in this place" in message
@@ -150,7 +199,7 @@ def test_any_unique_node_names_work_and_stay_apart() -> None:
     assert list(relax_model.weights) == [
         f"{name}.{role}" for name in [*NAMES, "/classifier/Gemm"] for role in ("weight", "bias")
     ]
-    found = match(relax_model)
+    found = match(relax_model).layers
     assert [layer.name for layer in found] == [*NAMES, "/classifier/Gemm"]
     for name, layer in zip(NAMES, found[:-1], strict=True):
         assert isinstance(layer, ConvLayer)
@@ -169,20 +218,21 @@ def test_names_that_look_like_weights_of_others_stay_apart() -> None:
     )
     relax_model = to_relax(model)
     assert len(relax_model.weights) == 8
-    found = match(relax_model)
+    found = match(relax_model).layers
     assert [layer.name for layer in found] == ["x", "x.bias", "x.weight", "main"]
     for name, layer in zip(["x", "x.bias", "x.weight"], found[:-1], strict=True):
         assert isinstance(layer, ConvLayer)
         np.testing.assert_array_equal(layer.weight, stored(model, name, 1))
 
 
-def test_relax_takes_faces_and_then_the_weights() -> None:
-    model = Chain().sub(2).conv("conv", 3).flatten().dense("dense").model()
+@pytest.mark.parametrize(("channels", "size"), [(1, 64), (3, 48)])
+def test_relax_takes_faces_and_then_the_weights(channels: int, size: int) -> None:
+    model = Chain(channels, size).sub(2).conv("conv", 3).flatten().dense("dense").model()
     function = to_relax(model).module["main"]
     assert [parameter.name for parameter in function.params] == [
         "x", "conv.weight", "conv.bias", "dense.weight", "dense.bias",
     ]  # fmt: skip
-    assert [int(size) for size in list(function.params[0].ty.shape)[1:]] == [1, 64, 64]
+    assert [int(n) for n in list(function.params[0].ty.shape)[1:]] == [channels, size, size]
 
 
 def test_an_untidy_graph_is_refused_by_node() -> None:

@@ -13,7 +13,7 @@ from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels.backend import NO_HALO
 from ferplus_tvm.kernels.cpu.backend import CpuBackend
 from ferplus_tvm.kernels.winograd_matrices import MATRICES
-from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, PoolLayer
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, LayeredModel, PoolLayer
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.lowering.writer import LoweredModel, lower
 from ferplus_tvm.targets import VectorUnit
@@ -40,8 +40,12 @@ def dense(name: str, inputs: int, outputs: int) -> DenseLayer:
     return DenseLayer(name, weight, random.standard_normal(outputs, np.float32), False)
 
 
+def grey(layers: list[Layer]) -> LayeredModel:
+    return LayeredModel((1, 64, 64), tuple(layers))
+
+
 def untuned(layers: list[Layer], batches: list[int], unit: VectorUnit) -> LoweredModel:
-    return lower(layers, batches, CpuBackend(unit), lambda workload: None)
+    return lower(grey(layers), batches, CpuBackend(unit), lambda workload: None)
 
 
 NETWORK = [
@@ -120,7 +124,7 @@ def test_what_is_looked_up_says_nothing_of_how_it_is_computed() -> None:
     seen: list[Any] = []
     for unit in (NEON, AVX2):
         layers = [conv("a", 1, 16), dense("b", 16 * 4096, 8)]
-        lower(layers, [1], CpuBackend(unit), seen.append)
+        lower(grey(layers), [1], CpuBackend(unit), seen.append)
     assert len(seen) == 4
     assert seen[0] == seen[2]
     assert not {"lanes", "algorithm"} & set(seen[0].key)
@@ -143,7 +147,7 @@ def test_dense_weights_are_halves_where_that_is_exact_and_the_target_reads_them(
 def test_an_activation_comes_in_the_halo_that_its_reader_wants() -> None:
     layers = [conv("a", 1, 16), conv("b", 16, 64), HALVES, dense("c", 64 * 1024, 8)]
     backend = CpuBackend(AVX512)
-    first, second, last = plan(layers, 1, backend, lambda workload: None)
+    first, second, last = plan(grey(layers), 1, backend, lambda workload: None)
     halo = backend.in_halo(second.workload, second.config)
     assert min(halo) == 1
     (call,) = first.calls
@@ -186,7 +190,7 @@ def test_equal_layers_share_one_kernel() -> None:
     [
         (
             [conv("a", 3, 8)],
-            "the layer 'a' takes 3 channels, but 1 reach it from a 64x64 input",
+            "the layer 'a' takes 3 channels, but 1 reach it: expected a model for 64x64 faces",
         ),
         (
             [conv("a", 1, 5), conv("b", 8, 8)],

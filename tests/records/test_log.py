@@ -21,7 +21,7 @@ from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
 from ferplus_tvm.kernels.cpu import direct
 from ferplus_tvm.kernels.workloads import Conv, Dense, Workload
-from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer
+from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, LayeredModel
 from ferplus_tvm.lowering.planner import Lookup, plan
 from ferplus_tvm.lowering.writer import lower
 from ferplus_tvm.records import log as logs_module
@@ -112,7 +112,7 @@ def test_looking_up_never_changes_the_file(logs: Path) -> None:
 def test_a_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(logs: Path) -> None:
     random = np.random.default_rng(0)
     outputs = RECORDED.out_channels - 1
-    layers = [
+    layers = (
         replace(
             LAYER,
             weight=random.standard_normal((outputs, 1, 3, 3), np.float32),
@@ -124,11 +124,11 @@ def test_a_kernel_says_whether_it_was_tuned_and_gives_the_same_scores(logs: Path
             np.zeros(8, np.float32),
             False,
         ),
-    ]
+    )
     x = tvm.runtime.tensor(random.standard_normal((1, 1, 64, 64), np.float32))
 
     def scores(found: Lookup) -> tuple[Any, Any]:
-        lowered = lower(layers, [1], BACKEND, found)
+        lowered = lower(LayeredModel((1, 64, 64), layers), [1], BACKEND, found)
         vm = relax.VirtualMachine(build.executable(lowered.module, TARGET), tvm.cpu())
         weights = [tvm.runtime.tensor(lowered.weights[name]) for name in lowered.arguments[1]]
         return lowered.kernels, vm["main_batch1"](x, *weights).numpy()
@@ -175,7 +175,7 @@ def test_a_record_that_does_not_fit_its_layer_is_refused_by_the_name_of_its_kern
 ) -> None:
     alter(logs, change)
     with pytest.raises(TuningLogError) as caught:
-        plan([LAYER], 1, BACKEND, lookup(logs))
+        plan(LayeredModel((1, 64, 64), (LAYER,)), 1, BACKEND, lookup(logs))
     message = str(caught.value)
     assert message.startswith(f"the tuning record of {RECORDED.name} does not fit it (")
     assert why in message

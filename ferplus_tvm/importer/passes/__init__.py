@@ -1,8 +1,10 @@
-"""The rules that make a graph tidy, one file each, in the order in which they are tried.
+"""The rules that make a network tidy, one file each, in the order in which they are tried.
 
-Each rule is a function ``apply(graph) -> bool``: it rewrites what it knows, leaves everything
-else as it is, and says whether it changed anything.  Applied to its own result it changes
-nothing, so the list can be repeated until all are silent.
+Rules on the graph come before it is read: they compute what is constant, and drop what is dead.
+Rules on the chain of steps come after: they fold steps into layers.  Each is a function
+``apply(graph)`` or ``apply(chain)`` that rewrites what it knows, leaves everything else as it
+is, and says whether it changed anything.  Applied to its own result it changes nothing, so the
+list can be repeated until all are silent.
 """
 
 from __future__ import annotations
@@ -11,31 +13,32 @@ from collections.abc import Callable
 
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.passes import (
-    clip_to_relu,
-    explicit_conv,
-    explicit_pool,
-    flatten,
-    fold_batchnorm,
+    end_in_dense,
+    fold_affine,
     fold_constants,
-    matmul_to_gemm,
-    merge_bias,
-    plain_gemm,
+    fold_pads,
+    join_activations,
+    merge_dense,
+    merge_steps,
+    place_activations,
+    pool_before_conv,
     remove_dead,
-    remove_identities,
-    scale_input,
+    split_slopes,
 )
+from ferplus_tvm.importer.steps import Chain
 
-RULES: tuple[Callable[[Graph], bool], ...] = (
+GRAPH_RULES: tuple[Callable[[Graph], bool], ...] = (
     fold_constants.apply,
     remove_dead.apply,
-    remove_identities.apply,
-    clip_to_relu.apply,
-    scale_input.apply,
-    flatten.apply,
-    matmul_to_gemm.apply,
-    merge_bias.apply,
-    plain_gemm.apply,
-    fold_batchnorm.apply,
-    explicit_conv.apply,
-    explicit_pool.apply,
+    join_activations.apply,
+)
+CHAIN_RULES: tuple[Callable[[Chain], bool], ...] = (
+    merge_steps.apply,
+    place_activations.apply,
+    split_slopes.apply,
+    fold_pads.apply,
+    fold_affine.apply,
+    pool_before_conv.apply,
+    end_in_dense.apply,
+    merge_dense.apply,
 )

@@ -43,6 +43,11 @@ class CpuBackend(Backend):
         return self.unit.lanes
 
     @property
+    def reads_faces(self) -> bool:
+        """Whether every kernel can read the faces: they are float32, of any number of channels."""
+        return True
+
+    @property
     def fp16_weights(self) -> bool:
         """Whether dense weights that are float16 numbers are stored as such."""
         return self.unit.fp16

@@ -50,6 +50,11 @@ class CudaBackend(Backend):
         return CHANNELS
 
     @property
+    def reads_faces(self) -> bool:
+        """Whether every kernel can read the faces: only the direct convolution can."""
+        return False
+
+    @property
     def fp16_weights(self) -> bool:
         """Whether dense weights that are float16 numbers are stored as such."""
         return True

@@ -1,5 +1,5 @@
-// Convolution with bias, activation and 2x2 max pooling as an implicit GEMM; a dense layer is one of
-// 1x1.
+// Convolution with bias, activation and 2x2 max pooling as an implicit GEMM, of which a dense layer
+// is one of 1x1.
 //
 //   y[m, o] = activation(bias[o] + sum over k of x[m, k] * weight[o, k])
 //
@@ -232,8 +232,9 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
   for (int j = 0; j < Mma::kGroups; ++j) {
     const int column = first_column + warp_column + Mma::column(lane, j);
     if (column >= C.out_channels) continue;
-    Ending<C.relu && kParts == 1, C.bounded && kParts == 1, kGroup> end = {slope};
-    if constexpr (kParts == 1) end.read(bias, C.out_channels, column);
+    Pack<float, kGroup> shift = {};
+    if constexpr (kParts == 1) shift = load<float, kGroup>(bias + column);
+    const Bounds<C.bounded && kParts == 1, kGroup> bounds(bias, C.out_channels, column);
 #pragma unroll
     for (int i = 0; i < Mma::kRows; i += C.pool && kParts == 1 ? 4 : 1) {
       const int row = first_row + warp_row + 8 * i + Mma::row(lane);
@@ -253,7 +254,8 @@ __device__ __forceinline__ void conv2d(const typename Products<C>::T* x,
 #pragma unroll
           for (int q = 1; q < 4; ++q) values[w] = fmaxf(values[w], mma.sums[i + q][j][w]);
         }
-        values[w] = end(values[w], w);
+        values[w] += shift.values[w];
+        values[w] = bounds.clip(rectified<C.relu && kParts == 1>(values[w], slope), w);
       }
       store<S>(y + output * C.out_channels + column, values);
     }
@@ -290,9 +292,9 @@ __device__ __forceinline__ void reduce_split_k(const float* parts, const float* 
     for (int q = 1; q < 4; ++q) sum = fmaxf(sum, pixels[threadIdx.x + q * kOutputs]);
   }
   if (!inside) return;
-  Ending<C.relu, C.bounded> end = {slope};
-  end.read(bias, C.out_channels, column);
-  y[at] = stored<S>(end(sum));
+  sum += bias[column];
+  const Bounds<C.bounded> bounds(bias, C.out_channels, column);
+  y[at] = stored<S>(bounds.clip(rectified<C.relu>(sum, slope)));
 }
 
 // A convolution of few input channels, as the first layer is: weight (KH, KW, CI, CO).  A thread
@@ -339,8 +341,8 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
       }
     }
   }
-  Ending<C.relu, C.bounded, 4> end = {slope};
-  end.read(bias, C.out_channels, column);
+  const auto shift = load<float, 4>(bias + column);
+  const Bounds<C.bounded, 4> bounds(bias, C.out_channels, column);
 #pragma unroll
   for (int q = 0; q < 4; q += C.pool ? 4 : 1) {
     if (pixels[q].n >= C.batch) continue;
@@ -351,7 +353,8 @@ __device__ __forceinline__ void conv2d_direct(const float* x, const float* weigh
       values[w] = sums[q][w];
       if constexpr (C.pool)
         values[w] = fmaxf(fmaxf(values[w], sums[1][w]), fmaxf(sums[2][w], sums[3][w]));
-      values[w] = end(values[w], w);
+      values[w] += shift.values[w];
+      values[w] = bounds.clip(rectified<C.relu>(values[w], slope), w);
     }
     store<S>(y + output * C.out_channels + column, values);
   }

@@ -41,9 +41,9 @@ __device__ __forceinline__ void dense(const T* x, const Weight* weight, const fl
   }
 #pragma unroll
   for (int n = 0; n < D.faces; ++n) {
-    Ending<D.relu, D.bounded> end = {slope};
-    end.read(bias, D.out_features, output);
-    const float total = end(warp_sum(sums[n]));
+    const Bounds<D.bounded> bounds(bias, D.out_features, output);
+    float total = warp_sum(sums[n]) + bias[output];
+    total = bounds.clip(rectified<D.relu>(total, slope));
     if (lane == n && first + n < D.batch)
       y[(first + n) * D.outputs + output] = stored<S>(total);
   }

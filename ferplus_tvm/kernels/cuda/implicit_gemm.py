@@ -1,9 +1,8 @@
-"""Convolution with bias, activation and 2x2 max pooling on a GPU, as an implicit GEMM: see
-conv2d.cuh.
+"""Convolution with bias, activation and 2x2 max pooling on a GPU, as an implicit GEMM.
 
-A configuration is a tiling of the GEMM.  Where a batch has too few tiles for a GPU's SMs, its k
-dimension is split between blocks (split-K), and a second kernel reduces the partial sums, in a
-fixed order.
+See conv2d.cuh.  A configuration is a tiling of the GEMM.  Where a batch has too few tiles for a
+GPU's SMs, its k dimension is split between blocks (split-K), and a second kernel reduces the
+partial sums, in a fixed order.
 """
 
 from __future__ import annotations

@@ -49,31 +49,29 @@ __device__ __forceinline__ Pack<T, N> load(const T* from) {
   return *reinterpret_cast<const Pack<T, N>*>(from);
 }
 
-// What ends the sums of N adjacent channels: the bias, and the activation.  Where there are bounds,
-// the bias is (3, channels): bias, lower bound, upper bound.
-template <bool Relu, bool Bounded, int N = 1>
-struct Ending {
-  float slope;  // of a leaky ReLU, or 0
-  Pack<float, N> shift = {}, lower = {}, upper = {};
+// A ReLU, leaky where its slope is not 0, or nothing.
+template <bool Relu>
+__device__ __forceinline__ float rectified(float value, float slope) {
+  if (!Relu) return value;
+  if (slope == 0.0f) return fmaxf(value, 0.0f);
+  return value > 0.0f ? value : slope * value;
+}
 
-  __device__ __forceinline__ void read(const float* bias, int channels, int channel) {
-    shift = load<float, N>(bias + channel);
-    if constexpr (Bounded) {
-      lower = load<float, N>(bias + channels + channel);
-      upper = load<float, N>(bias + 2 * channels + channel);
-    }
-  }
+// The bounds of N adjacent channels, or none: bias (3, channels) holds bias, lower and upper bound.
+template <bool Bounded, int N = 1>
+struct Bounds {
+  __device__ __forceinline__ Bounds(const float* bias, int channels, int channel) {}
+  __device__ __forceinline__ float clip(float value, int at = 0) const { return value; }
+};
+template <int N>
+struct Bounds<true, N> {
+  Pack<float, N> lower, upper;
 
-  __device__ __forceinline__ float operator()(float sum, int at = 0) const {
-    sum += shift.values[at];
-    if constexpr (Relu) {
-      if (slope == 0.0f)
-        sum = fmaxf(sum, 0.0f);
-      else
-        sum = sum > 0.0f ? sum : slope * sum;
-    }
-    if constexpr (Bounded) sum = fminf(fmaxf(sum, lower.values[at]), upper.values[at]);
-    return sum;
+  __device__ __forceinline__ Bounds(const float* bias, int channels, int channel)
+      : lower(load<float, N>(bias + channels + channel)),
+        upper(load<float, N>(bias + 2 * channels + channel)) {}
+  __device__ __forceinline__ float clip(float value, int at = 0) const {
+    return fminf(fmaxf(value, lower.values[at]), upper.values[at]);
   }
 };
 

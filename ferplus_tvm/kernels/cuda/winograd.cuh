@@ -100,16 +100,17 @@ __device__ __forceinline__ void winograd_output(const float* m, const float* bia
   }
   constexpr int kHeight = C.out_height / kShrink, kWidth = C.out_width / kShrink;
   const Pixel place = T::place(tile);
-  Ending<C.relu, C.bounded> end = {slope};
-  end.read(bias, C.out_channels, channel);
+  const float shift = bias[channel];
+  const Bounds<C.bounded> bounds(bias, C.out_channels, channel);
 #pragma unroll
   for (int i = 0; i < kStep; ++i) {
 #pragma unroll
     for (int j = 0; j < kStep; ++j) {
       const int out_y = place.y * kStep + i, out_x = place.x * kStep + j;
       if (out_y >= kHeight || out_x >= kWidth) continue;
+      const float sum = outputs[i][j] + shift;
       y[((place.n * kHeight + out_y) * kWidth + out_x) * C.out_channels + channel] =
-          end(outputs[i][j]);
+          bounds.clip(rectified<C.relu>(sum, slope));
     }
   }
 }

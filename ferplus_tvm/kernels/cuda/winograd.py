@@ -1,9 +1,9 @@
 """Winograd convolution on a GPU, in float32: see winograd.cuh.  Experimental: no preset takes it.
 
 Three launches: tiles are transformed, multiplied in (m+2)^2 GEMMs at once, and transformed back
-with bias, activation and pooling.  For m = 4 that is a quarter of the implicit GEMM's arithmetic, but
-what is between the launches passes through memory, so a card's bandwidth decides which is faster.
-It has not been run on a GPU yet; only tuning on the card chooses it.
+with bias, activation and pooling.  For m = 4 that is a quarter of the implicit GEMM's arithmetic,
+but what is between the launches passes through memory, so a card's bandwidth decides which is
+faster.  It has not been run on a GPU yet; only tuning on the card chooses it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,116 @@
+"""The way along the chain, from the faces to the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
+from ferplus_tvm.importer.graph import Graph, Node
+from ferplus_tvm.importer.interface import Layout
+from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling
+from ferplus_tvm.importer.reader.state import SUPPORTED, State
+from ferplus_tvm.importer.steps import Chain, Shape
+from ferplus_tvm.importer.tail import read_tail
+from ferplus_tvm.importer.view import View
+
+_OPERATORS: dict[str, Callable[[State, Node], None]] = {
+    **activations.OPERATORS,
+    **affine.OPERATORS,
+    **layers.OPERATORS,
+    **layouts.OPERATORS,
+    **pooling.OPERATORS,
+}
+
+
+def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
+    """Return the steps that ``graph`` computes on faces of one shape.
+
+    Parameters
+    ----------
+    graph
+        A graph in which everything constant is a stored array, and nothing is dead.
+    shape
+        (channels, height, width) of a face.
+    layout
+        How the file's input holds it.
+
+    Raises
+    ------
+    ModelShapeError
+        If the layers do not fit together, or do not end in one row of scores.
+    UnsupportedModelError
+        If it is no chain of layers that are supported; the message names the node.
+    """
+    state = State(graph, shape, _input_view(shape, layout))
+    seen = 0
+    while state.value != graph.output or graph.consumers(state.value):
+        try:
+            node = _next(graph, state.value)
+            _OPERATORS[node.op](state, node)
+        except UnsupportedModelError:
+            # What stands behind the last layer is told by what it computes, not by its operators.
+            if not read_tail(state):
+                raise
+            break
+        state.advance(node)
+        seen += 1
+        if seen > len(graph.nodes):
+            raise UnsupportedModelError(f"{node} depends on its own output: export the model again")
+    _end(state)
+    return state.chain
+
+
+def _input_view(shape: Shape, layout: Layout) -> View:
+    """Return how the file's input lies on a face (C, H, W)."""
+    view = View.of(shape)
+    channels, height, width = shape
+    match layout:
+        case Layout.NCHW:
+            return view
+        case Layout.NHWC:
+            return view.at(view.positions.transpose(1, 2, 0))
+        case Layout.NHW:
+            return view.reshaped((height, width))
+        case Layout.ROWS:
+            return view.reshaped((channels * height * width,))
+
+
+def _next(graph: Graph, value: str) -> Node:
+    """Return the one reader of ``value``, or say what stands in its place."""
+    # Shape only looks at a value; the node that makes use of the shape is the one to name.
+    readers = [node for node in graph.consumers(value) if node.op != "Shape"]
+    for node in readers or graph.consumers(value):
+        if node.op in activations.OTHERS:
+            raise UnsupportedModelError(
+                f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, "
+                "PRelu with a slope per channel, and Clip, so train or export the network with "
+                "one of these"
+            )
+        if node.op not in _OPERATORS:
+            raise UnsupportedModelError(
+                f"{node} is not supported: {SUPPORTED}, so export such a network"
+            )
+    if len(readers) != 1 or value == graph.output:
+        names = " and ".join(str(node) for node in readers) or "no operator"
+        raise UnsupportedModelError(
+            f"the value {value!r} is read by {names}, and only one chain of layers is supported: "
+            "export the network without branches"
+        )
+    return readers[0]
+
+
+def _end(state: State) -> None:
+    """See that the chain ends in one row of scores, and select them in the file's order."""
+    view = state.view
+    if max(view.shape, default=1) != math.prod(view.shape):
+        raise ModelShapeError(
+            f"the model's output {state.graph.output!r} has the shape {view.shape} per face, and "
+            "(K,) is expected, one score for each class: export the network that ends in the "
+            "scores of one face"
+        )
+    if view.moved is not None:
+        scores = math.prod(view.shape)
+        state.dense("scores", np.eye(scores), np.zeros(scores), (scores,))

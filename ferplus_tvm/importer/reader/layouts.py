@@ -1,0 +1,284 @@
+"""Operators that only move values, or hand them on: they change the view and add no step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from ferplus_tvm.importer.evaluate import evaluate
+from ferplus_tvm.importer.graph import Node
+from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
+from ferplus_tvm.importer.steps import Shape
+
+_APART = "only where each face stays apart from the others"
+_DROPOUT = "only at inference and without its mask"
+_CAST = "only of stored weights, or to float32"
+_STORED = "only with stored numbers, and where each face stays apart from the others"
+# Two batch sizes that a target has to be right for; what fits both fits any.
+_TRIAL_BATCHES = (2, 3)
+
+
+def _identity(state: State, node: Node) -> None:
+    state.first(node, _APART)
+
+
+def _dropout(state: State, node: Node) -> None:
+    state.first(node, _DROPOUT)
+    training = node.inputs[2] if len(node.inputs) > 2 else ""
+    stored = state.graph.constants.get(training)
+    if any(state.graph.consumers(name) for name in node.outputs[1:] if name):
+        refuse(node, _DROPOUT)
+    if training and (stored is None or stored.any()) and not _ratio_is_zero(state, node):
+        refuse(node, _DROPOUT)
+
+
+def _ratio_is_zero(state: State, node: Node) -> bool:
+    ratio = state.graph.constants.get(node.inputs[1])
+    return ratio is not None and not ratio.any()
+
+
+def _cast(state: State, node: Node) -> None:
+    state.first(node, _CAST)
+    if node.attributes.get("to") != TensorProto.FLOAT:
+        refuse(node, _CAST)
+
+
+def _transpose(state: State, node: Node) -> None:
+    rank = state.view.rank
+    order = [int(axis) for axis in node.attributes.get("perm", range(rank)[::-1])]
+    if sorted(order) != list(range(rank)) or (state.view.batched and order[0] != 0):
+        refuse(node, _APART)
+    if state.view.batched:
+        order = [axis - 1 for axis in order[1:]]
+    state.view = state.view.at(state.view.positions.transpose(order))
+
+
+def _reshape(state: State, node: Node) -> None:
+    state.first(node, _APART)
+    view = state.view
+    results: set[tuple[Shape, bool] | None] = set()
+    allowzero = bool(node.attributes.get("allowzero", 0))
+    for batch, target in _targets(state, node):
+        before = (batch, *view.shape) if view.batched else view.shape
+        full = _resolve(target, before, allowzero)
+        if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
+            results.add((full[1:], True))
+        elif full is not None and batch == 1:
+            results.add((full, False))
+        else:
+            results.add(None)
+    if len(results) != 1 or None in results:
+        refuse(node, f"{_APART}, and it gets {view.shape} per face")
+    shape, batched = next(result for result in results if result is not None)
+    if (math.prod(shape) == max(view.base) and len(view.base) != 1) or len(shape) == 1:
+        state.flatten_name = node.name
+    state.view = view.reshaped(shape, batched=batched)
+
+
+def view_size(state: State) -> int:
+    """Return how many values one face has."""
+    return math.prod(state.view.shape)
+
+
+def _targets(state: State, node: Node) -> Iterable[tuple[int, NDArray[Any] | None]]:
+    """Return the target of a Reshape or Expand, for each batch that it has to be right for."""
+    name = node.inputs[1]
+    if name in state.graph.constants:
+        return [(state.batch or 1, state.graph.constants[name])]
+    batches = [state.batch] if state.batch else _TRIAL_BATCHES
+    return [(batch, _computed(state, name, batch)) for batch in batches]
+
+
+def _computed(state: State, target: str, batch: int) -> NDArray[Any] | None:
+    """Return the value of ``target`` at a batch size; None if it is not made of shapes alone."""
+    graph = state.graph
+    needed: set[str] = {target}
+    path: list[Node] = []
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            path.append(node)
+            needed.update(() if node.op == "Shape" else node.inputs)
+    values: dict[str, NDArray[Any]] = dict(graph.constants)
+    for node in reversed(path):
+        if node.op == "Shape" and node.inputs[0] in state.shapes:
+            view = state.shapes[node.inputs[0]]
+            start, end = (node.attributes.get(key) for key in ("start", "end"))
+            full = [batch, *view.shape] if view.batched else list(view.shape)
+            values[node.outputs[0]] = np.array(full, np.int64)[start:end]
+        elif all(name in values for name in node.inputs if name):
+            results = evaluate(node, [values.get(name) for name in node.inputs])
+            values.update(zip(node.outputs, results, strict=True))
+        else:
+            return None
+    return values.get(target)
+
+
+def _resolve(
+    target: NDArray[Any] | None, shape: tuple[int, ...], allowzero: bool
+) -> tuple[int, ...] | None:
+    """Return the shape that Reshape gives, None if the target does not fit ``shape``."""
+    if target is None or target.ndim != 1 or target.dtype.kind != "i":
+        return None
+    dims = [int(dim) for dim in target]
+    for axis, dim in enumerate(dims):
+        if dim == 0 and not allowzero and axis < len(shape):
+            dims[axis] = shape[axis]
+    if dims.count(-1) == 1:
+        known = -math.prod(dims)
+        if known > 0 and math.prod(shape) % known == 0:
+            dims[dims.index(-1)] = math.prod(shape) // known
+    if any(dim < 1 for dim in dims) or math.prod(dims) != math.prod(shape):
+        return None
+    return tuple(dims)
+
+
+def _flatten(state: State, node: Node) -> None:
+    axis = int(node.attributes.get("axis", 1)) % (state.view.rank or 1)
+    size = view_size(state)
+    one_face = state.batch == 1 or not state.view.batched
+    # Rows before the axis, columns after it: one row per face, or all of one face.
+    if not (state.view.batched and (axis == 1 or (math.prod(state.view.shape[: axis - 1]) == 1
+                                    and axis > 0))) and not (axis == 0 and one_face):  # fmt: skip
+        refuse(node, _APART)
+    state.flatten_name = node.name
+    state.view = state.view.reshaped((size,))
+
+
+def _squeeze(state: State, node: Node) -> None:
+    axes = state.constant(node, 1, _STORED)
+    view = state.view
+    full = (state.batch or 0, *view.shape) if view.batched else view.shape
+    if axes is None:
+        gone = {at for at, size in enumerate(full) if size == 1}
+    else:
+        gone = {int(axis) % len(full) for axis in axes.reshape(-1)}
+    # A batch that the file leaves open may be one face too, which is what it then squeezes.
+    if any(full[at] not in (0, 1) for at in gone):
+        refuse(node, _APART)
+    offset = int(view.batched)
+    shape = tuple(size for at, size in enumerate(view.shape) if at + offset not in gone)
+    state.view = view.reshaped(shape, batched=view.batched and 0 not in gone)
+
+
+def _unsqueeze(state: State, node: Node) -> None:
+    axes = state.constant(node, 1, _STORED)
+    view = state.view
+    if axes is None:
+        refuse(node, _STORED)
+    rank = view.rank + axes.size
+    new = {int(axis) % rank for axis in axes.reshape(-1)}
+    if view.batched and 0 in new:
+        refuse(node, _APART)
+    sizes = iter((0, *view.shape) if view.batched else view.shape)
+    full = [1 if at in new else next(sizes) for at in range(rank)]
+    batched = view.batched or 0 in new
+    state.view = view.reshaped(tuple(full[1:] if batched else full), batched=batched)
+
+
+def _slice(state: State, node: Node) -> None:
+    state.first(node, _STORED)
+    starts, ends, axes, steps = (state.constant(node, index, _STORED) for index in range(1, 5))
+    if starts is None or ends is None:
+        refuse(node, _STORED)
+    count = starts.size
+    along = range(count) if axes is None else axes.reshape(-1).tolist()
+    strides = [1] * count if steps is None else steps.reshape(-1).tolist()
+    positions = state.view.positions
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), along, strides, strict=True):
+        at = state.axis(node, int(axis))
+        if step == 0 or (at == -1 and (start != 0 or end < (state.batch or 1 << 31) - 1
+                                       or step != 1)):  # fmt: skip
+            refuse(node, _APART)
+        if at >= 0:
+            positions = positions[(slice(None),) * at + (_range(start, end, step),)]
+    _select(state, node, positions)
+
+
+def _range(start: int, end: int, step: int) -> slice:
+    """Return a slice of ONNX as one of Python, which has no end before the first element."""
+    return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
+
+
+def _select(state: State, node: Node, positions: NDArray[Any]) -> None:
+    """Look at some of the values."""
+    if not positions.size:
+        refuse(node, "only where it leaves something of the value")
+    state.view = state.view.at(positions)
+
+
+def _gather(state: State, node: Node) -> None:
+    state.first(node, _STORED)
+    indices = state.constant(node, 1, _STORED)
+    axis = state.axis(node, int(node.attributes.get("axis", 0)))
+    if indices is None or indices.dtype.kind not in "iu":
+        refuse(node, _STORED)
+    if axis == -1:
+        if indices.ndim or state.batch != 1 or int(indices) not in (0, -1):
+            refuse(node, _APART)
+        state.view = state.view.reshaped(state.view.shape, batched=False)
+        return
+    size = state.view.shape[axis]
+    if ((indices < -size) | (indices >= size)).any():
+        refuse(node, f"only with indices below {size}, and it has {indices.tolist()}")
+    _select(state, node, state.view.positions.take(indices.astype(np.int64) % size, axis))
+
+
+def _expand(state: State, node: Node) -> None:
+    state.first(node, _STORED)
+    results: set[Shape] = set()
+    view = state.view
+    for batch, target in _targets(state, node):
+        full = (batch, *view.shape) if view.batched else view.shape
+        if target is None or target.ndim != 1 or (target < 1).any():
+            refuse(node, _STORED)
+        try:
+            results.add(np.broadcast_shapes(full, tuple(target.tolist()))[view.batched :])
+        except ValueError:
+            refuse(node, f"only to a shape that {view.shape} per face broadcasts to")
+        if len(target) > view.rank:
+            refuse(node, _APART)
+    if len(results) != 1 or math.prod(shape := results.pop()) > MAX_VALUES:
+        refuse(node, _APART)
+    _select(state, node, np.broadcast_to(view.positions, shape))
+
+
+def _tile(state: State, node: Node) -> None:
+    state.first(node, _STORED)
+    repeats = state.constant(node, 1, _STORED)
+    if repeats is None or repeats.size != state.view.rank or (repeats < 1).any():
+        refuse(node, _STORED)
+    numbers = [int(number) for number in repeats.reshape(-1)]
+    if state.view.batched and numbers[0] != 1:
+        refuse(node, _APART)
+    if math.prod(numbers) * view_size(state) > MAX_VALUES:
+        refuse(node, f"only up to {MAX_VALUES} values")
+    _select(state, node, np.tile(state.view.positions, numbers[state.view.batched :]))
+
+
+def _concat(state: State, node: Node) -> None:
+    axis = state.axis(node, int(node.attributes["axis"]))
+    if set(node.inputs) != {state.value} or axis == -1:
+        refuse(node, "only of one value with itself")
+    _select(state, node, np.concatenate([state.view.positions] * len(node.inputs), axis))
+
+
+OPERATORS = {
+    "Identity": _identity,
+    "Dropout": _dropout,
+    "Cast": _cast,
+    "Transpose": _transpose,
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Expand": _expand,
+    "Tile": _tile,
+    "Concat": _concat,
+}
