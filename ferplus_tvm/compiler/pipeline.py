@@ -82,6 +82,21 @@ class CompileResult:
         return self.manifests[0]
 
 
+def expect_tools(options: CompileOptions) -> None:
+    """See that the files and tools that a compilation ends with are there, before it begins.
+
+    Raises
+    ------
+    CompileError
+        If a runtime library is to be copied that is not at hand, or a compiler is missing.
+    """
+    if options.with_runtime:
+        export.find_runtime(options)
+    if options.dump is None:  # which shows what comes before linking, without a linker too
+        for each in options.targets:
+            require_tools(each)
+
+
 def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResult:
     """Compile what the options say; progress and errors are those of `ferplus_tvm.compile`."""
     start = time.perf_counter()
@@ -91,9 +106,6 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         progress(stage)
 
     runtime = export.find_runtime(options) if options.with_runtime else []
-    if options.dump is None:  # which shows what comes before linking, without a linker too
-        for each in options.targets:
-            require_tools(each)
     phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers
