@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
-from ferplus_tvm.artifact.scaling import RAW
 from ferplus_tvm.compiler import build, export, reference, test_data
 from ferplus_tvm.compiler.dump import Dump
 from ferplus_tvm.compiler.interface import import_model
@@ -130,8 +129,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         path, test_data.Contract(face, imported.classes, interface.scaling, tolerance)
     )
     warnings = (*interface.warnings, *unusable)
-    scales_itself = imported.proto.graph.node[0].op_type in ("Sub", "Mul")
-    if interface.scaling != RAW or not scales_itself:
+    if not interface.graph_scales:
         warnings += tuple(test_data.unlike_pixels(sets))
     if options.strict and warnings:
         raise UnsupportedModelError(f"not compiled, since {'; and '.join(warnings)}")
