@@ -25,6 +25,7 @@ import ferplus_tvm as fer
 from ferplus_tvm.compiler.pipeline import CompileResult
 from ferplus_tvm.data import SAMPLE_FACE
 from ferplus_tvm.host.temporary import remove_abandoned
+from tests import rgb
 from tests.chains import Chain
 from tests.network import make_weights
 from tests.official import official
@@ -168,6 +169,19 @@ def other_library(shared: Shared, narrow_model: Path) -> Path:
         "other_library",
         lambda folder: fer.compile(narrow_model, output=folder / "other.so", batch_sizes=(2,)),
     ).path
+
+
+@pytest.fixture(scope="session")
+def rgb_library(shared: Shared) -> Path:
+    """The network of `tests.rgb`, compiled for this machine at batch sizes 1 and 3."""
+
+    def build(folder: Path) -> Path:
+        model = folder / "rgb.onnx"
+        onnx.save(rgb.network(), model)
+        made = fer.compile(model, output=folder / "rgb.so", batch_sizes=(1, 3), labels=rgb.LABELS)
+        return made.path
+
+    return shared.make("rgb_library", build)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,11 @@
 //
 //     ferplus LIBRARY FACES [THREADS]
 //
-// FACES holds float32 pixels in 0..255, 64 x 64 grey values for each face.  Prints a line of eight
-// scores for each, in the order of the labels in the library's manifest.  Uses the headers and
-// libraries of the apache-tvm-ffi and apache-tvm wheels; README.md beside this file says how to
-// build it, also for another architecture.
+// FACES holds float32 pixels in 0..255: for each face rows of grey values, or of R, G, B for a
+// library that takes colour, as many as the library's manifest says (64 x 64 for FER+).  Prints a
+// line of scores for each, in the order of the manifest's labels.  Uses the headers and libraries
+// of the apache-tvm-ffi and apache-tvm wheels; README.md beside this file says how to build it,
+// also for another architecture.
 //
 // Of a library for several targets it uses the first, and it asks no CPU what it can do: list the
 // least target first, or compile for one.  It reads the file format of docs/artifact-format.md, but
@@ -42,8 +43,6 @@ namespace ffi = tvm::ffi;
 using Object = ffi::json::Object;
 using List = ffi::json::Array;
 
-constexpr int64_t kPixels = 64 * 64;
-constexpr int64_t kScores = 8;
 constexpr size_t kFooter = 112;
 
 // A tensor over memory that somebody else owns and that outlives it.
@@ -113,6 +112,12 @@ class Engine {
     const auto manifest = ffi::json::Parse(file_.manifests()).cast<List>()[0].cast<Object>();
     char absolute[4096];
     if (realpath(path, absolute) == nullptr) throw std::runtime_error("no such file");
+    const auto input = manifest[ffi::String("input_shape")].cast<List>();  // "N", C, S, S
+    const int64_t channels = input[1].cast<int64_t>(), side = input[2].cast<int64_t>();
+    // Grey has its channel first, and colour its channels last.
+    face_ = channels == 1 ? std::vector<int64_t>{1, side, side}
+                          : std::vector<int64_t>{side, side, channels};
+    classes_ = manifest[ffi::String("labels")].cast<List>().size();
     const ffi::Module library = ffi::Module::LoadFromFile(absolute);
     vm_ = (*library->GetFunction("vm_load_executable"))().cast<ffi::Module>();
     // CPU 0 with the pooled allocator (2), as device and as host.
@@ -139,9 +144,13 @@ class Engine {
     }
   }
 
-  // Scores of faces, (N, 8), split over the batch sizes that were compiled.
+  // The values of a face, and the scores that it gets.
+  int64_t pixels() const { return face_[0] * face_[1] * face_[2]; }
+  int64_t classes() const { return classes_; }
+
+  // Scores of faces, (N, classes), split over the batch sizes that were compiled.
   std::vector<float> Scores(const std::vector<float>& pixels) {
-    const int64_t faces = pixels.size() / kPixels;
+    const int64_t each_face = this->pixels(), faces = pixels.size() / each_face;
     std::vector<float> scores;
     for (int64_t done = 0; done < faces;) {
       auto fitting = batches_.begin();  // the largest that is filled, or the smallest of all
@@ -152,19 +161,19 @@ class Engine {
       const int64_t count = std::min(size, faces - done);
       // Generated code moves whole vectors and takes any address for an aligned one.
       const std::unique_ptr<float, decltype(&std::free)> buffer(
-          static_cast<float*>(std::aligned_alloc(64, size * kPixels * sizeof(float))), std::free);
+          static_cast<float*>(std::aligned_alloc(64, size * each_face * sizeof(float))), std::free);
       if (!buffer) throw std::bad_alloc();
-      std::fill_n(buffer.get(), size * kPixels, 0.0f);
-      std::copy_n(pixels.data() + done * kPixels, count * kPixels, buffer.get());
+      std::fill_n(buffer.get(), size * each_face, 0.0f);
+      std::copy_n(pixels.data() + done * each_face, count * each_face, buffer.get());
       std::vector<ffi::AnyView> arguments;
-      const ffi::Tensor x = View(buffer.get(), {size, 1, 64, 64}, DLDataType{kDLFloat, 32, 1});
+      const ffi::Tensor x = View(buffer.get(), {size, face_[0], face_[1], face_[2]}, DLDataType{kDLFloat, 32, 1});
       arguments.push_back(x);
       for (const auto& weight : batch.weights) arguments.push_back(weight);
       ffi::Any answer;
       batch.function.CallPacked(arguments.data(), arguments.size(), &answer);
       const ffi::Tensor found = answer.cast<ffi::Tensor>();
       const float* values = static_cast<const float*>(found.data_ptr());
-      scores.insert(scores.end(), values, values + count * kScores);
+      scores.insert(scores.end(), values, values + count * classes_);
       done += count;
     }
     return scores;
@@ -178,6 +187,8 @@ class Engine {
 
   Mapped file_;
   std::optional<ffi::Module> vm_;
+  std::vector<int64_t> face_;
+  int64_t classes_ = 0;
   std::map<int64_t, Batch> batches_;
 };
 
@@ -187,17 +198,18 @@ int main(int count, char** arguments) {
     return 2;
   }
   try {
+    Engine engine(arguments[1], count > 3 ? std::atoi(arguments[3]) : 1);
     std::ifstream file(arguments[2], std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
-    if (!file || bytes.empty() || bytes.size() % (kPixels * sizeof(float)) != 0) {
-      throw std::runtime_error(std::string(arguments[2]) + " is not whole faces of 64 x 64 float32");
+    if (!file || bytes.empty() || bytes.size() % (engine.pixels() * sizeof(float)) != 0) {
+      throw std::runtime_error(std::string(arguments[2]) + " is not whole faces, of " +
+                               std::to_string(engine.pixels()) + " float32 values each");
     }
     std::vector<float> pixels(bytes.size() / sizeof(float));
     std::memcpy(pixels.data(), bytes.data(), bytes.size());
-    Engine engine(arguments[1], count > 3 ? std::atoi(arguments[3]) : 1);
     const std::vector<float> scores = engine.Scores(pixels);
     for (size_t at = 0; at < scores.size(); ++at) {
-      std::printf("%.9g%c", scores[at], at % kScores == kScores - 1 ? '\n' : ' ');
+      std::printf("%.9g%c", scores[at], (at + 1) % engine.classes() == 0 ? '\n' : ' ');
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());

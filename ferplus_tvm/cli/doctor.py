@@ -52,6 +52,7 @@ def doctor(
         "CUDA compiler": _cuda_compiler(),
         "libtvm_runtime": _short(runtime) if runtime else "not installed",
         runtime_library.ENVIRONMENT: _short(os.environ.get(runtime_library.ENVIRONMENT, "not set")),
+        "temporary files": _temporary(),
         "cache folder": _short(cache_dir()),
         "tuning logs": _short(own()),
     }
@@ -59,6 +60,20 @@ def doctor(
         typer.echo(json.dumps(facts, indent=2))
         return
     print_facts(list(facts.items()))
+
+
+def _temporary() -> str:
+    import shutil
+    import tempfile
+
+    from ferplus_tvm.runtime.noexec import noexec_mount
+
+    try:
+        folder = Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return "none: let TMPDIR name a folder that can be written to"
+    noexec = ", mounted noexec" if noexec_mount(folder) else ""
+    return f"{_short(folder)} ({shutil.disk_usage(folder).free / 1e6:.0f} MB free{noexec})"
 
 
 def _version(package: str) -> str:

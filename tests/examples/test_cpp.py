@@ -33,8 +33,12 @@ def build(compiler: str, output: Path, include: Path, libraries: Sequence[Path])
     return output
 
 
-def run(command: Sequence[object], faces: Path) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[object], faces: Path, colour: bool = False
+) -> subprocess.CompletedProcess[str]:
     written = reference_inputs.inputs(7, FACES)
+    if colour:
+        written = reference_inputs.inputs(7, FACES, (3, 48, 48)).transpose(0, 2, 3, 1)
     written.tofile(faces)
     return subprocess.run(
         [*map(str, command), str(faces)], capture_output=True, text=True, timeout=600, check=False
@@ -69,6 +73,18 @@ def test_the_app_gives_the_scores_that_python_gives(
     with fer.load(narrow_library) as engine:
         expected = engine.scores(reference_inputs.inputs(7, FACES))
     np.testing.assert_array_equal(found.astype(np.float32), expected)
+
+
+def test_the_app_takes_faces_as_the_library_says(
+    app: list[str], rgb_library: Path, tmp_path: Path
+) -> None:
+    found = scores_of(run([*app, rgb_library], tmp_path / "faces", colour=True))
+    with fer.load(rgb_library) as engine:
+        expected = engine.scores(reference_inputs.inputs(7, FACES, engine.face_shape))
+    np.testing.assert_array_equal(found.astype(np.float32), expected)
+
+    other = run([*app, rgb_library], tmp_path / "faces")
+    assert other.returncode == 1 and "6912 float32 values each" in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,16 @@ with load() as again:
     run_python(USE + code, path, order)
 
 
+def test_an_apache_tvm_ffi_that_cannot_be_imported_is_told_with_where_it_runs(
+    narrow_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tvm_ffi", None)
+
+    with pytest.raises(RuntimeLibraryError) as caught:
+        fer.load(narrow_library)
+    assert_sentence(str(caught.value), "apache-tvm-ffi cannot be imported", "glibc 2.28", "musl")
+
+
 # --- paths and replaced files ----------------------------------------------------------------
 
 

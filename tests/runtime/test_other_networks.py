@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,31 +14,9 @@ from PIL import Image
 import ferplus_tvm as fer
 from ferplus_tvm.errors import InputError
 from tests.artifacts import assert_sentence
-from tests.conftest import Shared
-from tests.importer.networks import Net, pixels
+from tests.importer.networks import pixels
 from tests.importer.support import run
-
-LABELS = ("calm", "glad", "sad", "cross", "afraid")
-
-
-def network() -> onnx.ModelProto:
-    net = Net(11)
-    x = net.scale("faces")
-    x = net.pool(net.add("Relu", net.conv(x, 3, 8)), kernel_shape=[4, 4], strides=[4, 4])
-    x = net.pool(net.add("Relu", net.conv(x, 8, 8)), kernel_shape=[4, 4], strides=[4, 4])
-    return net.model(net.dense(net.add("Flatten", x, axis=1), 8 * 9, 5), ("N", 3, 48, 48))
-
-
-@pytest.fixture(scope="module")
-def rgb_library(shared: Shared) -> Path:
-    def build(folder: Path) -> Path:
-        model = folder / "rgb.onnx"
-        onnx.save(network(), model)
-        made = fer.compile(model, output=folder / "rgb.so", batch_sizes=(1, 3), labels=LABELS)
-        return made.path
-
-    return shared.make("rgb_library", build)
-
+from tests.rgb import LABELS, network
 
 @pytest.fixture(scope="module")
 def rgb(rgb_library: Path) -> Iterator[fer.Engine]:
