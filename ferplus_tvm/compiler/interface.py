@@ -27,6 +27,7 @@ from ferplus_tvm.importer.labels import ORDERS, same_order
 # What the first layer of a network gets from black to white: some units of 1, or of the standard
 # deviation, or grey levels less a mean; but neither hundreds of units nor hundredths.
 _LEAST_SPAN, _LARGEST_SPAN = 1 / 16, 256.0
+_FEW_UNITS = 16.0
 _STATE_PIXELS = (
     "state what the network was trained on by input_range=(0, 1) or (0, 255), with mean= and std= "
     "where it was normalised (--input-range, --mean, --std)"
@@ -161,6 +162,11 @@ class _Affine:
     def nothing(self) -> bool:
         return not self.offset.any() and bool((self.factor == 1).all())
 
+    @property
+    def scales(self) -> bool:
+        """Whether it makes a few units of 255 grey levels, which a second step would not do."""
+        return bool((np.abs(self.factor) < _FEW_UNITS / WHITE).all())
+
     def after(self, first: _Affine) -> _Affine:
         """Return this step after another one."""
         return _Affine(first.offset + self.offset / first.factor, first.factor * self.factor)
@@ -179,6 +185,7 @@ class _Affine:
 
     def __str__(self) -> str:
         ends = np.sort([-self.offset * self.factor, (WHITE - self.offset) * self.factor], axis=0)
+        ends += 0.0  # no -0
         return f"{ends[0].min():.4g}..{ends[1].max():.4g}"
 
 
@@ -191,16 +198,16 @@ def _scaling(
     if hinted is not None and not own.nothing and own.is_close(_Affine.of_scaling(hinted)):
         hinted = None  # the metadata describe what the graph does
     if stated is not None:
-        reached = own.after(_Affine.of_scaling(stated))
-        if own.fits() and not reached.fits():
+        stated_step = _Affine.of_scaling(stated)
+        reached = own.after(stated_step)
+        twice = own.fits() and own.scales and stated_step.scales
+        if twice or (own.fits() and not reached.fits()):
             warnings.append(
                 f"scaled as stated ({stated}), pixels reach the first layer in {reached}: see "
                 "that nothing is scaled both outside and inside of the graph, and that mean and "
                 "std are of pixels in the input range"
             )
-        if hinted is not None and not _Affine.of_scaling(hinted).is_close(
-            _Affine.of_scaling(stated)
-        ):
+        if hinted is not None and not _Affine.of_scaling(hinted).is_close(stated_step):
             warnings.append(f"{of_metadata} and {stated} is stated, which is taken")
         return stated
     warnings += hints.unclear_scaling

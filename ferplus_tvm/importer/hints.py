@@ -25,17 +25,22 @@ _LABELS = (
     "class_names",
     "classes",
     "names",
+    "classnames",
     "label_names",
     "class_labels",
+    "categories",
     "emotions",
+    "emotion_labels",
     "id2label",
     "label2id",
-    "class_indices",
+    "idx_to_class",
     "class_to_idx",
+    "class_indices",
 )
-_RANGES = ("input_range", "pixel_range", "value_range")
-_MEANS = ("mean", "pixel_mean", "image_mean", "norm_mean")
-_STDS = ("std", "pixel_std", "image_std", "norm_std")
+_NOMINAL = "image.nominalpixelrange"
+_RANGES = ("input_range", "pixel_range", "value_range", _NOMINAL)
+_MEANS = ("mean", "pixel_mean", "image_mean", "input_mean", "norm_mean")
+_STDS = ("std", "pixel_std", "image_std", "input_std", "norm_std")
 _NOMINAL_RANGES = {
     "nominalrange_0_255": (0.0, 255.0),
     "normalized_0_1": (0.0, 1.0),
@@ -170,13 +175,15 @@ def _names(text: str) -> tuple[str, ...]:
         value = _separated(text)
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError("it is no list of names")
+    if all(re.fullmatch(r"(?:label|class)?[ _]?\d+", name.strip().lower()) for name in value):
+        raise ValueError("these are numbers, not names")  # such as LABEL_0 of transformers
     return labels_of(value)
 
 
 def _separated(text: str) -> list[str] | None:
-    """Return the names in lines, or between commas or semicolons, also with their numbers."""
+    """Return the names in lines, or between separators, also with their numbers."""
     bare = text[1:-1] if text[0] + text[-1] in ("[]", "()", "{}") else text
-    separator = next((each for each in "\n;," if each in bare), None)
+    separator = next((each for each in "\n;,|\t" if each in bare), None)
     if separator is None:
         return None
     parts = [part.strip() for part in bare.split(separator) if part.strip()]
@@ -196,17 +203,22 @@ def _read_scaling(
 ) -> tuple[Scaling | None, str]:
     """Return the scaling, and its keys."""
     given: dict[str, Any] = {}
-    used: list[str] = []
+    used: dict[str, str] = {}  # the key of each
     for name, keys in (("input_range", _RANGES), ("mean", _MEANS), ("std", _STDS)):
         for plain in keys:
-            if found.get(plain, "").strip() and name not in given:
-                given[name] = _numbers(found[plain].strip())
-                used.append(plain)
-    nominal = found.get("image.nominalpixelrange", "").strip().lower()
-    if nominal and "input_range" not in given:
-        given["input_range"] = _NOMINAL_RANGES.get(nominal)
-        used.append("image.nominalpixelrange")
-    shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used)
+            text = found.get(plain, "").strip()
+            if not text:
+                continue
+            numbers = _NOMINAL_RANGES.get(text.lower()) if plain == _NOMINAL else _numbers(text)
+            if name not in given:
+                given[name], used[name] = numbers, plain
+            elif numbers != given[name]:
+                first = used[name]
+                unclear.append(
+                    f"the file's metadata has {entries[first]} {_shown(found[first])}, but "
+                    f"{entries[plain]} {_shown(text)}, which is passed over"
+                )
+    shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used.values())
     try:
         if None in given.values():
             raise ValueError("expected one to three numbers")
@@ -216,7 +228,7 @@ def _read_scaling(
     except (ValueError, OverflowError) as error:
         unclear.append(f"the file's metadata has {shown}, which is passed over ({one_line(error)})")
         return None, ""
-    return scaling, " and ".join(entries[plain] for plain in used)
+    return scaling, " and ".join(entries[plain] for plain in used.values())
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:

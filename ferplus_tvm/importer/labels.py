@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 
 from ferplus_tvm.faces.labels import EMOTIONS
 
@@ -60,9 +60,12 @@ def labels_of(given: str | Iterable[str]) -> tuple[str, ...]:
                 "classes in the order of the scores, with commas between them"
             )
         given = given.split(",")
-    listed = list(given)
-    if not all(isinstance(name, str) for name in listed):
-        raise TypeError(f"labels is {listed!r}: expected text")
+    ordered = isinstance(given, Iterable) and not isinstance(given, Set | Mapping)
+    listed = list(given) if ordered else []
+    if not ordered or not all(isinstance(name, str) for name in listed):
+        raise TypeError(
+            f"labels is {given!r}: expected a list of text, the names in the order of the scores"
+        )
     names = tuple(name.strip() for name in listed)
     if len(names) < 2:
         raise ValueError(f"labels names {len(names)} classes: expected two or more")
@@ -80,6 +83,10 @@ def labels_of(given: str | Iterable[str]) -> tuple[str, ...]:
 def same_order(names: Iterable[str], others: Iterable[str]) -> bool:
     """Tell whether two lists name the same classes in the same order, as far as can be seen.
 
-    By their first three letters, since happy is happiness, and Anger is angry.
+    By their first three letters, since happy is happiness, and Anger is angry, unless the names are
+    the same ones.
     """
-    return [name.casefold()[:3] for name in names] == [name.casefold()[:3] for name in others]
+    first, second = ([name.casefold() for name in each] for each in (names, others))
+    if set(first) == set(second):
+        return first == second
+    return [name[:3] for name in first] == [name[:3] for name in second]
