@@ -21,6 +21,7 @@ FORMS = {
     "commas": ",".join(NAMES),
     "semicolons": "; ".join(NAMES),
     "bars": " | ".join(NAMES),
+    "quotes": str(NAMES)[1:-1],
     "lines": "\n".join(NAMES) + "\n",
     "numbered lines": "\n".join(f"{at} {name}" for at, name in reversed(NUMBERED.items())),
     "JSON list": json.dumps(NAMES),
@@ -41,6 +42,7 @@ def test_labels_are_read_in_every_form(key: str, text: str) -> None:
     hints = read_hints({key: text, "author": "x"}, classes=7, channels=1)
 
     assert (hints.labels, hints.labels_from) == (NAMES, key)
+    assert labels_of(text) == NAMES  # as a caller may state them, too
     assert hints.unclear_labels == hints.unclear_scaling == () and hints.scaling is None
 
 
@@ -173,6 +175,7 @@ def test_the_file_s_own_metadata_reach_the_reader() -> None:
 def test_labels_are_stated_as_a_list_or_as_text_or_by_name() -> None:
     assert labels_of(list(NAMES)) == labels_of(" angry,disgust, fear,happy,sad,surprise,neutral")
     assert labels_of("fer2013") == labels_of("FER2013") == NAMES
+    assert labels_of({name: at for at, name in NUMBERED.items()}) == labels_of(NUMBERED) == NAMES
     assert labels_of("affectnet8")[-1] == "contempt" and labels_of("ferplus")[0] == "neutral"
 
 
@@ -189,9 +192,9 @@ def test_labels_that_cannot_be_are_refused(wrong: object) -> None:
         labels_of(wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [["a", 1], 5, {"a", "b"}, {"a": 0, "b": 1}, b"a,b"], ids=repr)
+@pytest.mark.parametrize("wrong", [["a", 1], 5, {"a", "b"}, {"a": 1, "b": 2}, b"a,b"], ids=repr)
 def test_labels_without_text_or_order_are_refused(wrong: object) -> None:
-    with pytest.raises(TypeError, match="labels is .*in the order of the scores"):
+    with pytest.raises(TypeError, match=r"labels is .*in the order of the scores"):
         labels_of(wrong)  # type: ignore[arg-type]
 
 
