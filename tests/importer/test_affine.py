@@ -210,7 +210,6 @@ class TestInput:
         assert ("Mul" in found) == (factor != 1)
         if factor != 1:
             np.testing.assert_allclose(found["Mul"], np.float32(factor), rtol=1e-7)
-        assert imported.scales_input
 
     def stored(self, model: onnx.ModelProto, name: str) -> Any:
         return next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == name)

@@ -252,6 +252,8 @@ MIXING: dict[str, Step] = {
     "every other face": lambda n, x: n.add(
         "Slice", x, n.ints(0), n.ints(1 << 62), n.ints(0), n.ints(2)
     ),
+    "Expand to more faces": lambda n, x: n.add("Expand", x, n.ints(4, 1, 1, 1)),
+    "Tile to more faces": lambda n, x: n.add("Tile", x, n.ints(2, 1, 1, 1)),
     "one face": lambda n, x: n.add("Gather", x, n.store(0, np.int64), axis=0),
     "mean of the faces": lambda n, x: n.add("ReduceMean", x, axes=[0]),
     "mean of everything": lambda n, x: n.add("ReduceMean", x),
@@ -262,6 +264,13 @@ MIXING: dict[str, Step] = {
 def test_what_mixes_faces_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedModelError, match=r"node .* not supported here .*faces?"):
         load_model(around(MIXING[name]).SerializeToString())
+
+
+def test_a_part_of_the_batch_that_the_file_fixed_is_refused() -> None:
+    model = around(lambda n, x: n.add("Slice", x, n.ints(0), n.ints(7), n.ints(0)))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    with pytest.raises(UnsupportedModelError, match=r"Slice node .*each face stays apart"):
+        load_model(model.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -286,6 +295,12 @@ def test_a_convolution_on_rows_is_refused() -> None:
 def test_a_file_cannot_ask_for_much_memory(repeats: int) -> None:
     tile: Step = lambda n, x: n.add("Tile", x, n.ints(1, repeats, 1, 1))  # noqa: E731
     expand: Step = lambda n, x: n.add("Expand", x, n.ints(1, repeats, 4, 16, 16))  # noqa: E731
-    for middle in (tile, expand):
+
+    def concat(net: Net, x: str) -> str:
+        for _ in range(24):
+            x = net.add("Concat", x, x, axis=1)
+        return x
+
+    for middle in (tile, expand, concat):
         with pytest.raises(UnsupportedModelError):
             load_model(around(middle).SerializeToString())

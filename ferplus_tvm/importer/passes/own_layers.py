@@ -4,6 +4,8 @@
    input it stays, where it can be written as (x - a) * b.
 2. An activation behind anything but a convolution or a dense layer, such as an AveragePool or
    another activation, gets such a layer before it that hands its input on.
+3. So does anything but a convolution behind the scaling of the input, which a convolution does
+   while it reads the faces.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ def apply(chain: Chain) -> bool:
             chain.steps[index] = layer_of(step)
             return True
         before = chain.steps[index - 1] if index else None
+        if isinstance(before, Affine) and not isinstance(step, Conv):
+            chain.steps.insert(index, identity(f"{before.name}_identity", before.shape))
+            return True
         if isinstance(step, (Clip, Leaky)) and not isinstance(before, (Conv, Dense)):
             _check(step.name, step.shape)
             chain.steps.insert(index, identity(f"{step.name}_identity", step.shape))

@@ -46,9 +46,9 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
     """
     state = State(graph, shape, _input_view(shape, layout))
     seen = 0
-    while state.value != graph.output or graph.consumers(state.value):
+    while state.value != graph.output or state.value in state.readers:
         try:
-            node = _next(graph, state.value)
+            node = _next(state)
             _OPERATORS[node.op](state, node)
         except UnsupportedModelError:
             # What stands behind the last layer is told by what it computes, not by its operators.
@@ -78,11 +78,12 @@ def _input_view(shape: Shape, layout: Layout) -> View:
             return view.reshaped((channels * height * width,))
 
 
-def _next(graph: Graph, value: str) -> Node:
-    """Return the one reader of ``value``, or say what stands in its place."""
+def _next(state: State) -> Node:
+    """Return the one reader of the chain's value, or say what stands in its place."""
+    value, every = state.value, state.readers.get(state.value, [])
     # Shape only looks at a value; the node that makes use of the shape is the one to name.
-    readers = [node for node in graph.consumers(value) if node.op != "Shape"]
-    for node in readers or graph.consumers(value):
+    readers = [node for node in every if node.op != "Shape"]
+    for node in readers or every:
         if node.op in activations.OTHERS:
             raise UnsupportedModelError(
                 f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, "
@@ -99,7 +100,7 @@ def _next(graph: Graph, value: str) -> Node:
             raise UnsupportedModelError(
                 f"{node} is not supported: {SUPPORTED}, so export such a network"
             )
-    if len(readers) != 1 or value == graph.output:
+    if len(readers) != 1 or value == state.graph.output:
         names = " and ".join(str(node) for node in readers) or "no operator"
         raise UnsupportedModelError(
             f"the value {value!r} is read by {names}, and only one chain of layers is supported: "

@@ -29,7 +29,7 @@ def _pool(state: State, node: Node) -> None:
         refuse(node, f"only with a window of two sizes on feature maps, and not {shape} per face")
     size = (shape[1], shape[2])
     window = fitting_window(node, (kernel[0], kernel[1]), size)
-    if any(state.graph.consumers(name) for name in node.outputs[1:] if name):
+    if any(state.readers.get(name) for name in node.outputs[1:] if name):
         refuse(node, only)
     window = _rounded_down(node, window, size, only)
     if window.dilations != (1, 1) or window.output is None:
