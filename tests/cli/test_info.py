@@ -56,9 +56,7 @@ def test_colour_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert found["input"].strip() == "Nx3x224x224 RGB pixels in 0..255"
 
 
-def test_a_program_gets_the_scaling_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_program_gets_the_scaling_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info(artifacts.write(tmp_path / "x.so", **OTHER), as_json=True)
 
     manifest = json.loads(capsys.readouterr().out)["manifest"]

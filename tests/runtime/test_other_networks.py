@@ -18,6 +18,7 @@ from tests.importer.networks import pixels
 from tests.importer.support import run
 from tests.rgb import LABELS, network
 
+
 @pytest.fixture(scope="module")
 def rgb(rgb_library: Path) -> Iterator[fer.Engine]:
     with fer.load(rgb_library) as opened:
