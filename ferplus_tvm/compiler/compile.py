@@ -146,6 +146,8 @@ def compile(
     result = (
         isolation.run(options, timeout, progress) if isolated else pipeline.run(options, progress)
     )
+    for sentence in result.notes:
+        _log.info("%s: %s", options.model, sentence)
     for sentence in result.warnings:
         _log.warning("%s: %s", options.model, sentence)
     return result

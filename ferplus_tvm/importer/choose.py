@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from ferplus_tvm.errors import ModelError
+from ferplus_tvm.errors import ModelError, ModelShapeError
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import Face, Interface, Layout
 from ferplus_tvm.importer.reader import read_chain
 from ferplus_tvm.importer.steps import Chain
 
-# FER+ and most of its kind take 64x64 faces, those trained on FER2013 48x48.
-_USUAL_SIZES = (64, 48)
+_DEFAULT_SIZE = 64
 
 
 def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Chain:
     """Return the chain of ``graph`` for the faces that it takes.
 
     Where the file leaves dimensions open, every size and channel count that is supported is
-    tried.  If the layers fit more than one, 64x64 is taken, or else 48x48, or else the smallest,
-    and a note says so.
+    tried.  If the layers fit more than one size, 64x64 is taken, or else the one that can be
+    halved most often, and a note says so.
 
     Raises
     ------
@@ -35,8 +34,9 @@ def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Cha
     if not fits:
         assert first_error is not None
         raise first_error
-    (face, _, chain) = fits[0]
-    if len(fits) > 1:
+    face, _, chain = fits[0]
+    _check_layout([(f, layout) for f, layout, _ in fits if f[1] == face[1]], interface)
+    if len({f for f, *_ in fits}) > 1:
         sizes = [height for (_, height, _), *_ in fits]
         notes.append(
             f"the model leaves its input open ({interface.description}), so it is compiled for "
@@ -48,8 +48,21 @@ def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Cha
     return chain
 
 
-def _preference(candidate: tuple[Face, Layout]) -> tuple[int, int, int]:
-    """Order faces by how usual they are."""
+def _check_layout(fits: list[tuple[Face, Layout]], interface: Interface) -> None:
+    """Refuse an input whose channels, or whose order of them, nothing tells."""
+    kinds = {(face[0], layout) for face, layout in fits}
+    # One channel lies the same way in every layout.
+    if len(kinds) > 1 and {channels for channels, _ in kinds} != {1}:
+        found = " and ".join(
+            sorted(f"{channels} channels as {layout.value}" for channels, layout in kinds)
+        )
+        raise ModelShapeError(
+            f"the model leaves its input open ({interface.description}), and its layers fit "
+            f"{found}: state the number of channels, or export the model with a fixed input"
+        )
+
+
+def _preference(candidate: tuple[Face, Layout]) -> tuple[bool, int, int, int]:
+    """Order faces by how usual they are: poolings and strides halve a size without a rest."""
     (channels, size, _), _ = candidate
-    usual = _USUAL_SIZES.index(size) if size in _USUAL_SIZES else len(_USUAL_SIZES)
-    return usual, size, channels
+    return size != _DEFAULT_SIZE, -(size & -size), size, channels

@@ -54,23 +54,6 @@ _FORMS: dict[str, tuple[int, set[str]]] = {
     "Flatten": (0, {"axis"}),
     "Gemm": (2, set(PLAIN_GEMM)),
 }
-# What is supported of an operator that was left over, where that is not obvious.
-_ONLY = dict.fromkeys(
-    ("Add", "Sub", "Mul", "Div"),
-    "only single numbers at the input, and an Add of a stored bias per channel right after a "
-    "convolution or dense layer",
-) | {
-    "BatchNormalization": "only at inference, right after a convolution or dense layer",
-    "Cast": "only of stored weights, or to float32",
-    "Clip": "only from 0 without an upper bound, which is Relu",
-    "Conv": "only in two dimensions with stored weights",
-    "Dropout": "only at inference and without its mask",
-    "Flatten": "only from feature maps to one row per face",
-    "Gemm": "only of one row per face with stored weights and a stored bias",
-    "MatMul": "only of one row per face with a stored matrix in second place",
-    "MaxPool": "only without dilations, rounding up and indices",
-    "Reshape": "only from feature maps to one row per face",
-}
 
 
 def check_tidy(model: onnx.ModelProto) -> None:
@@ -105,7 +88,6 @@ def check_graph(graph: Graph) -> int:
     """Check a graph against the contract, and return its number of scores.
 
     Errors are those of `check_tidy`.
-    This is also where a user learns which part of his model no rule could handle.
     """
     channels, *sides = graph.input_shape if len(graph.input_shape) == 3 else (0, 0, 1)
     if channels not in CHANNELS or sides[0] not in SIZES or len(set(sides)) != 1:
@@ -113,68 +95,49 @@ def check_graph(graph: Graph) -> int:
             f"a face of the model has the shape {graph.input_shape}, and (C, S, S) is expected, "
             f"with C of 1 or 3 and S from {SIZES[0]} to {SIZES[-1]}"
         )
-    value = graph.input
     chain: list[Node] = []
-    while value != graph.output or graph.consumers(value):
-        node = _next(graph, value)
-        if len(chain) == len(graph.nodes):
-            raise UnsupportedModelError(f"{node} depends on its own output: export the model again")
+    value = graph.input
+    for node in graph.nodes:
+        if node.op not in _FORMS or node.inputs[0] != value or graph.consumers(value) != [node]:
+            raise UnsupportedModelError(
+                f"{node} is not one of {', '.join(_FORMS)}, in one chain and in order from the "
+                "faces to the scores: load the model with load_model"
+            )
         _check_node(graph, node, chain)
         chain.append(node)
         value = node.outputs[0]
+    if value != graph.output or len({node.name for node in chain}) != len(chain):
+        raise UnsupportedModelError(
+            f"the last node of the model does not make its output {graph.output!r}, or two nodes "
+            "have one name: load the model with load_model"
+        )
     read = {name for node in graph.nodes for name in node.inputs[1:]}
     for name, array in graph.constants.items():
         if name not in read or array.dtype != np.float32:
             raise UnsupportedModelError(
-                f"the stored tensor {name!r} is {array.dtype}, and only float32 weights are "
-                "supported: export the model in float32"
+                f"the stored tensor {name!r} is {array.dtype}, and only float32 weights that are "
+                "in use are supported: export the model in float32"
             )
         check_finite(name, array)
-    shapes = value_shapes(graph)
-    shape = shapes.get(graph.output)
-    if shape is None or len(shape) != 1 or shape[0] not in CLASSES:
+    shape = value_shapes(graph)[graph.output]
+    if len(shape) != 1 or shape[0] not in CLASSES:
         raise ModelShapeError(
             f"the model's output {graph.output!r} has the shape {shape} per face, and (K,) is "
             f"expected, one score for each of {CLASSES[0]} to {CLASSES[-1]} classes: export the "
             "network that ends in the scores of one face"
         )
-    if chain != graph.nodes or len({node.name for node in chain}) != len(chain):
-        raise UnsupportedModelError(
-            "the model's operators are not one chain in order, each with its own name, from the "
-            "faces to the scores: export it without branches"
-        )
     if chain[-1].op != "Gemm":
         raise UnsupportedModelError(
-            f"{chain[-1]} makes the scores, and a dense layer is expected to: export the network "
-            "with its last dense layer"
+            f"{chain[-1]} makes the scores, and a dense layer is expected to: load the model with "
+            "load_model"
         )
     return shape[0]
-
-
-def _next(graph: Graph, value: str) -> Node:
-    """Return the one reader of ``value``, or say what stands in its place."""
-    readers = graph.consumers(value)
-    # Shape only looks at a value; the node that makes use of the shape is the one to name.
-    readers = [node for node in readers if node.op != "Shape"] or readers
-    for node in readers:
-        if node.op not in _FORMS:
-            only = f" here ({_ONLY[node.op]})" if node.op in _ONLY else ""
-            raise UnsupportedModelError(
-                f"{node} is not supported{only}: export the FER+ network, which needs only "
-                f"{', '.join(_FORMS)}"
-            )
-    if len(readers) != 1 or value == graph.output:
-        names = " and ".join(str(node) for node in readers) or "no operator"
-        raise UnsupportedModelError(
-            f"the value {value!r} is read by {names}, and only one chain of layers is supported: "
-            "export the network without branches"
-        )
-    return readers[0]
 
 
 def _check_node(graph: Graph, node: Node, chain: list[Node]) -> None:
     """Check one node that comes after those of ``chain``."""
     previous = [earlier.op for earlier in chain]
+    channels = graph.input_shape[0]
     count, attributes = _FORMS[node.op]
     stored = [graph.constants.get(name) for name in node.inputs[1:]]
     shapes = [array.shape for array in stored if array is not None]
@@ -183,11 +146,7 @@ def _check_node(graph: Graph, node: Node, chain: list[Node]) -> None:
     tidy = tidy and len(node.outputs) == 1
     if tidy and node.op in ("Sub", "Mul"):
         tidy = previous in ([], ["Sub"] if node.op == "Mul" else [])
-        tidy = (
-            tidy
-            and shapes[0] in ((), (3, 1, 1))
-            and shapes[0] in ((), (graph.input_shape[0], 1, 1))
-        )
+        tidy = tidy and (shapes[0] == () or shapes[0] == (3, 1, 1) == (channels, 1, 1))
     elif tidy and node.op == "Conv":
         tidy = len(shapes[0]) == 4 and shapes[1] == shapes[0][:1] and _pads_fit(given)
     elif tidy and node.op in ("Relu", "LeakyRelu", "Max", "Min"):
@@ -203,8 +162,9 @@ def _check_node(graph: Graph, node: Node, chain: list[Node]) -> None:
         tidy = given == PLAIN_GEMM and len(shapes[0]) == 2 and shapes[1] == shapes[0][1:]
     if not tidy:
         raise UnsupportedModelError(
-            f"{node} is supported {_ONLY.get(node.op, 'only in its plain form')}, and has stored "
-            f"inputs of shape {shapes} and the attributes {given}: export the model for inference"
+            f"{node} has stored inputs of shape {shapes} and the attributes {given} behind "
+            f"{previous[-1:] or 'the input'}, which no tidy graph has: load the model "
+            "with load_model"
         )
 
 

@@ -32,36 +32,29 @@ _OWN = {
 _Attributes = dict[str, onnx.AttributeProto]
 
 
-def split_fused(graph: onnx.GraphProto, opset: int) -> None:
-    """Replace each fused operator of ``graph`` by two or three standard ones, in place.
+def split_fused(graph: onnx.GraphProto, nodes: list[NodeProto], opset: int) -> list[NodeProto]:
+    """Return ``nodes`` with two or three standard operators in place of each fused one.
 
     Parameters
     ----------
     graph
-        A graph whose names were checked.
+        Their graph, which is given the numbers that the new operators read.
+    nodes
+        In topological order, and so is the result.
     opset
-        The standard operator set of its model.
+        The standard operator set of the model.
 
     Raises
     ------
     UnsupportedModelError
         If an operator is fused with more than an activation.
     """
-    if not any(_is_fused(node) for node in graph.node):
-        return
-    nodes = [part for node in graph.node for part in _parts(graph, node, opset)]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
-
-
-def _is_fused(node: NodeProto) -> bool:
-    return node.domain == DOMAIN and node.op_type in _OWN and bool(node.output)
+    return [part for node in nodes for part in _parts(graph, node, opset)]
 
 
 def _parts(graph: onnx.GraphProto, node: NodeProto, opset: int) -> Iterable[NodeProto]:
     """Return the nodes that do what ``node`` does."""
-    if not _is_fused(node):
+    if node.domain != DOMAIN or node.op_type not in _OWN:
         return [node]
     own = {a.name: a for a in node.attribute if a.name in _OWN[node.op_type]}
     plain = NodeProto(op_type=node.op_type.removeprefix("Fused"), name=node.name)

@@ -112,20 +112,9 @@ class Graph:
         )
         return model
 
-    def producer(self, name: str) -> Node | None:
-        """Return the node that makes the value, None for constants and the input."""
-        return next((node for node in self.nodes if name in node.outputs), None)
-
     def consumers(self, name: str) -> list[Node]:
         """Return the nodes that read the value."""
         return [node for node in self.nodes if name in node.inputs]
-
-    def only_consumer(self, name: str) -> Node | None:
-        """Return the node that alone reads the value; None if it is read elsewhere too."""
-        readers = self.consumers(name)
-        if name == self.output or len(readers) != 1 or readers[0].inputs.count(name) != 1:
-            return None
-        return readers[0]
 
     def add_constant(self, wanted: str, array: NDArray[Any]) -> str:
         """Store an array under ``wanted``, or a name near it if that is taken; return the name."""
@@ -159,20 +148,6 @@ class Graph:
         if second in self.constants:
             return first, self.constants[second], False
         return second, self.constants[first], True
-
-    def remove(self, node: Node) -> None:
-        """Take out a node that hands its first input on; its readers read that input."""
-        source, target = node.inputs[0], node.outputs[0]
-        self.nodes.remove(node)
-        producer = self.producer(source)
-        if target == self.output and producer is not None:
-            # The output keeps its name, so the value before it takes that name over.
-            producer.outputs = [target if name == source else name for name in producer.outputs]
-            source, target = target, source
-        elif target == self.output:
-            self.output = source
-        for reader in self.nodes:
-            reader.inputs = [source if name == target else name for name in reader.inputs]
 
 
 def _unique(wanted: str, taken: set[str]) -> str:

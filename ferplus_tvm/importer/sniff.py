@@ -49,7 +49,7 @@ _TEXTS = (
      _FETCH),
     (rb'\{\s*"(irversion|opsetimport|producername)"', "an ONNX model written as JSON",
      'convert it with `onnx.save(onnx.load(PATH, "json"), "model.onnx")`'),
-    (rb"\{|\[\{", "JSON text", _FETCH),
+    (rb"\{|\[\s*[\[{]", "JSON text", _FETCH),
     (rb"<\s*(ir_version|opset_import)", "an ONNX model written in onnx's text syntax",
      'convert it with `onnx.save(onnx.load(PATH, "onnxtxt"), "model.onnx")`'),
     (rb"(ir_version|producer_name|opset_import|graph)\s*[:{]",

@@ -85,8 +85,7 @@ def check_structure(model: onnx.ModelProto, output: str | None = None) -> None:
         )
     _check_names(graph)
     choose_output(model, output)
-    split_fused(graph, opset_of(model))
-    nodes = _live_nodes(graph)
+    nodes = split_fused(graph, _live_nodes(graph), opset_of(model))
     stored = _stored_values(graph, nodes)
     for node in nodes:
         _check_node(node, stored)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.evaluate import evaluate
@@ -30,12 +31,13 @@ from ferplus_tvm.importer.view import View
 # Smooth functions, and those that only move numbers.  One that has a threshold, such as Clip,
 # could agree with the formula on some numbers and not on others.
 _MOVES = (
-    "Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape", "Slice",
-    "Split", "Squeeze", "Transpose", "Unsqueeze",
+    "Cast", "Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Shape",
+    "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 _SMOOTH = (
-    "Add", "Div", "Exp", "Log", "LogSoftmax", "Mul", "Neg", "Reciprocal", "ReduceLogSumExp",
-    "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax", "Sub", "Tanh",
+    "Add", "Div", "Exp", "Log", "LogSoftmax", "LpNormalization", "Mul", "Neg", "Pow", "Reciprocal",
+    "ReduceL1", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax",
+    "Sub", "Sum", "Tanh",
 )  # fmt: skip
 _MAX_NODES = 64
 _MAX_SCORES = 1024
@@ -143,7 +145,8 @@ def _find(state: State) -> _Tail | None:
     """Return what stands behind the chain's value; None if that is more than a tail."""
     graph, view = state.graph, state.view
     count = math.prod(view.shape)
-    if not state.chain.steps or not view.shape or max(view.shape) != count or count > _MAX_SCORES:
+    scores = max(view.base) == math.prod(view.base)
+    if not state.chain.steps or not view.shape or not scores or count > _MAX_SCORES:
         return None
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     behind: list[Node] = []
@@ -182,14 +185,19 @@ def _formula(graph: Graph, tail: _Tail) -> _Formula | None:
     rows = np.concatenate([np.zeros((1, count)), np.eye(count), random])
     # A file may fix the batch in its shapes whatever it declares, and then mostly to one.
     for batch in (graph.batch,) if graph.batch else (len(rows), 1):
-        result = _run(graph, tail, rows, batch)
-        if result is not None:
+        results = _run(graph, tail, rows, batch)
+        if results is not None:
             break
     else:
         return None
     # In other company, so that what one face is given may not depend on the others.
-    again = _run(graph, tail, rows[-5:], graph.batch or min(batch, 5))
-    if again is None or not np.allclose(again, result[-5:], rtol=1e-9, atol=1e-12):
+    few = graph.batch or min(batch, 5)
+    again = _run(graph, tail, rows[-5:], few)
+    result = _one_row_each(results, batch, len(rows))
+    if result is None or again is None:
+        return None
+    other = _one_row_each(again, few, 5)
+    if other is None or not np.allclose(other, result[-5:], rtol=1e-9, atol=1e-12):
         return None
     return _solve(rows, result)
 
@@ -217,9 +225,9 @@ def _snapped(array: _Array) -> _Array:
     return np.where(np.abs(array - np.round(array)) < 1e-9, np.round(array), array)
 
 
-def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
+def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> list[_Array] | None:
     """Run the tail on rows of numbers for z, ``batch`` at a time; None if it cannot be run so."""
-    if batch * rows.shape[1] > _MAX_NUMBERS:
+    if batch * rows.shape[1] > _MAX_NUMBERS or (batch > 1 and not tail.view.batched):
         return None
     results = []
     for start in range(0, len(rows), batch):
@@ -227,12 +235,22 @@ def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
         given = rows[start : start + batch]
         part[: len(given)] = given
         result = _run_once(graph, tail, part)
-        # One row for each face: dimensions of one are free, and so is the batch if it is one.
-        wide = [size for size in (result.shape if result is not None else ()) if size != 1]
-        if result is None or wide[:-1] != ([batch] if batch > 1 else []):
+        if result is None:
             return None
-        results.append(result.reshape(batch, -1)[: len(given)])
-    return np.concatenate(results)
+        results.append(result)
+    return results
+
+
+def _one_row_each(results: list[_Array], batch: int, count: int) -> _Array | None:
+    """Return one row for each of ``count`` faces, None if the tail does not give that.
+
+    Dimensions of one are free, and so is the batch if it is one.
+    """
+    for result in results:
+        wide = [size for size in result.shape if size != 1]
+        if wide[:-1] != ([batch] if batch > 1 else []):
+            return None
+    return np.concatenate([result.reshape(batch, -1) for result in results])[:count]
 
 
 def _run_once(graph: Graph, tail: _Tail, scores: _Array) -> _Array | None:
@@ -249,8 +267,9 @@ def _run_once(graph: Graph, tail: _Tail, scores: _Array) -> _Array | None:
             values[node.inputs[0]] = np.empty([len(scores)][: view.batched] + list(view.shape))
         inputs = [values[name] if name else None for name in node.inputs]
         try:
-            # Values are float64 here, whatever float type a Cast asks for.
-            results = inputs[:1] if node.op == "Cast" else evaluate(node, inputs)
+            # Values are float64 here, where the file has float32.
+            to_float32 = node.op == "Cast" and node.attributes.get("to") == TensorProto.FLOAT
+            results = inputs[:1] if to_float32 else evaluate(node, inputs)
         except UnsupportedModelError:
             return None
         for name, made in zip(node.outputs, results, strict=True):

@@ -16,7 +16,7 @@ from ferplus_tvm.importer.dequantize import dequantize_weights
 from ferplus_tvm.importer.functions import inline_functions
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import BATCH, free_interface
-from ferplus_tvm.importer.passes import CHAIN_RULES, GRAPH_RULES
+from ferplus_tvm.importer.passes import CHAIN_RULES, GRAPH_RULES, own_layers
 from ferplus_tvm.importer.precision import to_float32
 from ferplus_tvm.importer.scaling import scaling_step
 from ferplus_tvm.importer.structure import check_structure
@@ -64,7 +64,7 @@ def tidy(
     chain = choose_and_read(graph, interface, notes)
     if scaling != RAW:
         chain.steps.insert(0, scaling_step(scaling, chain.input_shape))
-    while any([rule(chain) for rule in CHAIN_RULES]):
+    while any([rule(chain) for rule in CHAIN_RULES]) or own_layers.apply(chain):
         pass
     made = write_graph(chain, graph)
     classes = check_graph(made)

@@ -17,6 +17,10 @@ from ferplus_tvm.importer.wording import describe, first_line
 # The rules under passes/ are written for this operator set.  IR 8 is the version of its time.
 OPSET = 17
 IR_VERSION = 8
+# Operators that onnx's converter has no way back for, though newer operator sets only gave them
+# more types, an optional attribute, and Pad an optional input that the reader knows.
+_SAME = {"ConstantOfShape", "GlobalMaxPool", "Pad", "Split"}
+_LEFT_OUT = "ferplus_tvm.left_out"
 
 
 def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -45,6 +49,12 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
         _check(model)
     if opset == OPSET:
         return model
+    # The converter passes over operators of other domains.
+    left_out = [node for node in model.graph.node if opset > OPSET and _is_left_out(node)]
+    for node in left_out:
+        node.domain = _LEFT_OUT
+    if left_out:
+        model.opset_import.append(helper.make_opsetid(_LEFT_OUT, 1))
     try:
         converted: onnx.ModelProto = version_converter.convert_version(model, OPSET)
     # The converter is C++ and raises whatever its assertions turn into.
@@ -53,7 +63,31 @@ def upgrade(model: onnx.ModelProto) -> onnx.ModelProto:
             f"onnx cannot convert the model from opset {opset} to {OPSET} "
             f"({first_line(error)}): export it with opset {OPSET}"
         ) from error
+    for node in converted.graph.node:
+        if node.domain == _LEFT_OUT:
+            node.domain = ""
+            _drop_number_of_outputs(node)
+    _set_opset(converted, OPSET)
     return converted
+
+
+def _is_left_out(node: onnx.NodeProto) -> bool:
+    """Tell whether the converter, going back to `OPSET`, had better not see a node.
+
+    The reader names what that operator set does not have at all.
+    """
+    try:
+        onnx.defs.get_schema(node.op_type, OPSET)
+    except onnx.defs.SchemaError:
+        return True
+    return node.op_type in _SAME
+
+
+def _drop_number_of_outputs(node: onnx.NodeProto) -> None:
+    """Take num_outputs off a Split: before opset 18 it has as many equal parts as outputs."""
+    for index in reversed(range(len(node.attribute))):
+        if node.op_type == "Split" and node.attribute[index].name == "num_outputs":
+            del node.attribute[index]
 
 
 def _refuse_what_the_converter_drops(model: onnx.ModelProto, opset: int) -> None:

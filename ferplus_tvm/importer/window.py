@@ -30,6 +30,17 @@ class Window:
     pads: tuple[int, int, int, int]
     output: tuple[int, int] | None
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(height, width) from the first to the last pixel that a window reads."""
+        high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True))
+        return high, wide
+
+    @property
+    def touches(self) -> bool:
+        """Whether no window can lie in the border alone."""
+        return all(n < most for n, most in zip(self.pads, self.reach * 2, strict=True))
+
     def attributes(self) -> dict[str, list[int]]:
         """Return the window as the attributes of Conv and MaxPool."""
         return {

@@ -24,7 +24,8 @@ from ferplus_tvm.kernels.workloads import (
 )
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, LayeredModel, PoolLayer
 
-_MOST_VALUES = 1 << 30  # indices are 32 bits, and a halo adds to them
+MOST_VALUES = 1 << 30
+"""Of a map, or of a layer's weights: indices are 32 bits, and a halo adds to them."""
 
 Lookup = Callable[[Workload], Config | None]
 """Returns the recorded configuration of a workload, or None."""
@@ -83,6 +84,10 @@ def plan(model: LayeredModel, batch: int, backend: Backend, lookup: Lookup) -> l
     for at, each in enumerate(planned):
         position = Position(halos[at], halos[at + 1], last=at == len(planned) - 1)
         calls = tuple(backend.emit(each.workload, each.config, position))
+        w = each.workload
+        if at == 0 and isinstance(w, Conv):  # which copies the faces into their padding
+            padded_faces = Halo(*w.padding).around(batch, w.height, w.width, w.in_channels)
+            _expect_indices(each.layer.name, batch, padded_faces)
         for call in calls:
             _expect_indices(each.layer.name, batch, call.output.shape)
         found.append(replace(each, calls=calls))
@@ -269,8 +274,8 @@ class _ShapeInference:
 def _expect_indices(layer: str, batch: int, shape: Sequence[int]) -> None:
     """See that a map's values can be counted in 32 bits, as the kernels do."""
     values = math.prod(shape)
-    if values > _MOST_VALUES:
+    if values > MOST_VALUES:
         raise ModelShapeError(
             f"the layer {layer!r} makes {values} values at batch {batch}: expected at "
-            f"most {_MOST_VALUES}; compile for smaller batches, which serve any number of faces"
+            f"most {MOST_VALUES}; compile for smaller batches, which serve any number of faces"
         )

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.artifact.manifest import Kernel
+from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.kernels.backend import Backend, describe, executed_flops
 from ferplus_tvm.kernels.workloads import Conv, Dense, Pool
 from ferplus_tvm.lowering.layers import DenseLayer, LayeredModel, PoolLayer
-from ferplus_tvm.lowering.planner import Lookup, PlannedLayer, plan
+from ferplus_tvm.lowering.planner import MOST_VALUES, Lookup, PlannedLayer, plan
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,13 @@ def _lay_out(
         "bias": f"{layer.name}.bias",
     }
     if names["weight"] not in weights:
-        weights[names["weight"]] = backend.pack(w, planned.config, _stored_weight(planned, w))
+        packed = backend.pack(w, planned.config, _stored_weight(planned, w))
+        if packed.size > MOST_VALUES:
+            raise ModelShapeError(
+                f"the layer {layer.name!r} has {packed.size} weights as its kernel wants them: "
+                f"expected at most {MOST_VALUES}; pool the map before it, or have fewer outputs"
+            )
+        weights[names["weight"]] = packed
     if names["bias"] not in weights:
         stored = w.out_channels if isinstance(w, Conv) else w.out_features
         rows = layer.bias if layer.bounds is None else np.vstack([layer.bias, layer.bounds])

@@ -32,17 +32,19 @@ def target(request: pytest.FixtureRequest) -> ResolvedTarget:
     return resolved
 
 
-def lowered_for(model: onnx.ModelProto, target: ResolvedTarget) -> LoweredModel:
-    return lower(layers_of(model), BATCHES, backend_of(target), lambda workload: None)
+def lowered_for(
+    model: onnx.ModelProto, target: ResolvedTarget, batches: Sequence[int] = BATCHES
+) -> LoweredModel:
+    return lower(layers_of(model), batches, backend_of(target), lambda workload: None)
 
 
-def check(chain: Chain, target: ResolvedTarget) -> None:
+def check(chain: Chain, target: ResolvedTarget, batches: Sequence[int] = BATCHES) -> None:
     """Compare scores; 1e-4 of the largest is what a library may be off when it is compiled."""
     model = chain.model()
     channels, size, _ = Graph.from_model(model).input_shape
-    lowered = lowered_for(model, target)
+    lowered = lowered_for(model, target, batches)
     machine = relax.VirtualMachine(build.executable(lowered.module, target), tvm.cpu())
-    for batch in BATCHES:
+    for batch in batches:
         x = faces(batch, batch, channels, size)
         weights = [tvm.runtime.tensor(lowered.weights[name]) for name in lowered.arguments[batch]]
         given = x if channels == 1 else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
@@ -83,10 +85,10 @@ RGB = ([123.7, 116.3, 103.5], [1 / 58.4, 1 / 57.1, 1 / 57.4])
 @pytest.mark.parametrize(
     "chain",
     [
-        Chain(1, 48).sub(0.5).conv("a", 16).relu("r").pool("p").conv("b", 32).pool("q")
-        .conv("c", 32).pool("s").pool("t").flatten().dense("d", 64).relu("u").dense("e", 7),
+        Chain(1, 48).sub(0.5).conv("a", 16).relu("r").pool("p").pool("q").conv("b", 32)
+        .pool("s").pool("t").flatten().dense("d", 64).relu("u").dense("e", 7),
         Chain(1, 45).conv("a", 16).leaky("l", 0.25).pool("p").conv("b", 32).leaky("m", 0.25)
-        .pool("q").conv("c", 32).flatten().dense("d", 9).leaky("n", 0.5).dense("e", 2),
+        .pool("q").flatten().dense("d", 9).leaky("n", 0.5).dense("e", 2),
         Chain(3, 33).sub(RGB[0]).mul(RGB[1]).conv("a", 16, strides=(2, 2)).clip("b", "Max", "Min")
         .conv("c", 32).clip("e", "Max", "Min").average("f").flatten().dense("g", 64),
         Chain(3, 32).conv("a", 24).clip("b", "Min").conv("e", 24, group=24).pool("p")
@@ -99,7 +101,7 @@ RGB = ([123.7, 116.3, 103.5], [1 / 58.4, 1 / 57.1, 1 / 57.4])
     ids=["48", "45 leaky", "rgb clip global", "rgb groups", "pool first", "mean first", "dense"],
 )  # fmt: skip
 def test_any_size_channels_activation_and_pooling(chain: Chain) -> None:
-    check(chain, targets.resolve("native"))
+    check(chain, targets.resolve("native"), [2])
 
 
 def test_layers_that_differ_only_in_their_windows_stay_apart() -> None:

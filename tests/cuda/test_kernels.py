@@ -272,3 +272,15 @@ def test_every_tiling_on_offer_fits_a_block(arch: str, precision: Precision) -> 
             assert config.threads <= 1024 and config.shared <= 99 << 10 and config.stages >= 2
             sums = config.warp_rows * config.warp_columns // 32
             assert sums <= (64 if precision == "float32" else 128)  # of 255 registers
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_scores_of_any_number_of_classes_are_written_without_what_is_stored_beside_them(
+    precision: Precision,
+) -> None:
+    backend = CudaBackend(GPUS["sm_90"], precision)
+    for batch in (1, 8, 32, 256):
+        w = Dense(batch, 1024, 8, 7, relu=False)
+        for config in (backend.choose(w).config, *backend.candidates(w)):
+            *_, launch = backend.launches(w, config, last=True)
+            assert launch.output.shape == (batch, 7)

@@ -22,12 +22,15 @@ BACKEND = CpuBackend(VectorUnit(lanes=8, registers=16))
 MODELS = [path.read_bytes() for path in sorted((CORPUS / "importer").glob("*.onnx"))]
 OPERATORS = ["Conv", "Relu", "MaxPool", "Gemm", "MatMul", "Add", "Flatten", "Reshape", "If", "Loop"]
 OPERATORS += ["Identity", "Dropout", "BatchNormalization", "Softmax", "Sub", "Transpose", "Nothing"]
+OPERATORS += ["Cast", "CastLike", "DequantizeLinear", "Gather", "Slice", "Exp", "Div", "Squeeze"]
+OPERATORS += ["Pad", "Split", "ReduceSum", "LogSoftmax", "FusedConv", "FusedMatMul", "F", "G"]
+DOMAINS = ["", "ai.onnx", "com.example", "com.microsoft", "pkg"]
 NUMBERS = [0, 1, -1, 2, 3, 64, 1 << 20, -(1 << 40), (1 << 62)]
 VALUES = [np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38, 1e-45]
 
 
 def change_node(model: onnx.ModelProto, rng: random.Random) -> None:
-    graph = model.graph
+    graph = rng.choice([model.graph, *model.functions])
     if not graph.node:
         return
     node = rng.choice(graph.node)
@@ -52,7 +55,7 @@ def change_node(model: onnx.ModelProto, rng: random.Random) -> None:
         else:
             attribute.i, attribute.f = rng.choice(NUMBERS), rng.choice(VALUES)
     else:
-        node.domain = rng.choice(["", "ai.onnx", "com.example"])
+        node.domain = rng.choice(DOMAINS)
 
 
 def change_weight(model: onnx.ModelProto, rng: random.Random) -> None:

@@ -59,8 +59,11 @@ def refused(made: ModelProto, error: type[ModelError], message: str) -> None:
     [
         (["N", 2, 64, 64], TensorProto.FLOAT, r"'input' of float32 \(N, 2, 64, 64\)"),
         (["N", 1, 48, 64], TensorProto.FLOAT, r"\(N, 1, 48, 64\)"),
-        (["N", 64, 64, 1], TensorProto.FLOAT, r"\(N, 64, 64, 1\)"),
-        (["N", 4096], TensorProto.FLOAT, r"\(N, 4096\)"),
+        (["N", 64, 64, 2], TensorProto.FLOAT, r"\(N, 64, 64, 2\)"),
+        (["N", 4097], TensorProto.FLOAT, r"\(N, 4097\)"),
+        (["N", 12288], TensorProto.FLOAT, r"\(N, 12288\)"),
+        (["N", 225, 225], TensorProto.FLOAT, r"\(N, 225, 225\)"),
+        ([64], TensorProto.FLOAT, r"\(64\)"),
         (["N", 1, 64, 64], TensorProto.INT8, r"'input' of int8"),
         (["N", 1, 64, 64], TensorProto.BOOL, r"'input' of bool"),
     ],
@@ -105,7 +108,7 @@ def test_quantized(op: str, domain: str) -> None:
     refused(made, UnsupportedModelError, f"quantized.*{op} node 'odd'.*later release.*float32")
 
 
-@pytest.mark.parametrize("op", ["Sigmoid", "Exp", "GlobalAveragePool", "LRN"])
+@pytest.mark.parametrize("op", ["Sigmoid", "Exp", "Elu", "LRN"])
 def test_unsupported_operator(op: str) -> None:
     made = model()
     insert(made, op, **({"size": 3} if op == "LRN" else {}))
@@ -139,19 +142,19 @@ def test_unsupported_attribute(op: str, attributes: dict[str, Any], message: str
 
 def test_mean_picture() -> None:
     made = model()
-    mean = raw_tensor("scaling_0", np.ones((1, 1, 64, 64), np.float32))
-    tensor(made, "scaling_0").CopyFrom(mean)
+    mean = np.linspace(0, 255, 64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
+    tensor(made, "scaling_0").CopyFrom(raw_tensor("scaling_0", mean))
     refused(made, UnsupportedModelError, r"Sub node '/sub_0'.*\(1, 1, 64, 64\)")
 
 
 def test_branches() -> None:
     made = model()
-    first = node(made, "Relu")
-    join = helper.make_node("Add", [first.output[0], node(made, "Conv").output[0]], ["sum"])
-    at = list(made.graph.node).index(first)
+    first, second = node(made, "Relu"), node(made, "Relu", 1)
+    join = helper.make_node("Add", [second.output[0], first.output[0]], ["sum"])
+    at = list(made.graph.node).index(second)
     made.graph.node.insert(at + 1, join)
-    node(made, "Conv", 1).input[0] = "sum"
-    refused(made, UnsupportedModelError, "Add node.*is not supported")
+    node(made, "MaxPool").input[0] = "sum"
+    refused(made, UnsupportedModelError, "is read by Conv node .* and Add node .*without branches")
 
 
 def test_batchnorm_per_activation() -> None:

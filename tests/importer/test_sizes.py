@@ -11,6 +11,7 @@ import pytest
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.importer import load_model
 from tests.importer.networks import Net, assert_imported
+from tests.models import value
 
 
 def network(
@@ -66,3 +67,56 @@ def test_metadata_is_handed_on() -> None:
     made = network()
     onnx.helper.set_model_props(made, {"labels": "happy,sad"})
     assert load_model(made.SerializeToString()).metadata == {"labels": "happy,sad"}
+
+
+OPEN = [["N", 1, "H", "W"], ["N", None, None, None], None]
+
+
+@pytest.mark.parametrize("shape", OPEN)
+def test_the_dense_layer_tells_the_size_that_the_file_leaves_open(shape: list[Any] | None) -> None:
+    made = network(size=100, classes=7)
+    made.graph.input[0].CopyFrom(value("faces", shape))
+    imported = load_model(made.SerializeToString())
+    assert (imported.channels, imported.size) == (1, 100)
+    assert len(imported.notes) == 1
+    assert "compiled for 100x100 faces of 1 channel" in imported.notes[0]
+    assert "from 99 to 102 pixels" in imported.notes[0]
+
+
+@pytest.mark.parametrize(("size", "taken"), [(46, 44), (49, 48), (50, 48), (65, 64), (113, 112)])
+def test_the_size_that_halves_best_is_taken_where_several_fit(size: int, taken: int) -> None:
+    made = network(size=size)
+    made.graph.input[0].CopyFrom(value("faces", ["N", 1, "H", "W"]))
+    assert load_model(made.SerializeToString()).size == taken
+
+
+def test_one_side_tells_the_other() -> None:
+    made = network(size=48)
+    made.graph.input[0].CopyFrom(value("faces", ["N", 1, 48, "W"]))
+    imported = load_model(made.SerializeToString())
+    assert (imported.size, imported.notes) == (48, ())
+
+
+def test_64_pixels_are_assumed_and_said_where_nothing_tells() -> None:
+    net = Net()
+    x = net.add("GlobalAveragePool", net.conv("faces", 3, 4))
+    made = net.model(net.dense(net.add("Flatten", x), 4, 7), ["N", 3, "H", "W"])
+    imported = assert_imported(made)
+    assert imported.size == 64
+    assert "from 32 to 224 pixels" in imported.notes[0]
+
+
+def test_an_order_of_channels_that_nothing_tells_is_refused() -> None:
+    net = Net()
+    x = net.dense(net.add("Flatten", "faces"), 3 * 32 * 32, 7)
+    made = net.model(x, ["N", None, None, None])
+    with pytest.raises(ModelShapeError, match=r"3 channels as \(N, C, S, S\) and 3 channels as"):
+        load_model(made.SerializeToString())
+
+
+def test_a_size_that_no_layer_fits_is_the_layers_error() -> None:
+    net = Net()
+    made = net.model(net.dense(net.add("Flatten", net.conv("faces", 1, 2)), 77, 7),
+                     ["N", 1, "H", "W"])  # fmt: skip
+    with pytest.raises(ModelShapeError, match=r"Gemm node.*77 values per face and gets 8192"):
+        load_model(made.SerializeToString())

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from ferplus_tvm.errors import ModelError, UnsupportedModelError
+from ferplus_tvm.errors import ModelError, ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer import load_model
 from tests.importer.networks import Net, assert_imported, pixels
 from tests.importer.support import run
@@ -81,6 +81,9 @@ SOFTMAX: dict[str, tuple[Tail, dict[str, Any]]] = {
         lambda n, x: n.add("Softmax", n.add("Squeeze", x, n.ints(0)), axis=0),
         {"shape": (1, 1, 64, 64)},
     ),
+    "softmax-squeezed-with-an-open-batch": (
+        lambda n, x: n.add("Softmax", n.add("Squeeze", x, n.ints(0)), axis=-1), {}
+    ),
     "temperature-div": (
         lambda n, x: n.add("Softmax", n.add("Div", x, n.store(2.5)), axis=1), {}
     ),
@@ -102,6 +105,11 @@ SOFTMAX: dict[str, tuple[Tail, dict[str, Any]]] = {
     ),
     "written-out-without-maximum": (lambda n, x: exponentials(n, x, peak=False, axes="input"), {}),
     "written-out-logarithm": (log_sum, {}),
+    "written-out-norm": (lambda n, x: n.add("LpNormalization", n.add("Exp", x), axis=1, p=1), {}),
+    "written-out-power": (
+        lambda n, x: n.add("LpNormalization", n.add("Pow", n.store(3.0), x), axis=1, p=1), {}
+    ),
+    "dropout-behind": (lambda n, x: n.add("Dropout", n.add("Softmax", x, axis=1)), {}),
     "exp-of-logsoftmax": (lambda n, x: n.add("Exp", n.add("LogSoftmax", x, axis=1)), {}),
 }  # fmt: skip
 
@@ -111,7 +119,7 @@ def test_probabilities_are_those_of_the_file(name: str) -> None:
     tail, options = SOFTMAX[name]
     model = network(tail, **options)
     imported = load_model(model.SerializeToString())
-    faces = pixels(1 if "shape" in options else 3)
+    faces = pixels(1 if "squeezed" in name else 3)
     expected = run(model, faces).reshape(len(faces), -1)
     scores = run(imported.proto, faces)
     assert np.ptp(expected) > 0.1
@@ -224,11 +232,25 @@ REFUSED: dict[str, tuple[Tail, dict[str, Any], str]] = {
         lambda n, x: n.add("Slice", n.add("Softmax", x), n.ints(0), n.ints(4), n.ints(1)), {},
         "not a softmax over",
     ),
+    "turned-with-an-open-batch": (
+        lambda n, x: n.add("Transpose", n.add("Softmax", x)), {}, "not a softmax over"
+    ),
     "turned": (
         lambda n, x: n.add("Transpose", x, perm=[1, 0]), {"shape": (8, 1, 64, 64)},
         "Transpose.*neither",
     ),
-    "two-rows-for-a-face": (lambda n, x: reshaped(n, x, -1, 4), {}, "Reshape.*neither"),
+    "two-rows-for-a-face": (lambda n, x: reshaped(n, x, -1, 4), {}, "Reshape.*neither|per face"),
+    "whole-numbers": (
+        lambda n, x: n.add("Cast", x, to=TensorProto.INT64), {}, "Cast"
+    ),
+    "rounded-probabilities": (
+        lambda n, x: n.add("Cast", n.add("Cast", n.add("Softmax", x), to=TensorProto.INT32),
+                           to=TensorProto.FLOAT), {}, "not a softmax over"
+    ),
+    "dropout-in-training": (
+        lambda n, x: n.add("Dropout", n.add("Softmax", x), n.store(0.5), n.store(True, np.bool_)),
+        {}, "not a softmax over",
+    ),
     "tanh": (lambda n, x: n.add("Tanh", x), {}, "Tanh.*neither"),
     "exp": (lambda n, x: n.add("Exp", x), {}, "Exp.*neither"),
     "mean-of-the-batch": (
@@ -243,14 +265,14 @@ REFUSED: dict[str, tuple[Tail, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
     tail, options, message = REFUSED[name]
-    with pytest.raises(UnsupportedModelError, match=message) as caught:
+    with pytest.raises((UnsupportedModelError, ModelShapeError), match=message) as caught:
         load_model(network(tail, **options).SerializeToString())
     assert "export" in str(caught.value)
 
 
 def test_softmax_in_the_middle() -> None:
     model = network(lambda n, x: n.dense(n.add("Softmax", x, axis=1), 8, 8))
-    with pytest.raises(UnsupportedModelError, match="Softmax node"):
+    with pytest.raises(UnsupportedModelError, match=r"Softmax node .* only .* at the end"):
         load_model(model.SerializeToString())
 
 

@@ -44,6 +44,7 @@ def check(w: Dense, target: ResolvedTarget, config: Config | None = None) -> Non
     found = run_kernel(dense.define(w, config), target, (w.batch, w.outputs), x, packed, bias)
     plain = replace(w, relu=False, bounded=False)
     magnitude = plain.reference(abs(x), abs(weight), abs(bias[0] if w.bounded else bias))
+    magnitude *= max(1, w.slope)
     error = abs(found - w.reference(x, weight, bias))
     assert (error <= (w.in_features + 1) * np.finfo(np.float32).eps * magnitude).all()
 

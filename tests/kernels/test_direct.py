@@ -70,6 +70,7 @@ def check(
         scaled = (scaled - subtract) * multiply
     positive = replace(w, affine=None, relu=False, bounded=False)
     magnitude = positive.reference(abs(scaled), abs(weight), abs(bias[0] if w.bounded else bias))
+    magnitude *= max(1, w.slope)
     terms = w.in_channels * w.kernel[0] * w.kernel[1] + 3
     error = abs(found - w.reference(x, weight, bias))
     assert (error <= terms * np.finfo(np.float32).eps * magnitude).all()

@@ -13,6 +13,7 @@ from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.kernels.backend import NO_HALO
 from ferplus_tvm.kernels.cpu.backend import CpuBackend
 from ferplus_tvm.kernels.winograd_matrices import MATRICES
+from ferplus_tvm.lowering import writer
 from ferplus_tvm.lowering.layers import ConvLayer, DenseLayer, Layer, LayeredModel, PoolLayer
 from ferplus_tvm.lowering.planner import plan
 from ferplus_tvm.lowering.writer import LoweredModel, lower
@@ -233,6 +234,15 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Layer], message
 def test_a_batch_whose_maps_cannot_be_indexed_is_refused_by_its_layer() -> None:
     with pytest.raises(ModelShapeError, match=r"^the layer 'a' makes 1\d{9} values at batch 4096"):
         untuned([conv("a", 1, 90), HALVES, dense("c", 90 * 1024, 8)], [4096], AVX512)
+
+
+def test_weights_that_cannot_be_indexed_are_refused_by_their_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writer, "MOST_VALUES", 4096 * 16)
+    untuned([dense("a", 4096, 8)], [1], AVX512)
+    with pytest.raises(ModelShapeError, match=r"^the layer 'a' has \d+ weights .*: expected at"):
+        untuned([dense("a", 4096, 17)], [1], AVX512)
 
 
 def test_a_convolution_of_many_channels_is_winograd_with_its_pooling() -> None:

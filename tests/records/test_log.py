@@ -190,6 +190,32 @@ def test_an_algorithm_and_the_fields_of_another_do_not_pass() -> None:
         decode(record, layer, BACKEND)
 
 
+@pytest.mark.parametrize(
+    "workload",
+    [
+        RECORDED,
+        replace(RECORDED, affine=((1.0, 2.0, 3.0), (0.5, 0.25, 1 / 3)), in_channels=3),
+        replace(RECORDED, slope=0.1, pool=True),
+        Dense(1, 64, 16, 16, relu=False, bounded=True),
+        Dense(8, 64, 16, 7, relu=True, slope=1 / 3, fp16_weights=True),
+    ],
+)
+def test_a_workload_is_read_as_it_was_written(workload: Conv | Dense) -> None:
+    assert workload_of(json.loads(json.dumps(workload.key))) == workload
+
+
+def test_a_key_says_nothing_of_activations_that_older_logs_do_not_know() -> None:
+    assert not {"slope", "bounded"} & {*RECORDED.key, *Dense(1, 2, 3, 3, True).key}
+    assert replace(RECORDED, slope=0.5).key.keys() - RECORDED.key.keys() == {"slope"}
+    assert replace(RECORDED, bounded=True).key.keys() - RECORDED.key.keys() == {"bounded"}
+
+
+@pytest.mark.parametrize("key", [{"op": "conv3d"}, {"op": "dense"}, {**RECORDED.key, "more": 1}])
+def test_a_key_of_no_workload_is_refused(key: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not a workload of this version"):
+        workload_of(key)
+
+
 def test_a_target_without_a_folder_has_no_records(tmp_path: Path) -> None:
     assert lookup(tmp_path)(RECORDED) is None
     (tmp_path / FOLDER).mkdir()

@@ -4,7 +4,7 @@ Rules on the graph come before it is read: they compute what is constant, and dr
 Rules on the chain of steps come after: they fold steps into layers.  Each is a function
 ``apply(graph)`` or ``apply(chain)`` that rewrites what it knows, leaves everything else as it
 is, and says whether it changed anything.  Applied to its own result it changes nothing, so the
-list can be repeated until all are silent.
+list can be repeated until all are silent.  Only then `own_layers` has its turn.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ GRAPH_RULES: tuple[Callable[[Graph], bool], ...] = (
 )
 CHAIN_RULES: tuple[Callable[[Chain], bool], ...] = (
     merge_steps.apply,
+    pool_before_conv.apply,
     place_activations.apply,
     split_slopes.apply,
     fold_pads.apply,
     fold_affine.apply,
-    pool_before_conv.apply,
     end_in_dense.apply,
     merge_dense.apply,
 )

@@ -7,8 +7,8 @@
    not negative; an AveragePool, and a Flatten with numbers per channel, everything.
 2. Else into the layer behind it: a dense layer, or a convolution that adds no border of zeros
    (or any, if there is no shift).
-3. Else it becomes a layer of its own: a depthwise convolution of 1x1, or a dense one.
-4. At the input it stays where it is, if it can be written there as (x - a) * b.
+3. At the input it stays where it is, if it can be written there as (x - a) * b.
+4. One that fits neither layer is left alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from ferplus_tvm.importer.steps import (
     Pad,
     Pool,
     Step,
-    layer_of,
 )
 
 
@@ -46,9 +45,7 @@ def apply(chain: Chain) -> bool:
             continue
         if _fold_backward(chain, index, step) or _fold_forward(chain, index, step):
             del chain.steps[index]
-        else:
-            chain.steps[index] = layer_of(step)
-        modified = True
+            modified = True
     return modified
 
 

@@ -53,10 +53,8 @@ def _fold(chain: Chain, pad: Pad) -> bool:
 def _padded(window: Window, pad: Pad) -> Window | None:
     """Return the window with the border as pads; None if one of them would be all border."""
     top, left, bottom, right = (a + b for a, b in zip(window.pads, pad.pads, strict=True))
-    reach = [d * (k - 1) + 1 for d, k in zip(window.dilations, window.kernel, strict=True)]
-    if any(n >= most for n, most in zip((top, left, bottom, right), reach * 2, strict=True)):
-        return None
-    return replace(window, pads=(top, left, bottom, right))
+    wider = replace(window, pads=(top, left, bottom, right))
+    return wider if wider.touches else None
 
 
 def _lower_bound(chain: Chain, index: int) -> float:

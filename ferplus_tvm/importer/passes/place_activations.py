@@ -1,10 +1,9 @@
-"""Rule: put every activation right behind a convolution or a dense layer.
+"""Rule: move an activation towards the layer whose it is.
 
-1. It moves before a MaxPool, if it never decreases; before a Flatten, if its bounds are those
-   of channels; and before a border, whose number it is applied to.
-2. Behind anything else, such as an AveragePool or another activation, it gets a layer of its own
-   that hands its input on.
-3. One behind a layer is left alone, and so is one behind a scale and shift, which goes first.
+1. It moves before a MaxPool, if it never decreases.
+2. It moves before a Flatten, if its bounds and slopes are those of channels.
+3. It moves before a border, whose number it is applied to.
+4. One behind anything else is left alone.
 """
 
 from __future__ import annotations
@@ -15,18 +14,14 @@ import numpy as np
 
 from ferplus_tvm.importer.steps import (
     Activation,
-    Affine,
     Chain,
     Clip,
-    Conv,
-    Dense,
     Flatten,
     Floats,
     Leaky,
     Pad,
     Pool,
     Shape,
-    identity,
 )
 
 
@@ -45,11 +40,11 @@ def apply(chain: Chain) -> bool:
 
 
 def _place(chain: Chain, index: int, step: Activation) -> bool:
-    """Move one activation, or give it a layer; return whether there was a need."""
-    before = chain.steps[index - 1] if index else None
-    if isinstance(before, (Conv, Dense)) or (isinstance(before, Affine) and index > 1):
+    """Move one activation before the step before it; return whether that was possible."""
+    if not index:
         return False
-    shape = chain.shape_before(index - 1) if index else chain.input_shape
+    before = chain.steps[index - 1]
+    shape = chain.shape_before(index - 1)
     moved: Activation | None = None
     increasing = isinstance(step, Clip) or step.is_increasing
     if isinstance(before, Pool) and before.op == "MaxPool" and increasing:
@@ -61,10 +56,9 @@ def _place(chain: Chain, index: int, step: Activation) -> bool:
         if np.unique(values).size == 1:
             before.value = float(values[0])
             moved = _on(step, shape)
-    if moved is not None:
-        chain.steps[index - 1], chain.steps[index] = moved, chain.steps[index - 1]
-    else:
-        chain.steps.insert(index, identity(f"{step.name}_identity", step.shape))
+    if moved is None:
+        return False
+    chain.steps[index - 1], chain.steps[index] = moved, before
     return True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ferplus_tvm.importer.reader.layers import spread_groups
+from ferplus_tvm.importer.reader.state import MAX_VALUES
 from ferplus_tvm.importer.steps import Affine, Chain, Clip, Conv, Dense, Flatten, Leaky, Pool, Step
 
 
@@ -26,6 +27,7 @@ def _may_swap(conv: Conv, pool: Pool) -> bool:
     """Tell whether a convolution is one of single pixels, and the pooling the mean of them all."""
     window = conv.window
     pointwise = window.kernel == window.strides == (1, 1) and not any(window.pads)
+    pointwise = pointwise and conv.weight.size * conv.group <= MAX_VALUES
     return pointwise and pool.op == "AveragePool" and pool.window.kernel == conv.shape[1:]
 
 

@@ -46,9 +46,9 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
     """
     state = State(graph, shape, _input_view(shape, layout))
     seen = 0
-    while state.value != graph.output or graph.consumers(state.value):
+    while state.value != graph.output or state.value in state.readers:
         try:
-            node = _next(graph, state.value)
+            node = _next(state)
             _OPERATORS[node.op](state, node)
         except UnsupportedModelError:
             # What stands behind the last layer is told by what it computes, not by its operators.
@@ -78,22 +78,29 @@ def _input_view(shape: Shape, layout: Layout) -> View:
             return view.reshaped((channels * height * width,))
 
 
-def _next(graph: Graph, value: str) -> Node:
-    """Return the one reader of ``value``, or say what stands in its place."""
+def _next(state: State) -> Node:
+    """Return the one reader of the chain's value, or say what stands in its place."""
+    value, every = state.value, state.readers.get(state.value, [])
     # Shape only looks at a value; the node that makes use of the shape is the one to name.
-    readers = [node for node in graph.consumers(value) if node.op != "Shape"]
-    for node in readers or graph.consumers(value):
+    readers = [node for node in every if node.op != "Shape"]
+    for node in readers or every:
         if node.op in activations.OTHERS:
             raise UnsupportedModelError(
                 f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, "
                 "PRelu with a slope per channel, and Clip, so train or export the network with "
                 "one of these"
             )
+        if node.op in ("Softmax", "LogSoftmax"):
+            raise UnsupportedModelError(
+                f"{node} is supported only over the classes at the end of the model, where the "
+                "runtime applies it itself: export the network with its raw scores (logits) as "
+                "the output"
+            )
         if node.op not in _OPERATORS:
             raise UnsupportedModelError(
                 f"{node} is not supported: {SUPPORTED}, so export such a network"
             )
-    if len(readers) != 1 or value == graph.output:
+    if len(readers) != 1 or value == state.graph.output:
         names = " and ".join(str(node) for node in readers) or "no operator"
         raise UnsupportedModelError(
             f"the value {value!r} is read by {names}, and only one chain of layers is supported: "

@@ -25,7 +25,7 @@ def _conv(state: State, node: Node) -> None:
     state.first(node, _CONV)
     weight = state.weights(node, 1, _CONV)
     group = int(node.attributes.get("group", 1))
-    if weight.ndim != 4:
+    if weight.ndim != 4 or not weight.size:
         refuse(node, f"{_CONV}, and not with weights of shape {weight.shape}")
     channels, height, width = _maps(state, node)
     if weight.shape[1] * group != channels or group < 1 or weight.shape[0] % group:
@@ -45,7 +45,10 @@ def _conv(state: State, node: Node) -> None:
         if bias.shape != weight.shape[:1]:
             refuse(node, f"{_CONV}, and a bias of shape {bias.shape} is none for it")
     window = fitting_window(node, kernel, (height, width))
-    if window.output == (1, 1) and math.prod(state.view.shape) * len(weight) <= MAX_VALUES:
+    # With the groups spread out; a larger one stays a convolution.
+    values = weight.size * group
+    fits = max(values, len(weight) * math.prod(state.view.shape)) <= MAX_VALUES
+    if window.output == (1, 1) and fits:
         matrix = _as_matrix(weight, group, window, (height, width))
         state.dense(node.name, matrix, bias, (weight.shape[0], 1, 1))
         return
@@ -54,6 +57,10 @@ def _conv(state: State, node: Node) -> None:
         refuse(node, "only on maps whose rows and columns are those of the layer before them")
     inputs = state.view.base[0]
     if order != list(range(inputs)):
+        if values > MAX_VALUES:
+            refuse(
+                node, "only on channels in the order of the layer before them, in so many groups"
+            )
         weight, group = _reordered(weight, group, order, inputs), 1
     assert window.output is not None
     shape = (weight.shape[0], *window.output)
@@ -76,12 +83,16 @@ def fitting_window(node: Node, kernel: tuple[int, int], size: tuple[int, int]) -
             f"{node} has a window larger than the {size[0]}x{size[1]} feature map it gets: "
             f"{_EXPORT}"
         )
+    if not window.touches:
+        refuse(node, f"only with a border narrower than its window, and it has pads={window.pads}")
     return window
 
 
 def spread_groups(weight: Floats, group: int) -> Floats:
     """Return grouped weights [O, I/group, kh, kw] as [O, I, kh, kw], with zeros between groups."""
     outputs, inputs = weight.shape[:2]
+    if group == 1:
+        return weight
     full = np.zeros((outputs, inputs * group, *weight.shape[2:]), weight.dtype)
     for at in range(group):
         rows = slice(at * outputs // group, (at + 1) * outputs // group)

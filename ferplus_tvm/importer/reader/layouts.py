@@ -16,7 +16,10 @@ from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Shape
 
 _APART = "only where each face stays apart from the others"
-_DROPOUT = "only at inference and without its mask"
+_DROPOUT = (
+    "only at inference and without its mask, so call model.eval() before the export, or in Keras "
+    "export what is called with training=False"
+)
 _CAST = "only of stored weights, or to float32"
 _STORED = "only with stored numbers, and where each face stays apart from the others"
 # Two batch sizes that a target has to be right for; what fits both fits any.
@@ -31,7 +34,7 @@ def _dropout(state: State, node: Node) -> None:
     state.first(node, _DROPOUT)
     training = node.inputs[2] if len(node.inputs) > 2 else ""
     stored = state.graph.constants.get(training)
-    if any(state.graph.consumers(name) for name in node.outputs[1:] if name):
+    if any(state.readers.get(name) for name in node.outputs[1:] if name):
         refuse(node, _DROPOUT)
     if training and (stored is None or stored.any()) and not _ratio_is_zero(state, node):
         refuse(node, _DROPOUT)
@@ -68,14 +71,14 @@ def _reshape(state: State, node: Node) -> None:
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
             results.add((full[1:], True))
-        elif full is not None and batch == 1:
+        elif full is not None and state.batch == 1:
             results.add((full, False))
         else:
             results.add(None)
     if len(results) != 1 or None in results:
         refuse(node, f"{_APART}, and it gets {view.shape} per face")
     shape, batched = next(result for result in results if result is not None)
-    if (math.prod(shape) == max(view.base) and len(view.base) != 1) or len(shape) == 1:
+    if len(shape) == 1:
         state.flatten_name = node.name
     state.view = view.reshaped(shape, batched=batched)
 
@@ -191,8 +194,9 @@ def _slice(state: State, node: Node) -> None:
     positions = state.view.positions
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), along, strides, strict=True):
         at = state.axis(node, int(axis))
-        if step == 0 or (at == -1 and (start != 0 or end < (state.batch or 1 << 31) - 1
-                                       or step != 1)):  # fmt: skip
+        # Of the faces it may take all; a file that leaves their number open says so by a huge end.
+        every = (start, step) == (0, 1) and end >= (state.batch or (1 << 31) - 1)
+        if step == 0 or (at == -1 and not every):
             refuse(node, _APART)
         if at >= 0:
             positions = positions[(slice(None),) * at + (_range(start, end, step),)]
@@ -202,6 +206,12 @@ def _slice(state: State, node: Node) -> None:
 def _range(start: int, end: int, step: int) -> slice:
     """Return a slice of ONNX as one of Python, which has no end before the first element."""
     return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
+
+
+def _check_size(node: Node, count: int) -> None:
+    """See that a view of so many values fits memory."""
+    if count > MAX_VALUES:
+        refuse(node, f"only up to {MAX_VALUES} values per face")
 
 
 def _select(state: State, node: Node, positions: NDArray[Any]) -> None:
@@ -224,7 +234,8 @@ def _gather(state: State, node: Node) -> None:
         return
     size = state.view.shape[axis]
     if ((indices < -size) | (indices >= size)).any():
-        refuse(node, f"only with indices below {size}, and it has {indices.tolist()}")
+        refuse(node, f"only with indices below {size}")
+    _check_size(node, indices.size * (view_size(state) // size))
     _select(state, node, state.view.positions.take(indices.astype(np.int64) % size, axis))
 
 
@@ -237,13 +248,16 @@ def _expand(state: State, node: Node) -> None:
         if target is None or target.ndim != 1 or (target < 1).any():
             refuse(node, _STORED)
         try:
-            results.add(np.broadcast_shapes(full, tuple(target.tolist()))[view.batched :])
+            result = np.broadcast_shapes(full, tuple(target.tolist()))
         except ValueError:
             refuse(node, f"only to a shape that {view.shape} per face broadcasts to")
-        if len(target) > view.rank:
+        if len(result) > view.rank or (view.batched and result[0] != batch):
             refuse(node, _APART)
-    if len(results) != 1 or math.prod(shape := results.pop()) > MAX_VALUES:
+        results.add(result[view.batched :])
+    if len(results) != 1:
         refuse(node, _APART)
+    shape = results.pop()
+    _check_size(node, math.prod(shape))
     _select(state, node, np.broadcast_to(view.positions, shape))
 
 
@@ -255,8 +269,7 @@ def _tile(state: State, node: Node) -> None:
     numbers = [int(number) for number in repeats.reshape(-1)]
     if state.view.batched and numbers[0] != 1:
         refuse(node, _APART)
-    if math.prod(numbers) * view_size(state) > MAX_VALUES:
-        refuse(node, f"only up to {MAX_VALUES} values")
+    _check_size(node, math.prod(numbers) * view_size(state))
     _select(state, node, np.tile(state.view.positions, numbers[state.view.batched :]))
 
 
@@ -264,6 +277,7 @@ def _concat(state: State, node: Node) -> None:
     axis = state.axis(node, int(node.attributes["axis"]))
     if set(node.inputs) != {state.value} or axis == -1:
         refuse(node, "only of one value with itself")
+    _check_size(node, len(node.inputs) * view_size(state))
     _select(state, node, np.concatenate([state.view.positions] * len(node.inputs), axis))
 
 

@@ -29,11 +29,13 @@ def _pool(state: State, node: Node) -> None:
         refuse(node, f"only with a window of two sizes on feature maps, and not {shape} per face")
     size = (shape[1], shape[2])
     window = fitting_window(node, (kernel[0], kernel[1]), size)
-    if any(state.graph.consumers(name) for name in node.outputs[1:] if name):
+    if any(state.readers.get(name) for name in node.outputs[1:] if name):
         refuse(node, only)
     window = _rounded_down(node, window, size, only)
     if window.dilations != (1, 1) or window.output is None:
         refuse(node, only)
+    if window.kernel == window.strides == (1, 1) and not any(window.pads):
+        return
     if size == (1, 1) and window.output == (1, 1):
         _pool_of_one(state, node, window)
     elif node.op == "AveragePool" and any(window.pads):
@@ -152,11 +154,13 @@ def _pad(state: State, node: Node) -> None:
     axes = state.constant(node, 3, _PAD)
     mode = node.attributes.get("mode", "constant")
     view = state.view
-    if pads is None or pads.size == 0 or not view.batched:
+    if pads is None or pads.dtype != np.int64 or not view.batched:
         refuse(node, _PAD)
     amounts = np.zeros((2, view.rank), np.int64)
-    places = range(view.rank) if axes is None else [int(a) % view.rank for a in axes.reshape(-1)]
-    amounts[:, list(places)] = pads.reshape(2, -1)
+    places = [*range(view.rank)] if axes is None else [int(a) % view.rank for a in axes.reshape(-1)]
+    if pads.size != 2 * len(places) or len(set(places)) < len(places):
+        refuse(node, _PAD)
+    amounts[:, places] = pads.reshape(2, -1)
     if not amounts.any():
         return
     order = view.axes()

@@ -45,6 +45,10 @@ class State:
         The views of all values so far, which Shape may ask for.
     chain
         The steps so far.
+    flatten_name
+        The name of the node that made rows of maps, "" if there was none since the last layer.
+    readers
+        The nodes that read each value.
     """
 
     def __init__(self, graph: Graph, input_shape: Shape, view: View) -> None:
@@ -55,6 +59,10 @@ class State:
         self.shapes: dict[str, View] = {graph.input: view}
         self.chain = Chain(input_shape, [])
         self.flatten_name = ""
+        self.readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in dict.fromkeys(node.inputs):
+                self.readers.setdefault(name, []).append(node)
 
     def advance(self, node: Node) -> None:
         """Go on behind a node."""
@@ -70,6 +78,7 @@ class State:
             )
         self.chain.steps.append(step)
         self.view = View.of(step.shape)
+        self.flatten_name = ""
 
     def add_in_place(self, step: Step) -> None:
         """Append a step that leaves each value where it is."""
@@ -91,8 +100,12 @@ class State:
         self.flatten(name)
         moved, rows = self.view.moved, self.view.base[0]
         if moved is not None:
+            places = moved.reshape(-1)
             spread = np.zeros((rows, matrix.shape[1]), matrix.dtype)
-            np.add.at(spread, moved.reshape(-1), matrix)
+            if np.unique(places).size == places.size:
+                spread[places] = matrix
+            else:
+                np.add.at(spread, places, matrix)
             matrix = spread
         elif matrix.shape[0] != rows:
             raise AssertionError(f"{name}: a view in order has all {rows} values")

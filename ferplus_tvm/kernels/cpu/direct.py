@@ -53,7 +53,7 @@ from ferplus_tvm.kernels.cpu.tensorir import (
 from ferplus_tvm.kernels.workloads import Conv
 from ferplus_tvm.targets import VectorUnit
 
-_UNROLLED_TAPS = 32  # those of a 3x3 window over three channels are 27
+_UNROLLED_TAPS = 16
 
 
 @dataclass(frozen=True)

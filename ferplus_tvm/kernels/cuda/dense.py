@@ -57,6 +57,8 @@ def candidates(w: Dense, gpu: Gpu, precision: Precision) -> Iterator[Config]:
     for warps in (4, 1, 2, 8):
         for count in faces:
             yield Gemv(warps, count)
+    if w.outputs != w.out_features:
+        return  # a GEMM writes every column
     for tiling in implicit_gemm.candidates(gemm_of(w), gpu, precision):
         yield Gemm(**vars(tiling))
 
