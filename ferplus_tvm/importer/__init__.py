@@ -1,7 +1,8 @@
 """The importer: an ONNX file, as any tool exports it, to one tidy graph.
 
 1. `read_model` parses a path or bytes, external data included.
-2. `check_structure`, `free_interface` and `upgrade` make it one valid graph of opset 17.
+2. `inline_functions`, `check_structure`, `dequantize_weights`, `to_float32`, `free_interface` and
+   `upgrade` make it one valid graph of opset 17 in float32.
 3. The rules under ``passes/`` rewrite it; ``contract.py`` says what a tidy graph is and checks it.
 """
 

@@ -20,7 +20,7 @@ from ferplus_tvm.importer.wording import describe
 DOMAIN = "com.microsoft"
 _ACTIVATIONS = ("Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid")
 _AGAIN = (
-    "onnxruntime optimised this file: take the file before that, or save it again with the level "
+    "take the file from before onnxruntime optimised it, or save it again with the level "
     "ORT_ENABLE_BASIC"
 )
 # Operator -> the attributes that the standard operator has not.
@@ -140,11 +140,13 @@ def refuse_unknown(node: NodeProto) -> None:
     """
     if "nchwc" in node.domain or "nhwc" in node.domain or node.op_type.startswith("Reorder"):
         raise UnsupportedModelError(
-            f"{describe(node)} holds its weights in the layout of one CPU, because {_AGAIN}"
+            f"{describe(node)} holds its weights in the layout of one CPU, for which onnxruntime "
+            f"optimised the file: {_AGAIN}"
         )
     if node.domain.startswith(DOMAIN):
         raise UnsupportedModelError(
-            f"{describe(node)} is onnxruntime's own operator, not a standard ONNX one: if {_AGAIN}"
+            f"{describe(node)} is onnxruntime's own operator, not a standard ONNX one: export "
+            f"the model with the standard operators only, or {_AGAIN}"
         )
     raise UnsupportedModelError(
         f"{describe(node)} is not a standard ONNX operator: export the model with the standard "

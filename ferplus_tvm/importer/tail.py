@@ -185,14 +185,19 @@ def _formula(graph: Graph, tail: _Tail) -> _Formula | None:
     rows = np.concatenate([np.zeros((1, count)), np.eye(count), random])
     # A file may fix the batch in its shapes whatever it declares, and then mostly to one.
     for batch in (graph.batch,) if graph.batch else (len(rows), 1):
-        result = _run(graph, tail, rows, batch)
-        if result is not None:
+        results = _run(graph, tail, rows, batch)
+        if results is not None:
             break
     else:
         return None
     # In other company, so that what one face is given may not depend on the others.
-    again = _run(graph, tail, rows[-5:], graph.batch or min(batch, 5))
-    if again is None or not np.allclose(again, result[-5:], rtol=1e-9, atol=1e-12):
+    few = graph.batch or min(batch, 5)
+    again = _run(graph, tail, rows[-5:], few)
+    result = _one_row_each(results, batch, len(rows))
+    if result is None or again is None:
+        return None
+    other = _one_row_each(again, few, 5)
+    if other is None or not np.allclose(other, result[-5:], rtol=1e-9, atol=1e-12):
         return None
     return _solve(rows, result)
 
@@ -220,7 +225,7 @@ def _snapped(array: _Array) -> _Array:
     return np.where(np.abs(array - np.round(array)) < 1e-9, np.round(array), array)
 
 
-def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
+def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> list[_Array] | None:
     """Run the tail on rows of numbers for z, ``batch`` at a time; None if it cannot be run so."""
     if batch * rows.shape[1] > _MAX_NUMBERS or (batch > 1 and not tail.view.batched):
         return None
@@ -230,12 +235,22 @@ def _run(graph: Graph, tail: _Tail, rows: _Array, batch: int) -> _Array | None:
         given = rows[start : start + batch]
         part[: len(given)] = given
         result = _run_once(graph, tail, part)
-        # One row for each face: dimensions of one are free, and so is the batch if it is one.
-        wide = [size for size in (result.shape if result is not None else ()) if size != 1]
-        if result is None or wide[:-1] != ([batch] if batch > 1 else []):
+        if result is None:
             return None
-        results.append(result.reshape(batch, -1)[: len(given)])
-    return np.concatenate(results)
+        results.append(result)
+    return results
+
+
+def _one_row_each(results: list[_Array], batch: int, count: int) -> _Array | None:
+    """Return one row for each of ``count`` faces, None if the tail does not give that.
+
+    Dimensions of one are free, and so is the batch if it is one.
+    """
+    for result in results:
+        wide = [size for size in result.shape if size != 1]
+        if wide[:-1] != ([batch] if batch > 1 else []):
+            return None
+    return np.concatenate([result.reshape(batch, -1) for result in results])[:count]
 
 
 def _run_once(graph: Graph, tail: _Tail, scores: _Array) -> _Array | None:

@@ -232,6 +232,9 @@ REFUSED: dict[str, tuple[Tail, dict[str, Any], str]] = {
         lambda n, x: n.add("Slice", n.add("Softmax", x), n.ints(0), n.ints(4), n.ints(1)), {},
         "not a softmax over",
     ),
+    "turned-with-an-open-batch": (
+        lambda n, x: n.add("Transpose", n.add("Softmax", x)), {}, "not a softmax over"
+    ),
     "turned": (
         lambda n, x: n.add("Transpose", x, perm=[1, 0]), {"shape": (8, 1, 64, 64)},
         "Transpose.*neither",
