@@ -36,6 +36,7 @@ from ferplus_tvm.runtime.engine import Engine
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.compile import compile as compile
     from ferplus_tvm.compiler.pipeline import CompileResult as CompileResult
+    from ferplus_tvm.compiler.test_data import SetResult as SetResult
     from ferplus_tvm.compiler.verify import Verification as Verification
     from ferplus_tvm.compiler.verify import verify as verify
     from ferplus_tvm.records.log import Gain as Gain
@@ -58,6 +59,7 @@ __all__ = [
     "Manifest",
     "Prediction",
     "PreprocessOptions",
+    "SetResult",
     "Source",
     "TuneResult",
     "Verification",
@@ -80,6 +82,7 @@ _LAZY = {
     "AvailableTarget": ("ferplus_tvm.toolchain.available", "compile"),
     "CompileResult": ("ferplus_tvm.compiler.pipeline", "compile"),
     "Gain": ("ferplus_tvm.records.log", "compile"),
+    "SetResult": ("ferplus_tvm.compiler.test_data", "compile"),
     "TuneResult": ("ferplus_tvm.tuning.tune", "compile"),
     "Verification": ("ferplus_tvm.compiler.verify", "compile"),
     "compile": ("ferplus_tvm.compiler.compile", "compile"),

@@ -24,6 +24,7 @@ and what to do next::
     │   ├── CpuFeatureError        this CPU lacks something that the library needs
     │   └── RuntimeLibraryError    libtvm_runtime is missing, or is another version
     ├── GpuError                   no GPU, no driver, another architecture, or no memory left on it
+    ├── TemporaryFolderError       the folder for temporary files is full, or cannot be written to
     ├── EngineClosedError          the engine was closed before the call (also a RuntimeError)
     └── InputError                 an image or an array that cannot be used (also a ValueError)
 
@@ -121,6 +122,10 @@ class RuntimeLibraryError(ArtifactError):
 
 class GpuError(FerplusError):
     """There is no GPU or no driver, it cannot run the library, or its memory is full."""
+
+
+class TemporaryFolderError(FerplusError):
+    """The folder for temporary files is full, or there is none that can be written to."""
 
 
 class EngineClosedError(FerplusError, RuntimeError):

@@ -18,6 +18,7 @@ CLASSES = {
     "Manifest",
     "Prediction",
     "PreprocessOptions",
+    "SetResult",
     "Source",
     "TuneResult",
     "Verification",

@@ -127,7 +127,10 @@ def check_weights(
             compare(path, "weights", chunk, digest)
 
     with ThreadPoolExecutor(cpu.default_threads()) as pool:
-        checked = pool.map(check, starts, manifest.weights_sha256)
+        try:
+            checked = pool.map(check, starts, manifest.weights_sha256)
+        except RuntimeError:  # the main thread has ended, after which no pool takes work
+            checked = map(check, starts, manifest.weights_sha256)
         meanwhile()
         list(checked)
 

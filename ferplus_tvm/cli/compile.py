@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
@@ -137,6 +138,7 @@ def compile_(
         [
             ("library", f"{result.path} ({size / 1e6:.1f} MB)"),
             *(fact for manifest in result.manifests for fact in _of_target(manifest, result.path)),
+            *_test_data(result),
             ("time", f"{result.seconds:.1f} s"),
             *([("runtime", str(result.runtime))] if result.runtime else []),
         ]
@@ -203,6 +205,23 @@ def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
     ]
 
 
+def _test_data(result: CompileResult) -> list[tuple[str, str]]:
+    """Say how the test data sets that lie beside the model went: compiling fails if one fails."""
+    of_all = [each for results in result.test_data.values() for each in results]
+    if not of_all:
+        return []
+    count = len({each.name for each in of_all})
+    worst = max(of_all, key=lambda each: each.error)
+    sets = "1 set" if count == 1 else f"{count} sets"
+    return [
+        (
+            "test data",
+            f"{sets} passed, largest difference {worst.error:.1e} of the largest output "
+            f"({worst.tolerance:.0e} allowed)",
+        )
+    ]
+
+
 def _tuned(manifest: Manifest) -> str:
     tunable = len(manifest.tunable)
     text = f"{tunable - len(manifest.untuned)} of {tunable} kernels"
@@ -228,5 +247,9 @@ def summary(result: CompileResult) -> dict[str, object]:
         "runtime": str(result.runtime) if result.runtime else None,
         "warnings": list(result.warnings),
         "notes": list(result.notes),
+        "test_data": {
+            target: [asdict(each) for each in results]
+            for target, results in result.test_data.items()
+        },
         "manifests": [manifest.to_dict() for manifest in result.manifests],
     }

@@ -79,12 +79,14 @@ def _needs(manifest: Manifest) -> str:
 def _runtime_problem(path: Path, manifest: Manifest) -> str | None:
     from ferplus_tvm.errors import RuntimeLibraryError
     from ferplus_tvm.runtime.loader import choose_runtime
+    from ferplus_tvm.runtime.noexec import noexec_problem
 
+    path = Path(os.path.abspath(path))  # as `load` takes it
     try:
-        choose_runtime(Path(os.path.abspath(path)).parent, manifest)  # where `load` looks
+        runtime = choose_runtime(path.parent, manifest)
     except RuntimeLibraryError as error:
         return str(error)
-    return None
+    return noexec_problem(path, manifest, runtime)
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:

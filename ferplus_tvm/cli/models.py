@@ -29,7 +29,7 @@ Names = Annotated[list[str], typer.Argument(metavar="NAME", help="Names that `mo
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.")] = False,
 ) -> None:
-    """List the models of the zoo, and which of them are on this machine.
+    """List the models of the zoo, which of them are on this machine, and which can be compiled.
 
     A model is listed as fetched if its file is there and has the right size.  `models verify` also
     checks its sha256.
@@ -40,13 +40,15 @@ def list_models(
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    header = ("name", "size", "opset", "fetched", "terms")
+    header = ("name", "size", "opset", "fetched", "test data", "compiles", "terms")
     rows = [
         (
             entry["name"],
             _megabytes(entry["bytes"]),
             str(entry["opset"]),
             "yes" if entry["fetched"] else "no",
+            _test_data(entry["test_data"]),
+            f"not yet: {entry['unsupported']}" if entry["unsupported"] else "yes",
             entry["terms"],
         )
         for entry in entries
@@ -55,7 +57,16 @@ def list_models(
 
 
 @app.command()
-def fetch(names: Names) -> None:
+def fetch(
+    names: Names,
+    with_test_data: Annotated[
+        bool,
+        typer.Option(
+            "--with-test-data",
+            help="Fetch the zoo's test data, too: inputs and the scores that they should get.",
+        ),
+    ] = False,
+) -> None:
     """Download models into the cache folder, and verify them.
 
     An interrupted download is resumed by the next call.  The environment variable FERPLUS_TVM_CACHE
@@ -63,11 +74,25 @@ def fetch(names: Names) -> None:
     """
     from ferplus_tvm.zoo import lookup
     from ferplus_tvm.zoo.fetch import fetch as fetch_model
+    from ferplus_tvm.zoo.fetch import fetch_test_data
 
-    for model in [lookup(name) for name in names]:
+    models = [lookup(name) for name in names]
+    for model in models:
+        if model.unsupported:
+            typer.echo(
+                f"warning: {model.name} cannot be compiled yet, because of its {model.unsupported}",
+                err=True,
+            )
+    for model in models:
+        folder = None
+        if with_test_data:
+            with _progress(f"{model.name} with test data") as progress:
+                folder = fetch_test_data(model, progress=progress)
         with _progress(model.name) as progress:
             path = fetch_model(model, progress=progress)
         typer.echo(f"{model.name}: {path}")
+        if folder is not None:
+            typer.echo(f"{model.name} test data: {folder}")
 
 
 @app.command()
@@ -113,9 +138,10 @@ def path(name: Name) -> None:
 
 def _describe(model: ZooModel) -> dict[str, Any]:
     """Return what `models list --json` says of one model."""
-    from ferplus_tvm.zoo.registry import local_path
+    from ferplus_tvm.zoo.registry import local_path, test_data_path
 
     file = local_path(model)
+    archive = model.archive
     return {
         "name": model.name,
         "file": model.file_name,
@@ -127,7 +153,23 @@ def _describe(model: ZooModel) -> dict[str, Any]:
         "addresses": model.addresses,
         "path": str(file),
         "fetched": _has_size(file, model.size),
+        "unsupported": model.unsupported or None,
+        "test_data": archive
+        and {
+            "file": archive.file_name,
+            "bytes": archive.size,
+            "sha256": archive.sha256,
+            "addresses": archive.addresses,
+            "path": str(test_data_path(model)),
+            "fetched": test_data_path(model).is_dir(),
+        },
     }
+
+
+def _test_data(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return "none"
+    return "yes" if entry["fetched"] else "no"
 
 
 def _has_size(file: Path, size: int) -> bool:

@@ -36,15 +36,17 @@ def pictures(given: list[str], recursive: bool) -> tuple[list[str], Counter[str]
         if name == "-" or not os.path.isdir(name):
             found.append(name)
             continue
-        inside = list(_in_folder(name, recursive, set(), _suffixes(), passed_over))
+        own: Counter[str] = Counter()
+        inside = list(_in_folder(name, recursive, set(), _suffixes(), own))
         if not inside:
             step = (
                 "add --recursive for those in its folders"
-                if passed_over["folder"]
+                if own["folder"]
                 else "expected files such as face.jpg"
             )
             raise InputError(f"the folder {name} holds no images: {step}")
         found += inside
+        passed_over += own
     return found, passed_over
 
 
@@ -73,8 +75,7 @@ def _in_folder(
     """Yield a folder's pictures; count what is passed over; enter no folder twice."""
     try:
         state = os.stat(folder)
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
+        names = sorted(os.listdir(folder))
     except OSError as error:
         raise InputError(
             f"the folder {folder} cannot be read ({error.strerror}): check its permissions"
@@ -83,24 +84,26 @@ def _in_folder(
         return
     entered.add((state.st_dev, state.st_ino))
     folders = []
-    for entry in ordered:
-        if entry.name.startswith("._") or entry.name.lower() in _LITTER:
+    for name in names:
+        if name.startswith("._") or name.lower() in _LITTER:
             continue
-        if entry.is_dir():
-            folders.append(entry)
-        elif not os.path.exists(entry.path):
+        path = os.path.join(folder, name)
+        if os.path.isdir(path):
+            folders.append(name)
+        elif not os.path.exists(path):
             passed_over["broken link"] += 1
-        elif entry.is_file() and os.path.splitext(entry.name)[1].lower() in suffixes:
-            yield entry.path
+        elif os.path.isfile(path) and os.path.splitext(name)[1].lower() in suffixes:
+            yield path
         else:
             passed_over["file"] += 1
-    for entry in folders:
+    for name in folders:
         if not recursive:
             passed_over["folder"] += 1
-        elif entry.name.startswith(".") or entry.name == "__MACOSX":
+        elif name.startswith(".") or name == "__MACOSX":
             passed_over["hidden folder"] += 1
         else:
-            yield from _in_folder(entry.path, recursive, entered, suffixes, passed_over)
+            path = os.path.join(folder, name)
+            yield from _in_folder(path, recursive, entered, suffixes, passed_over)
 
 
 def _suffixes() -> frozenset[str]:

@@ -63,7 +63,7 @@ def predict(
         ),
     ] = None,
     channel_order: Annotated[
-        str, typer.Option(help="RGB or BGR, of arrays; images know their own.")
+        str, typer.Option(help="RGB or BGR, of tensors; images know their own.")
     ] = "RGB",
     background: Annotated[
         float, typer.Option(help="Grey level behind transparent pixels, 0 to 255.")

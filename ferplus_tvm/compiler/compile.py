@@ -115,6 +115,8 @@ def compile(
         If the target does not exist, or several are of different architectures or systems.
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
+    TemporaryFolderError
+        If the folder for temporary files is full, or cannot be written to.
     CompileError
         If linking or a GPU's compiler fails, the library's scores are off the reference, or the
         output or the dump cannot be written; or if an isolated compilation dies or takes longer
@@ -140,9 +142,12 @@ def compile(
         strict=strict,
         model_output=model_output,
     )
+    pipeline.expect_tools(options)  # here, since a process of its own takes seconds to start
     result = (
         isolation.run(options, timeout, progress) if isolated else pipeline.run(options, progress)
     )
+    for sentence in result.notes:
+        _log.info("%s: %s", options.model, sentence)
     for sentence in result.warnings:
         _log.warning("%s: %s", options.model, sentence)
     return result

@@ -41,8 +41,10 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
         If linking fails.
     CudaCompilerError
         If a GPU's kernels cannot be compiled.
-    CompileError
+    TemporaryFolderError
         If there is no room for temporary files.
+    CompileError
+        If they cannot be written or read for another reason.
     """
     try:
         with temporary_folder() as folder:
@@ -51,8 +53,8 @@ def link_image(executable: Any, target: ResolvedTarget) -> bytes:
             return image.read_bytes()
     except OSError as error:
         raise CompileError(
-            f"there is no room for temporary files ({error.strerror or error}): let TMPDIR name a "
-            "folder with some megabytes"
+            f"the linker's temporary files cannot be used ({error.strerror or error}): let TMPDIR "
+            "name another folder"
         ) from error
 
 

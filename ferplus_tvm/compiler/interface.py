@@ -53,12 +53,15 @@ class Interface:
         Sentences about what was assumed or is contradicted, and how to state it.
     notes
         Sentences about what was taken from the file.
+    graph_scales
+        Whether the file's graph itself scales its input.
     """
 
     scaling: Scaling
     labels: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    graph_scales: bool
 
     @classmethod
     def of(
@@ -86,12 +89,14 @@ class Interface:
         hints = read_hints(model.metadata, model.classes, model.channels)
         warnings: list[str] = []
         notes = list(model.notes)
+        own = _Affine.of_graph(model)
         _expect_pixel_format(hints, model.channels, warnings)
         return cls(
-            _scaling(_Affine.of_graph(model), scaling, hints, warnings, notes),
+            _scaling(own, scaling, hints, warnings, notes),
             _labels(model, labels, hints, warnings, notes),
             tuple(warnings),
             tuple(notes),
+            graph_scales=not own.nothing,
         )
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
-from ferplus_tvm.compiler import build, export, reference
+from ferplus_tvm.compiler import build, export, reference, test_data
 from ferplus_tvm.compiler.dump import Dump
 from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.compiler.options import CompileOptions
-from ferplus_tvm.compiler.verify import verify_as
+from ferplus_tvm.compiler.test_data import SetResult
+from ferplus_tvm.compiler.verify import Verification, expect_passed, verify_as
 from ferplus_tvm.errors import (
     ArtifactError,
     GpuError,
@@ -66,6 +67,9 @@ class CompileResult:
         how to state it.
     notes
         What was taken from the model's metadata, or changed on import in a way that matters.
+    test_data
+        For each target that could be run, the results of the test data sets that lie beside the
+        model; empty where there are none.
     """
 
     path: Path
@@ -75,11 +79,27 @@ class CompileResult:
     runtime: Path | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    test_data: dict[str, tuple[SetResult, ...]]
 
     @property
     def manifest(self) -> Manifest:
         """The manifest of the first target."""
         return self.manifests[0]
+
+
+def expect_tools(options: CompileOptions) -> None:
+    """See that the files and tools that a compilation ends with are there, before it begins.
+
+    Raises
+    ------
+    CompileError
+        If a runtime library is to be copied that is not at hand, or a compiler is missing.
+    """
+    if options.with_runtime:
+        export.find_runtime(options)
+    if options.dump is None:  # which shows what comes before linking, without a linker too
+        for each in options.targets:
+            require_tools(each)
 
 
 def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResult:
@@ -91,28 +111,33 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         progress(stage)
 
     runtime = export.find_runtime(options) if options.with_runtime else []
-    if options.dump is None:  # which shows what comes before linking, without a linker too
-        for each in options.targets:
-            require_tools(each)
     phases = Dump(options)
 
     # ONNX -> tidy graph -> Relax -> layers
     enter("import")
+    path = resolve_model(options.model)
     imported, interface = import_model(
-        resolve_model(options.model),
+        path,
         scaling=options.scaling,
         labels=options.labels,
         channels=options.channels,
         output=options.model_output,
     )
-    if options.strict and interface.warnings:
-        raise UnsupportedModelError(f"not compiled, since {'; and '.join(interface.warnings)}")
+    face = (imported.channels, imported.size, imported.size)
+    tolerance = TOLERANCE[options.precision]
+    sets, unusable = test_data.beside(
+        path, test_data.Contract(face, imported.classes, interface.scaling, tolerance)
+    )
+    warnings = (*interface.warnings, *unusable)
+    if not interface.graph_scales:
+        warnings += tuple(test_data.unlike_pixels(sets))
+    if options.strict and warnings:
+        raise UnsupportedModelError(f"not compiled, since {'; and '.join(warnings)}")
     phases.imported(imported.proto)
     layers = layers_of(imported.proto)
 
     # fixed faces and their scores in float64
     enter("reference")
-    face = (imported.channels, imported.size, imported.size)
     given = reference_inputs.inputs(_SEED, _FACES, face)
     expected = reference.scores(imported.proto, given)
 
@@ -134,7 +159,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         parts.append(export.Part(each, lowered, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
-    acceptance = export.acceptance(_SEED, expected, TOLERANCE[options.precision])
+    acceptance = export.acceptance(_SEED, expected, tolerance)
     weights = export.lay_out([part.lowered for part in parts])
     images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
@@ -148,17 +173,26 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
 
         # run it, record what was measured, and only then give it its name
         enter("verify")
-        errors = [_verified(unfinished, options, each) for each in options.targets]
-        if any(error is not None for error in errors):
+        checks = [_verified(unfinished, options, each, sets) for each in options.targets]
+        if any(check is not None for check in checks):
             manifests = [
-                replace(manifest, check=replace(manifest.check, error=error))
-                for manifest, error in zip(manifests, errors, strict=True)
+                replace(
+                    manifest,
+                    check=replace(manifest.check, error=None if check is None else check.error),
+                )
+                for manifest, check in zip(manifests, checks, strict=True)
             ]
             manifests = export.write(unfinished, images, weights.block, manifests)
         copied = [export.copy_runtime(path, options.output.parent) for path in runtime]
         os.replace(unfinished, options.output)
     seconds = time.perf_counter() - start
-    verified = None not in errors
+    verified = None not in checks
+    notes = interface.notes
+    if sets and not verified:
+        notes += (
+            f"{len(sets)} test data sets were not run for every target: run 'ferplus-tvm verify' "
+            "with --test-data on the device",
+        )
     _log.info("wrote %s in %.1f s", options.output, seconds)
     copy = copied[0] if copied else None
     return CompileResult(
@@ -167,21 +201,33 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         verified,
         seconds,
         copy,
-        interface.warnings,
-        interface.notes,
+        warnings,
+        notes,
+        {
+            manifest.target: check.test_data
+            for manifest, check in zip(manifests, checks, strict=True)
+            if sets and check is not None
+        },
     )
 
 
-def _verified(unfinished: Path, options: CompileOptions, target: ResolvedTarget) -> float | None:
-    """Return how far the code for a target is off the reference, or None if it cannot run here."""
+def _verified(
+    unfinished: Path,
+    options: CompileOptions,
+    target: ResolvedTarget,
+    sets: Sequence[test_data.DataSet],
+) -> Verification | None:
+    """Return how far the code for a target is off the references, or None if it cannot run here."""
     if not target.runs_here:
         return None
     alone = len(options.targets) == 1
     name = str(options.output) if alone else f"{options.output} for {target.name}"
     try:
-        return verify_as(unfinished, name, target.name).error
+        check = verify_as(unfinished, name, target.name, sets)
     except (ArtifactError, GpuError) as error:
         raise VerificationError(f"{name} cannot be run to be checked: {error}") from error
+    expect_passed(check, name)
+    return check
 
 
 def _lookup(log: TuningLog | None, backend: Backend) -> Lookup:

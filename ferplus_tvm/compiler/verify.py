@@ -1,19 +1,26 @@
-"""Run a library in a child process and compare it with the reference in its manifest."""
+"""Run a library in a child process and compare it with its reference, and with test data."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.fit import refusal
 from ferplus_tvm.artifact.library_file import read_manifest
+from ferplus_tvm.compiler.test_data import Contract, DataSet, SetResult, error_of, in_folder
 from ferplus_tvm.errors import ArtifactError, GpuError, VerificationError, last_line
 from ferplus_tvm.host import gpu
 from ferplus_tvm.host.child import Child, ChildDiedError, ChildTimeoutError
+
+if TYPE_CHECKING:
+    from ferplus_tvm.runtime.engine import Engine
 
 _TIMEOUT = 300  # seconds
 
@@ -29,10 +36,13 @@ class Verification:
         largest score of the reference.
     tolerance
         The largest difference that is allowed.
+    test_data
+        The result of each test data set that was run.
     """
 
     errors: dict[int, float]
     tolerance: float
+    test_data: tuple[SetResult, ...] = ()
 
     @property
     def error(self) -> float:
@@ -40,7 +50,9 @@ class Verification:
         return max(self.errors.values())
 
 
-def verify(path: str | os.PathLike[str]) -> Verification:
+def verify(
+    path: str | os.PathLike[str], *, test_data: str | os.PathLike[str] | None = None
+) -> Verification:
     """Check that a library gives the reference scores on this machine.
 
     The library runs in a process of its own, so that even a crash is only an error here.  Every
@@ -51,6 +63,10 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     ----------
     path
         A compiled library.
+    test_data
+        A folder with test data sets of the model, as its archive in the ONNX Model Zoo has them
+        (``test_data_set_0/input_0.pb``, ``output_0.pb``), or one such set.  The inputs are what
+        the model's file takes, in its own range of values.
 
     Raises
     ------
@@ -58,15 +74,50 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         If the library cannot be used here at all.
     GpuError
         If it is for a GPU that is not here.
+    InputError
+        If there are no test data in the folder, or they cannot be read or are of another shape.
     VerificationError
-        If it crashes, hangs, or its scores are off the reference by more than the tolerance.
+        If it crashes, hangs, or its scores are off the reference or a test data set by more than
+        the tolerance.
     """
+    result = check(path, test_data)
+    expect_passed(result, os.path.abspath(path))
+    return result
+
+
+def check(
+    path: str | os.PathLike[str], test_data: str | os.PathLike[str] | None = None
+) -> Verification:
+    """Check a library as `verify` does, but return the results of test data that it fails, too."""
     path = Path(os.path.abspath(path))
-    return verify_as(path, str(path))
+    sets: list[DataSet] = []
+    if test_data is not None:
+        sets = in_folder(Path(test_data).expanduser(), Contract.of(read_manifest(path)))
+    return verify_as(path, str(path), sets=sets)
 
 
-def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
-    """Check a library as `verify` does, under another name.
+def expect_passed(result: Verification, name: str) -> None:
+    """Raise for a library that fails a test data set.
+
+    Raises
+    ------
+    VerificationError
+        If it does; the message names the worst.
+    """
+    failed = [each for each in result.test_data if not each.passed]
+    if failed:
+        worst = max(failed, key=lambda each: each.error)
+        raise VerificationError(
+            f"{name} fails {len(failed)} of {len(result.test_data)} test data sets, "
+            f"{worst.name} by {worst.error:.1e} of the largest output: expected at most "
+            f"{worst.tolerance:.0e}; see that they are of this model and that its scaling is stated"
+        )
+
+
+def verify_as(
+    path: Path, name: str, target: str | None = None, sets: Sequence[DataSet] = ()
+) -> Verification:
+    """Check a library as `check` does, under another name.
 
     Parameters
     ----------
@@ -76,16 +127,22 @@ def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
         What errors call it.
     target
         Of a library for several targets the one to check, by default the one used here.
+    sets
+        Test data to run, too.
     """
     manifest = read_manifest(path, target)
     problem = refusal(manifest)
     if problem:
         raise type(problem)(f"{name} cannot be verified here: {problem}")
     try:
-        measured = _in_a_process(path, name, target)
+        measured, off_sets = _in_a_process(path, name, target, sets)
     except (ArtifactError, GpuError) as error:
         raise type(error)(str(error).replace(str(path), name)) from error
-    result = Verification(measured, manifest.check.tolerance)
+    results = [
+        SetResult(each.name, error, each.tolerance)
+        for each, error in zip(sets, off_sets, strict=True)
+    ]
+    result = Verification(measured, manifest.check.tolerance, tuple(results))
     if result.error > result.tolerance:
         worst = max(measured, key=lambda batch: measured[batch])
         raise VerificationError(
@@ -96,7 +153,9 @@ def verify_as(path: Path, name: str, target: str | None = None) -> Verification:
     return result
 
 
-def _in_a_process(path: Path, name: str, target: str | None) -> dict[int, float]:
+def _in_a_process(
+    path: Path, name: str, target: str | None, sets: Sequence[DataSet]
+) -> tuple[dict[int, float], list[float]]:
     """Return what `measure` does, called in a process of its own."""
     try:
         process = Child()
@@ -106,7 +165,7 @@ def _in_a_process(path: Path, name: str, target: str | None) -> dict[int, float]
         ) from error
     with process:
         try:
-            return process.call(measure, path, target, timeout=_TIMEOUT)
+            return process.call(measure, path, target, sets, timeout=_TIMEOUT)
         except ChildTimeoutError:
             raise VerificationError(
                 f"{name} did not answer within {_TIMEOUT:g} seconds: expected some milliseconds a "
@@ -125,10 +184,13 @@ def _in_a_process(path: Path, name: str, target: str | None) -> dict[int, float]
             ) from error
 
 
-def measure(path: Path, target: str | None) -> dict[int, float]:
-    """Return the error of every batch size, relative to the largest score of the reference.
+def measure(
+    path: Path, target: str | None, sets: Sequence[DataSet]
+) -> tuple[dict[int, float], list[float]]:
+    """Return the error of every batch size, and the largest error of every test data set.
 
-    The library's code is run in this process.
+    Each is relative to the largest score of its reference.  The library's code is run in this
+    process.
     """
     from ferplus_tvm.runtime.engine import Engine
 
@@ -138,13 +200,23 @@ def measure(path: Path, target: str | None) -> dict[int, float]:
         faces = reference_inputs.inputs(expected.seed, expected.faces, manifest.face_shape)
         reference = np.asarray(expected.reference)
         measured = {}
+        off_sets = [0.0] * len(sets)
         for batch in engine.manifest.batch_sizes:
-            rows = np.arange(-(-expected.faces // batch) * batch) % expected.faces
-            scores = np.concatenate(
-                [engine.scores(faces[rows[at : at + batch]]) for at in range(0, len(rows), batch)]
-            )
+            scores, rows = _scores(engine, faces, batch)
             measured[batch] = reference_inputs.relative_error(scores, reference[rows])
-    return measured
+            for at, each in enumerate(sets):
+                scores, rows = _scores(engine, each.pixels, batch)
+                off_sets[at] = max(off_sets[at], error_of(scores, each.outputs[rows]))
+    return measured, off_sets
+
+
+def _scores(
+    engine: Engine, faces: NDArray[np.float32], batch: int
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Return scores by one batch size alone, and the rows of ``faces`` that they are of."""
+    rows = np.arange(-(-len(faces) // batch) * batch) % len(faces)
+    parts = [engine.scores(faces[rows[at : at + batch]]) for at in range(0, len(rows), batch)]
+    return np.concatenate(parts), rows
 
 
 def _device(arch: str) -> str:

@@ -49,6 +49,10 @@ _CHANGED = (
     b"\x89PNG\r\r\n",
 )
 
+# By its form: whether a file exists is nothing to tell a stranger who sends bytes.
+_PATH = re.compile(rb"[^\0\r\n]{1,1000}\.(png|jpe?g|webp|bmp|gif|tiff?|heic|avif)", re.IGNORECASE)
+_TEXT = re.compile(rb"[\t\r\n -~]{4,}")
+
 
 def of_content(content: bytes) -> str:
     """Return the end of a sentence that says what bytes are that Pillow does not know.
@@ -56,7 +60,7 @@ def of_content(content: bytes) -> str:
     Parameters
     ----------
     content
-        All of them.
+        All of them, or more of the beginning than the pixels of a face take.
     """
     head = content[:1000]
     name = format_of(head) or text_format_of(content)
@@ -66,8 +70,8 @@ def of_content(content: bytes) -> str:
         return f"was read or sent as text, which changed its bytes; {_PICTURE}: open it with 'rb'"
     if head.startswith(b"--") and b"content-disposition:" in head.lower():
         return f"is the body of a form; {_PICTURE}: pass the part that holds the file"
-    if _is_path(content):
-        return f"is the path of a file, in bytes; {_PICTURE}: pass it as text, by os.fsdecode"
+    if _PATH.fullmatch(content):
+        return f"looks like a path, in bytes; {_PICTURE}: pass it as text, by os.fsdecode"
     for channels, shape in ((1, "{0}, {0}"), (3, "{0}, {0}, 3")):
         side = math.isqrt(len(content) // channels)
         if channels * side * side == len(content) and 32 <= side <= 224:
@@ -76,8 +80,8 @@ def of_content(content: bytes) -> str:
                 f"{_PICTURE}, or an array: pass numpy.frombuffer(data, numpy.uint8).reshape("
                 f"{shape.format(side)})"
             )
-    if len(content) >= 4 and head[:200].decode("latin-1").isprintable():
-        start = head[:40].decode("latin-1")
+    if _TEXT.fullmatch(head):
+        start = head[:40].decode("ascii")
         return f"is text, which begins with {start!r}; {_PICTURE}: check where it comes from"
     return (
         "is not in a known image format, or its beginning is damaged; expected PNG, JPEG, WebP, "
@@ -150,10 +154,3 @@ def of_array_type(dtype: np.dtype[Any], first: Any) -> str:
             "numbers, for example uint8: pass pictures as list(array)"
         )
     return f"has the type {dtype}; expected real numbers, for example uint8: convert it first"
-
-
-def _is_path(content: bytes) -> bool:
-    try:
-        return len(content) < 4096 and os.path.exists(content)
-    except ValueError:  # a null character
-        return False

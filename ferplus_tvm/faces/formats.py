@@ -8,6 +8,7 @@ import re
 # ISO base media files (HEIF and MP4 alike) name their brands after "ftyp" in the first box.
 _HEIF = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2"})
 _AVIF = frozenset({b"avif", b"avis"})
+_VIDEO = frozenset({b"iso", b"mp4", b"qt ", b"M4V", b"3gp", b"avc", b"das", b"MSN"})
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -33,6 +34,9 @@ _SIGNATURES = (
 
 _BASE64 = re.compile(rb"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9+/\r\n]+=*\s*", re.DOTALL)
 
+# Sixteen numbers, perhaps below the names of the columns.
+_NUMBERS = re.compile(rb"([A-Za-z_,; ]+\r?\n)?[\[\s\"']*[\d.]+([\s,;\"'\]\[]+[\d.]+){15}")
+
 
 def format_of(head: bytes) -> str | None:
     """Name the format of what begins with these bytes; None if it is not one of those known here.
@@ -55,7 +59,9 @@ def format_of(head: bytes) -> str | None:
         brands = {head[at : at + 4] for at in range(8, min(len(head), 64), 4)}
         if brands & _AVIF:
             return "AVIF"
-        return "HEIC" if brands & _HEIF else "MP4 video"
+        if brands & _HEIF:
+            return "HEIC"
+        return "MP4 video" if head[8:11] in _VIDEO else None
     return None
 
 
@@ -81,7 +87,7 @@ def text_format_of(head: bytes) -> str | None:
         return "XML or HTML"
     if lower.startswith((b'{"', b"{'", b"{\n", b"{ ", b'["', b"[{")) or lower in (b"{}", b"[]"):
         return "JSON"
-    if re.match(rb"[\[\s]*\d+([\s,;]+\d+){15}", text):
+    if _NUMBERS.match(text):
         return "numbers as text"
     if re.match(rb"b['\"]", text):
         return "the text of Python bytes"

@@ -26,6 +26,8 @@ _DRAWINGS = frozenset({"EPS", "WMF"})
 # What is read of a file to say what it is, if it is no image: more than the pixels of a face.
 _ENOUGH = 200_000
 
+_COLOURS = {"RGB": 3, "RGBA": 3, "LA": 1}
+
 _LONGEST_PATH = 255  # in bytes, of one name on most file systems
 
 
@@ -69,15 +71,19 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
     Raises
     ------
     InputError
-        A damaged or truncated file, an image without pixels or far too long, a vector drawing, or
-        more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, Pillow's limit against decompression
-        bombs. Pillow itself only warns up to twice this limit.
+        A damaged or truncated file, an image without pixels or far too long, a vector drawing,
+        colours of 16 bits that hold fewer, or more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``,
+        Pillow's limit against decompression bombs. Pillow itself only warns up to twice this limit.
     """
     if image.format in _DRAWINGS:
         raise InputError(
             f"{name} is a vector drawing ({image.format}); expected pixels: save it as PNG"
         )
     _check_size(image.size, name)
+    # Pillow keeps the upper 8 bits of colours of 16 bits, and forgets that it did when it loads.
+    cut = image.mode in ("RGB", "RGBA", "LA") and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
     try:
         image.load()
     except Exception as error:
@@ -85,6 +91,14 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
         # IndexError and more; there is no common base to name.
         raise _undecodable(name, error) from error
     _check_size(image.size, name)  # icons say their true size only now
+    if cut:
+        extremes: Any = image.getextrema()
+        if max(high for _, high in extremes[: _COLOURS[image.mode]]) < 16:
+            raise InputError(
+                f"{name} has colours of 16 bits that use 12 or fewer, of which Pillow keeps hardly "
+                "any; expected white to be 65535: save it with 8 bits, or pass it as an array of "
+                "uint16"
+            )
     return image
 
 

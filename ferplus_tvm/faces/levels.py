@@ -41,7 +41,7 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
     smallest, largest = rows.min(axis=1), rows.max(axis=1)
     black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
     # Of nearly every batch three numbers tell enough.
-    if black <= smallest.min() and DARKEST <= largest.min() and largest.max() <= white:
+    if black <= smallest.min() and largest.min() >= DARKEST and largest.max() <= white:
         return None
     bright = (largest >= DARKEST) | (largest == 0)
     raw = (smallest >= black) & (largest <= white) & bright
@@ -84,11 +84,12 @@ def check_levels(
     got = f"{name} holds numbers in {smallest:g}..{largest:g}"
     slack = _ROUNDING * (high - low)
     if not low - slack <= smallest <= largest <= high + slack:
-        step = (
-            "clip them, or state another value_range"
-            if value_range
-            else _range_to_state(smallest, largest, numbers.dtype)
-        )
+        if value_range is None:
+            step = _range_to_state(smallest, largest, numbers.dtype)
+        elif max(low - smallest, largest - high) < (high - low) / 10:
+            step = "clip them, or state another value_range"
+        else:
+            step = "state the value_range of these numbers, or leave it out if they are raw"
         raise InputError(f"{got}; expected {low:g}..{high:g}: {step}")
     # Black is black in every range, and so is a black face.
     if value_range or numbers.dtype.kind == "b" or largest == 0:

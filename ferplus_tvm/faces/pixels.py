@@ -69,7 +69,7 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
         numbers = np.asarray(image)
         low, high = check_levels(numbers, options.value_range, float(numbers.max()), name)
     try:
-        planes, opacity = _planes_and_opacity(image, options.channels)
+        planes, opacity, brightest = _planes_and_opacity(image, options.channels)
     except Exception as error:
         raise InputError(
             f"{name} is an image of mode {image.mode}, which Pillow cannot convert "
@@ -77,10 +77,10 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
         ) from error
     if sixteen_bits:
         planes = (np.clip((planes - low) / (high - low), 0, 1) * 255).astype(np.float32)
-    elif options.value_range != (0, 255) and 0 < (largest := float(planes.max())) < DARKEST:
+    elif 0 < brightest < DARKEST and options.value_range != (0, 255):
         raise InputError(
-            f"{name} holds levels in 0..{largest:g}, so it looks as if normalised pixels had been "
-            "saved; expected levels in 0..255: save it before they are divided, or state "
+            f"{name} holds levels in 0..{brightest:g}, as if normalised pixels had been saved; "
+            "expected levels in 0..255: save it before they are divided, or state "
             "value_range=(0, 255) if it is as dark as that"
         )
     if opacity is not None:
@@ -90,21 +90,24 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
 
 def _planes_and_opacity(
     image: Image.Image, channels: int
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32] | None]:
-    """Levels as stored, (1, H, W) of grey or (3, H, W), and opacity 0..1 where there is any."""
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32] | None, float]:
+    """Levels as stored, (1, H, W) of grey or (3, H, W); opacity 0..1, if any; the largest level.
+
+    The largest level is that of a colour: luma may be a ninth of it.
+    """
     if image.mode.startswith("I;16"):
         stored = np.asarray(image)
         clear = image.info.get("transparency")  # PNG: the one level that is transparent
         opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
-        return stored[np.newaxis].astype(np.float64), opacity
+        return stored[np.newaxis].astype(np.float64), opacity, float(stored.max())
     opacity = None
     if image.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         opacity = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
-    if image.mode not in ("1", "L"):
-        image = image.convert("RGB")
-        if channels == 3:
-            return np.moveaxis(np.asarray(image, np.float32), -1, 0), opacity
-    return np.asarray(image.convert("F"))[np.newaxis], opacity
+    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    brightest = float(np.asarray(image).max())
+    if image.mode == "RGB" and channels == 3:
+        return np.moveaxis(np.asarray(image, np.float32), -1, 0), opacity, brightest
+    return np.asarray(image.convert("F"))[np.newaxis], opacity, brightest

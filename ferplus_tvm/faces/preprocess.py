@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.arrays import array_faces, as_array
 from ferplus_tvm.faces.diagnose import of_object
+from ferplus_tvm.faces.onnx_tensor import tensor_of
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.shapes import channels_last
@@ -43,6 +44,8 @@ def preprocess(
         A path; an encoded image as bytes, bytearray or memoryview; a binary file, read from its
         current position to its end; a PIL image (its current frame, its EXIF orientation
         included); an array or anything with ``__array__``; or a list or tuple that mixes these.
+        A path that ends in ``.pb``, or such a file's bytes, is a serialized TensorProto of ONNX:
+        an array (N, C, H, W) or (N, H, W, C) of 1 or 3 channels.
         In a list each item gives the faces that it would give alone, in order, so an array of N
         faces gives N.  Lists do not nest, and an empty one gives zero faces.
 
@@ -167,6 +170,10 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
     """Yield each face of one source as (channels, size, size), 0..255."""
     if hasattr(item, "__array__") and not is_encoded(item):
         yield from array_faces(as_array(item, name), options.value_range, name, options)
+        return
+    tensor = tensor_of(item, name)
+    if tensor is not None:
+        yield from array_faces(tensor, options.value_range, name, options)
         return
     from PIL import Image
 

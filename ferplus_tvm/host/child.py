@@ -14,13 +14,14 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
+
+from ferplus_tvm.host.temporary import temporary_file
 
 T = TypeVar("T")
 
@@ -67,9 +68,11 @@ class Child:
         ------
         OSError
             If no process can be started.
+        TemporaryFolderError
+            If there is no room for what it prints.
         """
         with contextlib.ExitStack() as failed:
-            self._printed = failed.enter_context(tempfile.TemporaryFile())
+            self._printed = failed.enter_context(temporary_file())
             self._process = subprocess.Popen(
                 python("-m", "ferplus_tvm.host.child"),
                 stdin=subprocess.PIPE,

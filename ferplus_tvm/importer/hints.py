@@ -212,7 +212,7 @@ def _read_scaling(
             raise ValueError("expected one to three numbers")
         scaling = Scaling.of(**given)
         if scaling is not None and scaling.channels not in (None, channels):
-            raise ValueError(f"{scaling.channels} numbers for {channels} channels")
+            raise ValueError(f"numbers of {scaling.channels} channels for a model of {channels}")
     except (ValueError, OverflowError) as error:
         unclear.append(f"the file's metadata has {shown}, which is passed over ({one_line(error)})")
         return None, ""

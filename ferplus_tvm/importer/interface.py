@@ -116,7 +116,7 @@ def free_interface(model: onnx.ModelProto, channels: int | None = None) -> Inter
     interface = replace(interface, channels=channels)
     if next(interface.faces(), None) is None:
         raise ModelShapeError(
-            f"the model's input is {interface.description}, and {channels} channels are stated: "
+            f"the model's input is {interface.description}, and channels={channels} is stated: "
             "leave channels out, or export the network for faces of so many"
         )
     open_dims = [None] * 3 if interface.dims is None else list(interface.dims)

@@ -15,8 +15,9 @@ from typing import Any
 
 from ferplus_tvm.artifact.library_file import Artifact
 from ferplus_tvm.artifact.manifest import Manifest
-from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError
+from ferplus_tvm.errors import ArtifactError, RuntimeLibraryError, TemporaryFolderError
 from ferplus_tvm.host import cpu, runtime_library
+from ferplus_tvm.runtime.noexec import noexec_problem
 from ferplus_tvm.runtime.without_torch import import_tvm_ffi
 
 _log = logging.getLogger(__name__)
@@ -72,25 +73,37 @@ def open_module(artifact: Artifact) -> Any:
     RuntimeLibraryError
         If the runtime library is missing or not the one that the artifact was compiled with.
     ArtifactError
-        If the file was overwritten in place while its former content was in use, or the loader
-        refuses it.
+        If the file was overwritten in place while its former content was in use, its file system
+        is mounted noexec, or the loader refuses it.
     """
     with _state.lock:
-        runtime = _load_runtime(artifact.path.parent, artifact.manifest)
-        if artifact.manifest.gpu_arch:
-            _load_gpu_runtime(runtime, artifact.manifest)
-        code = artifact.manifest.image_sha256
-        content = tuple(each.image_sha256 for each in artifact.manifests)
-        if _state.files.get(artifact.file, content) != content:
-            raise ArtifactError(
-                f"{artifact.path} was overwritten in place after this process had opened it: "
-                "replace a library by renaming another over it, and restart this process"
-            )
-        if code not in _state.modules:
-            first = artifact.manifest.image_offset == 0
-            _state.modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
-            _state.files[artifact.file] = content
-        return _state.modules[code]
+        runtime = choose_runtime(artifact.path.parent, artifact.manifest)
+        try:
+            return _opened(artifact, runtime)
+        except ArtifactError as error:
+            problem = noexec_problem(artifact.path, artifact.manifest, runtime)
+            if problem is None:
+                raise
+            raise ArtifactError(problem) from error
+
+
+def _opened(artifact: Artifact, runtime: Path) -> Any:
+    """Return the opened library, which may have been opened before."""
+    _load_runtime(runtime, artifact.manifest)
+    if artifact.manifest.gpu_arch:
+        _load_gpu_runtime(runtime, artifact.manifest)
+    code = artifact.manifest.image_sha256
+    content = tuple(each.image_sha256 for each in artifact.manifests)
+    if _state.files.get(artifact.file, content) != content:
+        raise ArtifactError(
+            f"{artifact.path} was overwritten in place after this process had opened it: "
+            "replace a library by renaming another over it, and restart this process"
+        )
+    if code not in _state.modules:
+        first = artifact.manifest.image_offset == 0
+        _state.modules[code] = _open(artifact, code) if first else _open_copy(artifact, code)
+        _state.files[artifact.file] = content
+    return _state.modules[code]
 
 
 def choose_runtime(beside: Path, manifest: Manifest) -> Path:
@@ -127,11 +140,10 @@ def choose_runtime(beside: Path, manifest: Manifest) -> Path:
     return path
 
 
-def _load_runtime(beside: Path, manifest: Manifest) -> Path:
-    """Load the runtime library, unless one is loaded already, and return its path."""
-    path = choose_runtime(beside, manifest)
+def _load_runtime(path: Path, manifest: Manifest) -> None:
+    """Load the runtime library, unless one is loaded already."""
     if _state.runtime is not None:
-        return path
+        return
     try:
         ctypes.CDLL(str(path.resolve()), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
@@ -141,7 +153,6 @@ def _load_runtime(beside: Path, manifest: Manifest) -> Path:
         ) from error
     _state.runtime = path
     _log.debug("loaded %s", path)
-    return path
 
 
 def _load_gpu_runtime(runtime: Path, manifest: Manifest) -> None:
@@ -209,7 +220,7 @@ def _open(artifact: Artifact, code: str) -> Any:
 
             # tvm-ffi wants a library's suffix; and the dynamic loader goes by the name first, so
             # it would answer with the code that it opened under this name before.
-            with temporary_folder() as folder:
+            with temporary_folder(room=0) as folder:
                 alias = folder / f"{code}.so"
                 alias.symlink_to(path)
                 module = tvm_ffi.load_module(str(alias))
@@ -244,18 +255,16 @@ def _open_copy(artifact: Artifact, code: str) -> Any:
 
     try:
         _log.debug("%s is copied to be opened", artifact.manifest.target)
-        with temporary_folder() as folder:
+        with temporary_folder(artifact.manifest.image_bytes) as folder:
             copy = folder / f"{code}.so"
             copy.write_bytes(artifact.image())
             module = tvm_ffi.load_module(str(copy))
-    except (RuntimeError, OSError) as error:
-        copied = not isinstance(error, OSError)
-        reason = error.strerror if isinstance(error, OSError) else _refusal(error)
+    except (RuntimeError, OSError, TemporaryFolderError) as error:
+        full = isinstance(error, TemporaryFolderError)
+        reason = str(error) if full else f"that failed ({_refusal(error)}): compile it again"
         raise ArtifactError(
-            f"the code for {artifact.manifest.target} in {artifact.path} could not be "
-            f"{'opened from' if copied else 'copied to'} a temporary file ({reason}): let TMPDIR "
-            "name a folder with room for some megabytes whose files may be executed, or compile "
-            "for this machine alone"
+            f"the code for {artifact.manifest.target} in {artifact.path} has to be opened from a "
+            f"temporary file, but {reason}, or compile for this machine alone"
         ) from error
     # The file's number must not be given to another while this code is in use.
     _state.pins.append(artifact.pin())

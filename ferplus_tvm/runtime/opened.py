@@ -56,11 +56,18 @@ class OpenedLibrary:
         device
             The GPU to run on, or None for the CPU.
         """
-        start = time.perf_counter()
         self.gpu = device
         self._threads = threads
         self._lock = threading.Lock()
         self._session: Session | None = None
+        with lifetime.opening():
+            self._open(path, checksum, target)
+
+    def _open(
+        self, path: str | os.PathLike[str], checksum: ChecksumLevel, target: str | None
+    ) -> None:
+        start = time.perf_counter()
+        device = self.gpu
         self._artifact = Artifact(path, checksum, import_tvm_ffi, target, device)
         self.path = self._artifact.path
         self.manifest: Manifest = self._artifact.manifest
@@ -100,7 +107,10 @@ class OpenedLibrary:
             If it was closed.
         """
         with self._lock:
-            return self._expect_open()
+            session = self._session
+        if session is None:
+            raise self._closed()
+        return session
 
     def submit(self, function: Callable[[Any], Any]) -> Call[Any]:
         """Have a function of the session run on the thread.
@@ -122,8 +132,10 @@ class OpenedLibrary:
                     )
                 self._finalizer.detach()
                 self._start()
-            session = self._expect_open()
-            return session.worker.submit(lambda: function(session))
+            session = self._session
+            if session is not None:
+                return session.worker.submit(lambda: function(session))
+        raise self._closed()
 
     def close(self) -> None:
         """Let go of the library and its memory, after the calls under way; again is harmless."""
@@ -139,10 +151,9 @@ class OpenedLibrary:
         """Replace the lock, in a forked child, where its holder may be gone."""
         self._lock = threading.Lock()
 
-    def _expect_open(self) -> Session:
-        if self._session is None:
-            raise EngineClosedError(f"the engine of {self.path} is closed: load it again")
-        return self._session
+    def _closed(self) -> EngineClosedError:
+        lifetime.wait_at_the_end()
+        return EngineClosedError(f"the engine of {self.path} is closed: load it again")
 
     def _expect_kind(self, what: object) -> None:
         """See that the library's code is for a CPU, or for a GPU, as the device is."""

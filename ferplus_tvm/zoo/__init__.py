@@ -2,9 +2,12 @@
 
 ::
 
-    registry.py  the models, where their files lie on this machine, and their verification
+    models.py    the models and their archives, each with size, sha256 and addresses
+    names.py     which model a name that is not quite one of them means
+    registry.py  where the files lie on this machine, and their verification
     fetch.py     the download of a model, by one process at a time          [filelock]
     transfer.py  the transfer from one address, which can be resumed        [httpx]
+    archive.py   the test data of a model, taken out of the zoo's archive
     data/        the bundled model and its model card
 
 `ferplus_tvm.zoo.fetch` is not imported here, because looking a model up needs no download.
@@ -12,6 +15,7 @@
 
 from __future__ import annotations
 
-from ferplus_tvm.zoo.registry import BUNDLED, MODELS, ZooModel, lookup, resolve, verify
+from ferplus_tvm.zoo.models import BUNDLED, MODELS, ZooFile, ZooModel
+from ferplus_tvm.zoo.registry import lookup, resolve, verify
 
-__all__ = ["BUNDLED", "MODELS", "ZooModel", "lookup", "resolve", "verify"]
+__all__ = ["BUNDLED", "MODELS", "ZooFile", "ZooModel", "lookup", "resolve", "verify"]

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from ferplus_tvm.zoo.registry import ZooModel, is_intact
+from ferplus_tvm.zoo.models import ZooFile
+from ferplus_tvm.zoo.registry import is_intact
 
 Progress = Callable[[int, int], None]
 
@@ -50,7 +51,7 @@ def _refuse_lost_tls(response: httpx.Response) -> None:
 
 
 class Transfer:
-    """The transfer of one model from one address into a partial file.
+    """The transfer of one file from one address into a partial file.
 
     A partial file that is there already is continued.  After a failure it stays, if it may still
     be continued from here or from another address.
@@ -59,13 +60,13 @@ class Transfer:
     def __init__(
         self,
         client: httpx.Client,
-        model: ZooModel,
+        file: ZooFile,
         address: str,
         partial: Path,
         progress: Progress,
     ) -> None:
         self._client = client
-        self._model = model
+        self._file = file
         self._address = address
         self._partial = partial
         self._progress = progress
@@ -87,7 +88,7 @@ class Transfer:
         for _ in range(_TRIES):
             begun_here = self._size() == 0
             try:
-                if self._size() < self._model.size:
+                if self._size() < self._file.size:
                     self._request()
             except _CannotResume:
                 # The partial file stays until something better arrives: what stands at this
@@ -101,13 +102,13 @@ class Transfer:
                 raise failure from error
             except httpx.InvalidURL as error:
                 raise AddressError(f"is not a web address: {error}") from error
-            if self._size() < self._model.size:
-                failure = AddressError(f"sent {self._size()} of {self._model.size} bytes")
+            if self._size() < self._file.size:
+                failure = AddressError(f"sent {self._size()} of {self._file.size} bytes")
                 if self._received:
                     continue
                 raise failure
-            if is_intact(self._model, self._partial):
-                self._progress(self._model.size, self._model.size)
+            if is_intact(self._file, self._partial):
+                self._progress(self._file.size, self._file.size)
                 return
             self._partial.unlink()
             failure = AddressError("gave a file with another sha256")
@@ -143,15 +144,15 @@ class Transfer:
             if start == 0:
                 _refuse_other_content(first)
             length = response.headers.get("Content-Length")
-            if length is not None and start + int(length) != self._model.size:
+            if length is not None and start + int(length) != self._file.size:
                 raise AddressError(
-                    f"offers {start + int(length)} bytes instead of {self._model.size}"
+                    f"offers {start + int(length)} bytes instead of {self._file.size}"
                 )
             self._write(itertools.chain([first], chunks), start)
 
     def _write(self, chunks: Iterable[bytes], start: int) -> None:
         """Write the chunks at offset ``start``, never beyond the promised size."""
-        size = self._model.size
+        size = self._file.size
         self._resume = True
         self._progress(start, size)
         with self._partial.open("r+b" if start else "wb") as file:
@@ -175,7 +176,7 @@ def _continues(response: httpx.Response, start: int) -> bool:
 
 
 def _refuse_other_content(head: bytes) -> None:
-    """Refuse what servers send with status 200 in place of a model."""
+    """Refuse what servers send with status 200 in place of a file."""
     if head.startswith(_LFS_POINTER):
         raise AddressError("answered with a Git LFS pointer instead of the file")
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE_STARTS):

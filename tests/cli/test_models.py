@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 import ferplus_tvm.zoo
 from ferplus_tvm.cli.models import app
 from ferplus_tvm.errors import DownloadError, ModelFileError
-from ferplus_tvm.zoo import BUNDLED, MODELS, ZooModel, registry
+from ferplus_tvm.zoo import BUNDLED, MODELS, ZooFile, ZooModel, registry
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -45,18 +46,26 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ZooModel]
     served = tmp_path / "served"
     served.mkdir()
     (served / "small.onnx").write_bytes(CONTENT)
+    with tarfile.open(served / "small.tar.gz", "w:gz") as tar:
+        for name in ("test_data_set_0/input_0.pb", "test_data_set_0/output_0.pb"):
+            tar.addfile(tarfile.TarInfo(f"small/{name}"))
+    packed = (served / "small.tar.gz").read_bytes()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    digest = hashlib.sha256(packed).hexdigest()
     entry = ZooModel(
-        "small",
         "small.onnx",
         len(CONTENT),
         hashlib.sha256(CONTENT).hexdigest(),
+        (f"{address}/small.onnx",),
+        "small",
         8,
-        (f"http://127.0.0.1:{server.server_port}/small.onnx",),
         "a test file",
         "none",
+        ZooFile("small.tar.gz", len(packed), digest, (f"{address}/small.tar.gz",)),
+        "tiny size",
     )
     monkeypatch.setitem(registry._BY_NAME, "small", entry)
     monkeypatch.setattr(ferplus_tvm.zoo, "MODELS", (*MODELS, entry))
@@ -87,19 +96,53 @@ def test_list_gives_people_one_line_per_model(models: CliRunner) -> None:
     assert official.endswith("MIT")
 
 
+def test_list_marks_what_cannot_be_compiled_yet(models: CliRunner) -> None:
+    entries = json.loads(models.invoke(app, ["list", "--json"]).stdout)
+    assert {entry["name"]: entry["unsupported"] for entry in entries if entry["unsupported"]} == {
+        "emotion-ferplus-12-int8": "int8 activations"
+    }
+    lines = models.invoke(app, ["list"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines if "not yet: int8 activations" in line] == [
+        "emotion-ferplus-12-int8"
+    ]
+
+
 def test_fetched_model_is_listed_verified_and_found(
     models: CliRunner, small: ZooModel, cache: Path
 ) -> None:
     fetched = models.invoke(app, ["fetch", "small"])
     assert fetched.exit_code == 0
     assert fetched.stdout == f"small: {cache / 'small.onnx'}\n"
-    assert fetched.stderr.splitlines()[0] == "small: 0 % of 0.3 MB"
+    warning, first, *_ = fetched.stderr.splitlines()
+    assert warning == "warning: small cannot be compiled yet, because of its tiny size"
+    assert first == "small: 0 % of 0.3 MB"
     assert fetched.stderr.splitlines()[-1] == "small: 100 % of 0.3 MB"
     listed = json.loads(models.invoke(app, ["list", "--json"]).stdout)[-1]
     assert listed["name"] == "small"
     assert listed["fetched"] is True
     assert models.invoke(app, ["verify"]).stdout == "bundled: ok\nsmall: ok\n"
     assert models.invoke(app, ["path", "small"]).stdout == f"{cache / 'small.onnx'}\n"
+
+
+def test_test_data_are_fetched_beside_the_model(
+    models: CliRunner, small: ZooModel, cache: Path
+) -> None:
+    fetched = models.invoke(app, ["fetch", "small", "--with-test-data"])
+    assert fetched.exit_code == 0
+    assert fetched.stdout.splitlines() == [
+        f"small: {cache / 'small.onnx'}",
+        f"small test data: {cache / 'small'}",
+    ]
+    assert (cache / "small" / "test_data_set_0" / "output_0.pb").is_file()
+    listed = json.loads(models.invoke(app, ["list", "--json"]).stdout)[-1]["test_data"]
+    assert (listed["fetched"], listed["path"]) == (True, str(cache / "small"))
+    assert models.invoke(app, ["list"]).stdout.splitlines()[-1].split()[4:6] == ["yes", "yes"]
+
+
+def test_a_model_without_test_data_is_a_failure(models: CliRunner) -> None:
+    result = models.invoke(app, ["fetch", "bundled", "--with-test-data"])
+    assert isinstance(result.exception, DownloadError)
+    assert "no test data of the model 'bundled'" in str(result.exception)
 
 
 def test_verify_names_the_wrong_file_and_exits_with_1(

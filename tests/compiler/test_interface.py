@@ -61,7 +61,7 @@ def test_a_graph_without_scaling_is_asked_about() -> None:
 @pytest.mark.parametrize("stated", [RAW, UNIT, NORMALISED], ids=str)
 def test_what_is_stated_is_taken_without_a_word(stated: Scaling) -> None:
     found = interface(network(), labels=FER2013, scaling=stated)
-    assert found == Interface(stated, FER2013, (), ())
+    assert found == Interface(stated, FER2013, (), (), graph_scales=False)
 
 
 @pytest.mark.parametrize("hint", ["0,1", "0,255", "-1,1"])
@@ -87,7 +87,7 @@ def test_metadata_are_taken_for_a_graph_without_scaling(hint: str) -> None:
 )
 def test_a_graph_that_scales_raw_pixels_is_given_them_without_a_word(step: Step) -> None:
     found = interface(network(step), labels=FER2013)
-    assert found == Interface(RAW, FER2013, (), ())
+    assert found == Interface(RAW, FER2013, (), (), graph_scales=True)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_scaling_that_fits_nothing_is_told(step: Step, stated: Scaling) -> None:
 
 def test_metadata_that_describe_the_graph_s_own_scaling_say_nothing_else() -> None:
     found = interface(network(scaled(127.5, 127.5), mean="127.5", std="127.5"), labels=FER2013)
-    assert found == Interface(RAW, FER2013, (), ())
+    assert found == Interface(RAW, FER2013, (), (), graph_scales=True)
 
 
 def test_metadata_that_contradict_are_told() -> None:
@@ -183,7 +183,7 @@ def test_mean_and_std_of_other_channels_are_refused() -> None:
 @pytest.mark.parametrize("model", [official, pytorch_style])
 def test_the_network_of_ferplus_has_its_labels_without_a_word(model: Any) -> None:
     imported = load_model(model(make_weights()).SerializeToString())
-    assert interface(imported) == Interface(RAW, fer.EMOTIONS, (), ())
+    assert interface(imported) == Interface(RAW, fer.EMOTIONS, (), (), graph_scales=True)
 
 
 def test_the_bundled_model_needs_no_word() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -113,6 +115,18 @@ def test_a_picture_that_was_saved_from_normalised_pixels_is_found(fmt):
     assert preprocess(encode(Image.new("L", (8, 8), 0), fmt)).max() == 0
 
 
+def test_a_faint_blue_is_no_normalised_picture():
+    blue = Image.new("RGB", (64, 64), (0, 0, 30))
+    np.testing.assert_allclose(preprocess(encode(blue)), 0.114 * 30, atol=1e-3)
+    assert "levels in 0..1" in reason(encode(Image.new("RGB", (64, 64), (0, 1, 1))))
+
+
+def test_a_picture_that_is_meant_to_be_nearly_black_is_stated():
+    dark = Image.new("L", (64, 64), 2)
+    assert "value_range=(0, 255)" in reason(dark)
+    assert (preprocess(dark, value_range=(0, 255)) == 2).all()
+
+
 # Fewer bits than 16
 
 
@@ -132,6 +146,45 @@ def test_16_bits_that_hold_fewer_have_to_be_stated(shift, white):
 def test_12_bits_at_the_high_end_of_16_are_16():
     high = GREY.astype(np.uint16) << 8
     np.testing.assert_allclose(preprocess(encode(Image.fromarray(high)))[0, 0], high / 257, 1e-6)
+
+
+def png_of_16_bit_colours(numbers):
+    """Write a PNG by hand, since Pillow writes colours of 8 bits only."""
+    height, width, channels = numbers.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in numbers)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_colours_of_16_bits_that_hold_fewer_are_found_though_pillow_keeps_8(alpha):
+    colours = np.stack([GREY, GREY.T, GREY[::-1]], axis=-1).astype(np.uint16)
+    opaque = np.full((64, 64, 1), 65535, np.uint16)
+
+    def encoded(numbers):
+        return png_of_16_bit_colours(np.dstack([numbers, opaque]) if alpha else numbers)
+
+    for shift in (0, 2, 4):
+        said = reason(encoded(colours << shift))
+        assert "12 or fewer" in said and "uint16" in said
+    whole = preprocess(encoded(colours * 257), channels=3)
+    np.testing.assert_array_equal(whole[0], np.moveaxis(colours, -1, 0))
+
+
+@pytest.mark.parametrize(("array", "says"), [(GREY, "leave it out"), (UNIT * 1.01, "clip them")])
+def test_numbers_outside_the_stated_range_are_told_what_to_do(array, says):
+    said = reason(array, value_range=(0, 1))
+    assert "expected 0..1: " in said and says in said
+
+
+def test_a_rounding_error_is_taken_for_black_or_white():
+    assert preprocess(UNIT * 1.0000001, value_range=(0, 1)).max() == 255
+    assert preprocess(GREY * 1.0000001).max() == 255
+    assert preprocess(UNIT - 1e-7, value_range=(0, 1)).min() == 0
 
 
 def test_the_range_to_state_is_that_of_the_brightest_face():

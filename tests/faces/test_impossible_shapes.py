@@ -56,7 +56,10 @@ def test_rows_of_pixels_are_told_to_be_reshaped(side, dtype):
     rows = some_faces(400, side).reshape(400, -1).astype(dtype)
     assert f"reshape it to ({side}, {side})" in reason(rows[0])
     for some in (rows[:1], rows[:2], rows[:30], rows):  # 400 rows are not too long for a picture
-        assert f"reshape it to (N, {side}, {side})" in reason(some)
+        for array in (some, some[:, None], some[..., None], some[:, None, None]):
+            assert f": reshape it to (N, {side}, {side})" in reason(array)
+        if len(some) > 1:
+            assert f"transpose it and reshape it to (N, {side}, {side})" in reason(some.T)
     assert len(preprocess(rows.reshape(400, side, side))) == 400
 
 
@@ -68,7 +71,8 @@ def test_noise_and_equal_rows_are_rows_too():
 @pytest.mark.parametrize("width", [2304, 4096])
 def test_a_picture_of_that_width_is_a_picture(width):
     picture = np.asarray(Image.fromarray(GREY).resize((width, 700)))
-    assert len(preprocess(picture)) == 1
+    for array in (picture, picture.T, picture[None], picture[..., None]):
+        assert len(preprocess(array)) == 1
 
 
 # Encoded bytes

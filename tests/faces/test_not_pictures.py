@@ -68,6 +68,7 @@ ISO_VIDEO = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2mp41"
         (b"https://example.org/face.jpg", "address.*download"),
         (str(PNG).encode(), "text of Python bytes"),
         (" ".join(map(str, GREY.ravel())).encode(), "numbers as text"),
+        (b"emotion,pixels,Usage\n0,70 80 82" + b" 58" * 2301 + b",Training\n", "numbers as text"),
         (PNG.decode("utf-8", "replace").encode(), "as text.*'rb'"),
         (PNG.decode("latin-1").encode(), "as text.*'rb'"),
         (PNG.replace(b"\r\n", b"\n"), "as text.*'rb'"),
@@ -75,6 +76,7 @@ ISO_VIDEO = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2mp41"
         (GREY.tobytes(), r"pixels of a 64 x 64 face.*reshape\(64, 64\)"),
         (GREY[:48, :48].tobytes() * 3, r"pixels of a 48 x 48 face.*reshape\(48, 48, 3\)"),
         (b"Not Found", "text, which begins with 'Not Found'"),
+        (b"Error 500\nInternal", "text, which begins with 'Error 500"),
     ],
 )
 def test_other_content_is_named_with_the_next_step(content, says, tmp_path):
@@ -84,10 +86,12 @@ def test_other_content_is_named_with_the_next_step(content, says, tmp_path):
         assert re.search(says, reason(source))
 
 
-def test_the_path_of_a_file_in_bytes_is_named(tmp_path):
+def test_a_path_in_bytes_is_named_and_whether_it_exists_is_not_told(tmp_path):
     file = tmp_path / "face.png"
+    missing = reason(str(file).encode())
     file.write_bytes(PNG)
-    assert "path of a file" in reason(str(file).encode())
+    assert "looks like a path" in missing
+    assert reason(str(file).encode()) == missing
 
 
 def test_damaged_pictures_are_not_taken_for_anything_else():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ferplus_tvm.artifact import manifest_json
 from ferplus_tvm.errors import ArtifactDamagedError, InputError, ModelError
+from ferplus_tvm.faces.onnx_tensor import read_tensor
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.importer import load_model
 
@@ -46,8 +47,18 @@ def read_picture(data: bytes) -> None:
     assert faces.shape == (1, 1, 64, 64) and faces.min() >= 0 and faces.max() <= 255
 
 
+def read_onnx_tensor(data: bytes) -> None:
+    """Numbers of the shape that is stated, or the error of an input."""
+    try:
+        found = read_tensor(data, "the tensor")
+    except InputError:
+        return
+    assert found.dtype.kind in "iuf" and found.nbytes <= 8 * len(data)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": read_manifest,
     "importer": import_model,
     "picture": read_picture,
+    "tensor": read_onnx_tensor,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from ferplus_tvm.errors import TemporaryFolderError
 from ferplus_tvm.host import temporary
+from ferplus_tvm.host.child import Child
 from ferplus_tvm.host.temporary import remove_abandoned, temporary_folder
+from tests.artifacts import assert_sentence
+from tests.mounts import mounted
 
 fcntl = pytest.importorskip("fcntl", reason="a folder cannot be locked on Windows")
 
@@ -127,3 +132,54 @@ def test_where_nothing_can_be_locked_nothing_is_taken_for_abandoned(
     with temporary_folder() as folder:
         assert folder.exists() and other.exists()
     assert list(directory.iterdir()) == [other]
+
+
+# --- folders that cannot be used ---------------------------------------------------------------
+
+
+def fails(room: int = 0, write: int = 0) -> str:
+    """Return what is said where a folder cannot be used."""
+    with pytest.raises(TemporaryFolderError) as caught, temporary_folder(room) as folder:
+        (folder / "lib0.o").write_bytes(bytes(write))
+    return str(caught.value)
+
+
+def test_a_missing_folder_is_named(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(directory / "absent"))
+
+    assert_sentence(fails(), str(directory / "absent"), "No such file", "TMPDIR")
+    with pytest.raises(TemporaryFolderError, match="absent"):
+        Child()
+
+
+def test_where_no_folder_can_be_written_to_those_that_were_tried_are_named(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/absent"])
+
+    assert_sentence(fails(), "no folder for temporary files", "['/absent']", "TMPDIR")
+
+
+def test_a_folder_with_too_little_room_is_named_before_anything_is_written(
+    directory: Path,
+) -> None:
+    free = shutil.disk_usage(directory).free
+
+    assert_sentence(fails(room=free + (1 << 40)), str(directory), "are needed", "TMPDIR")
+    assert list(directory.iterdir()) == []
+
+
+def test_a_folder_that_fills_up_is_named_and_left_empty(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mounted(directory / "small", "size=64k") as small:
+        monkeypatch.setattr(tempfile, "tempdir", str(small))
+
+        assert_sentence(fails(write=1 << 20), str(small), "No space left", "TMPDIR")
+        assert list(small.iterdir()) == []
+
+
+def test_another_full_disk_than_that_of_temporary_files_is_not_taken_for_it() -> None:
+    with pytest.raises(OSError, match="the output"), temporary_folder():
+        raise OSError(errno.ENOSPC, "the output's disk is full")

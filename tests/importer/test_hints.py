@@ -82,7 +82,7 @@ def test_the_scaling_is_read(entries: dict[str, str], scaling: tuple[object, ...
         ({"labels": "a,a,b,c,d,e,f"}, "'a' twice"),
         ({"labels": ",".join(NAMES), "classes": str(sorted(NAMES))}, "but classes"),
         ({"mean": "0.485", "std": "0.229"}, "may be of pixels in 0..1 or in 0..255"),
-        ({"mean": "0.5 0.5 0.5", "input_range": "0,1"}, "3 numbers for 1 channels"),
+        ({"mean": "0.5 0.5 0.5", "input_range": "0,1"}, "numbers of 3 channels for a model of 1"),
         ({"input_range": "zero to one"}, "one to three numbers"),
         ({"Image.NominalPixelRange": "Bytes"}, "one to three numbers"),
         ({"std": "1e999"}, "finite"),

@@ -58,6 +58,6 @@ def test_channels_are_taken_where_the_file_leaves_them_open() -> None:
 
 def test_other_channels_than_the_file_s_are_refused() -> None:
     model = pytorch_style(WEIGHTS).SerializeToString()
-    with pytest.raises(ModelShapeError, match="3 channels are stated"):
+    with pytest.raises(ModelShapeError, match="channels=3 is stated"):
         load_model(model, channels=3)
     assert load_model(model, channels=1) == load_model(model)

@@ -48,7 +48,12 @@ def tuned(short_model: Path, logs: Path, reports: list[Progress]) -> TuneResult:
     for _ in range(RUNS):
         reports.clear()
         result = fer.tune(
-            short_model, log_dir=logs, time_limit=10, batch_sizes=[1], progress=reports.append
+            short_model,
+            log_dir=logs,
+            time_limit=10,
+            batch_sizes=[1],
+            input_range=(0, 1),
+            progress=reports.append,
         )
         if all(layer.kept is not None for layer in TuningLog(logs, HERE).layers):
             return result
@@ -76,6 +81,7 @@ def test_a_compilation_takes_every_kernel_from_the_log(
         short_model,
         output=tmp_path / "m.so",
         batch_sizes=[1],
+        input_range=(0, 1),  # which the kernel of the first layer does, too
         tuning_logs=logs,
         require_tuned=True,
     )
@@ -99,7 +105,10 @@ def test_the_log_tells_what_was_tried_and_what_is_kept(tuned: TuneResult, logs: 
         assert layer.kept_time <= 1
     state = log.provenance
     assert state is not None
-    assert state.command == f"ferplus-tvm tune short.onnx --target {HERE} --batch 1 --time 10"
+    assert state.command == (
+        f"ferplus-tvm tune short.onnx --target {HERE} --batch 1 --time 10 --input-range 0,1 "
+        "--mean 0 --std 1"
+    )
 
 
 def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -49,7 +49,7 @@ class Networks:
         self.built += choices
         assert len(set(paths)) == len(paths)
         return [
-            networks.Network(path, "main", choice)
+            networks.Network(path, "main", (1, 1, 64, 64), choice)
             for choice, path in zip(choices, paths, strict=True)
         ]
 

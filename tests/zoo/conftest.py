@@ -164,7 +164,7 @@ def model(payload: bytes) -> Callable[..., ZooModel]:
     def make(*addresses: str) -> ZooModel:
         digest = hashlib.sha256(payload).hexdigest()
         return ZooModel(
-            "small", "small.onnx", len(payload), digest, 8, addresses, "a test file", "none"
+            "small.onnx", len(payload), digest, addresses, "small", 8, "a test file", "none"
         )
 
     return make

@@ -8,8 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ferplus_tvm.errors import DownloadError, MissingExtraError, ModelFileError
-from ferplus_tvm.zoo import BUNDLED, MODELS, lookup, registry, resolve, verify
+from ferplus_tvm.errors import (
+    DownloadError,
+    MissingExtraError,
+    ModelFileError,
+    UnsupportedModelError,
+)
+from ferplus_tvm.zoo import BUNDLED, MODELS, ZooFile, ZooModel, lookup, registry, resolve, verify
 
 OFFICIAL = "emotion-ferplus-8"
 
@@ -25,13 +30,13 @@ def place(name: str, content: bytes) -> Path:
 def tiny_official(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Make the official model's entry promise these few bytes."""
     content = b"\x08\x08 tiny"
-    entry = registry.ZooModel(
-        OFFICIAL,
+    entry = ZooModel(
         f"{OFFICIAL}.onnx",
         len(content),
         hashlib.sha256(content).hexdigest(),
-        8,
         ("http://127.0.0.1:9/",),
+        OFFICIAL,
+        8,
         "",
         "",
     )
@@ -61,18 +66,28 @@ def test_names_are_the_documented_ones() -> None:
     ]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
-def test_hashes_are_whole_and_distinct(model: registry.ZooModel) -> None:
-    assert len(bytes.fromhex(model.sha256)) == 32
-    assert sum(other.sha256 == model.sha256 for other in MODELS) == 1
+FILES = [file for model in MODELS for file in (model, model.archive) if file is not None]
 
 
-@pytest.mark.parametrize("model", MODELS[1:], ids=lambda model: model.name)
-def test_mirror_is_asked_before_github_and_only_over_tls(model: registry.ZooModel) -> None:
-    addresses = [urlsplit(address) for address in model.addresses]
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.file_name)
+def test_hashes_are_whole_and_distinct(file: ZooFile) -> None:
+    assert len(bytes.fromhex(file.sha256)) == 32
+    assert sum(other.sha256 == file.sha256 for other in FILES) == 1
+
+
+@pytest.mark.parametrize("file", FILES[1:], ids=lambda file: file.file_name)
+def test_mirror_is_asked_before_github_and_only_over_tls(file: ZooFile) -> None:
+    addresses = [urlsplit(address) for address in file.addresses]
     assert [address.hostname for address in addresses] == ["huggingface.co", "github.com"]
     assert all(address.scheme == "https" for address in addresses)
-    assert all(address.path.endswith(f"/model/{model.name}.onnx") for address in addresses)
+    assert all(address.path.endswith(f"/model/{file.file_name}") for address in addresses)
+
+
+def test_every_official_model_has_an_archive_of_its_name() -> None:
+    assert BUNDLED.archive is None
+    assert [model.archive and model.archive.file_name for model in MODELS[1:]] == [
+        f"{model.name}.tar.gz" for model in MODELS[1:]
+    ]
 
 
 def test_unknown_name_is_answered_with_the_names() -> None:
@@ -124,12 +139,36 @@ def test_existing_file_is_returned_as_it_was_given(tmp_path: Path) -> None:
         ("emotion-ferplus-8.onnx", "emotion-ferplus-8"),
         ("Bundled", "bundled"),
         ("models/emotion_ferplus-7.onnx", "emotion-ferplus-7"),
-        ("emotion-ferplus-12-int", "emotion-ferplus-12-int8"),
+        ("bundeled", "bundled"),
+        ("ferplus", "emotion-ferplus-8"),
+        ("fer+", "emotion-ferplus-8"),
+        ("FER+ 7", "emotion-ferplus-7"),
+        ("ferplus-8", "emotion-ferplus-8"),
+        ("emotion-ferplus", "emotion-ferplus-8"),
+        ("emotion-ferplus-10", "emotion-ferplus-8"),
+        ("emotion_ferplus/model.onnx", "emotion-ferplus-8"),
+        ("downloads/emotion-ferplus-2.tar.gz", "emotion-ferplus-2"),
+        ("emotion-ferpls-7", "emotion-ferplus-7"),
     ],
 )
-def test_missing_path_that_resembles_a_name_gets_the_name(written: str, meant: str) -> None:
+def test_missing_path_that_means_a_model_of_the_zoo_gets_its_name(written: str, meant: str) -> None:
     with pytest.raises(ModelFileError, match=f"name '{meant}'"):
         resolve(written)
+
+
+@pytest.mark.parametrize(
+    "written", ["emotion-ferplus-12", "ferplus12.onnx", "emotion-ferplus-12-int", "FERPlus_int8"]
+)
+def test_a_version_that_is_only_quantized_gets_the_newest_that_compiles(written: str) -> None:
+    with pytest.raises(ModelFileError, match=f"give '{OFFICIAL}', since .* only as int8"):
+        resolve(written)
+    with pytest.raises(ModelFileError, match=f"give '{OFFICIAL}', since .* only as int8"):
+        lookup(written)
+
+
+def test_a_model_that_cannot_be_compiled_is_refused_before_it_is_fetched() -> None:
+    with pytest.raises(UnsupportedModelError, match=f"int8 activations: give '{OFFICIAL}'"):
+        resolve("emotion-ferplus-12-int8")
 
 
 def test_missing_path_that_resembles_nothing_gets_all_names() -> None:

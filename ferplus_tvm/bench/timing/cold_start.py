@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from ferplus_tvm.bench.timing.installed import installed_bytes
 from ferplus_tvm.bench.timing.samples import Ratio, paired_ratio
 from ferplus_tvm.errors import BenchError, last_line
 from ferplus_tvm.host import child
+from ferplus_tvm.host.temporary import temporary_file
 from ferplus_tvm.tuning.paired_timing import take_rounds
 
 _ASKED = "np.full((1, *face), 100, np.float32)"
@@ -218,7 +218,7 @@ def start(program: Program, threads: int) -> Start:
     BenchError
         If it gives none.
     """
-    with tempfile.TemporaryFile() as noise:
+    with temporary_file() as noise:
         begin = time.perf_counter()
         process = subprocess.Popen(
             child.python(
