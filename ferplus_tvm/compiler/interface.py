@@ -88,7 +88,7 @@ class Interface:
                 f"{model.channels}: state one number, or one for each channel"
             )
         hints = read_hints(model.metadata, model.classes, model.channels)
-        warnings: list[str] = []
+        warnings = list(model.warnings)
         notes = list(model.notes)
         own = _Affine.of_graph(model)
         _expect_pixel_format(hints, model.channels, warnings)
