@@ -170,8 +170,8 @@ class Manifest:
     labels
         The names of the classes, in the order of the scores.
     warnings
-        What was assumed of the pixels or the labels when the library was compiled, or contradicts
-        what was stated: the sentences that `ferplus_tvm.CompileResult` had.
+        What was assumed of the model when the library was compiled, such as the range of its
+        pixels, or contradicts what was stated, in sentences.
     functions
         The entry points by batch size.
     kernels
