@@ -34,6 +34,8 @@ def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Cha
     if not fits:
         assert first_error is not None
         raise first_error
+    # Where the number of channels is open, numbers for three channels say that it is three.
+    fits = [fit for fit in fits if not fit[2].broadcasts] or fits
     face, _, chain = fits[0]
     _check_layout([(f, layout) for f, layout, _ in fits if f[1] == face[1]], interface)
     if len({f for f, *_ in fits}) > 1:

@@ -218,6 +218,8 @@ def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
         name = graph.input[index].name
         if name in stored or name not in used:
             del graph.input[index]
+    # onnx's checker wants a name, and onnxruntime takes a file without one.
+    graph.name = graph.name or "graph"
     for value in graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value < 1:

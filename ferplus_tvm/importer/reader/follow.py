@@ -10,7 +10,7 @@ import numpy as np
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import Layout
-from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling
+from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling, selections
 from ferplus_tvm.importer.reader.state import SUPPORTED, State
 from ferplus_tvm.importer.steps import Chain, Shape
 from ferplus_tvm.importer.tail import read_tail
@@ -22,6 +22,7 @@ _OPERATORS: dict[str, Callable[[State, Node], None]] = {
     **layers.OPERATORS,
     **layouts.OPERATORS,
     **pooling.OPERATORS,
+    **selections.OPERATORS,
 }
 
 
