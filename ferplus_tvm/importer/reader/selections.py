@@ -101,19 +101,15 @@ def _resize(state: State, node: Node) -> None:
     view = state.view
     if node.attributes.get("axes") is not None or crops or not view.batched:
         refuse(node, _RESIZE)
+    made: list[list[float] | None] = []
     if len(node.inputs) > 3 and node.inputs[3]:
-        results = [(n, target) for n, target in targets(state, node.inputs[3])]
+        made += [None if a is None else a.tolist()[1:] for _, a in targets(state, node.inputs[3])]
     else:
-        results = [(1, None if scales is None else (1, *view.shape) * scales)]
-    for batch, target in results:
-        full = [batch, *view.shape]
-        if target is None or target.tolist() != full:
-            found = (
-                ""
-                if target is None
-                else f", and it makes {[int(size) for size in target[1:]]} of {full[1:]}"
-            )
-            refuse(node, f"{_RESIZE}{found}")
+        made.append(None if scales is None else (scales[1:] * view.shape).tolist())
+    for sizes in made:
+        if sizes != list(view.shape):
+            found = sizes and f", and it makes {[int(size) for size in sizes]} of {view.shape}"
+            refuse(node, f"{_RESIZE}{found or ''}")
 
 
 def _tile(state: State, node: Node) -> None:
