@@ -85,10 +85,12 @@ def check_structure(model: onnx.ModelProto, output: str | None = None) -> None:
         )
     _check_names(graph)
     choose_output(model, output)
-    nodes = split_fused(graph, _live_nodes(graph), opset_of(model))
+    opset = opset_of(model)
+    nodes = split_fused(graph, _live_nodes(graph), opset)
     stored = _stored_values(graph, nodes)
     for node in nodes:
         _check_node(node, stored)
+        _check_known(node, opset)
     if graph.sparse_initializer:
         raise UnsupportedModelError(
             "the model has sparse weights, which are not supported: export it with dense float32 "
@@ -196,6 +198,15 @@ def _check_node(node: onnx.NodeProto, stored: set[str]) -> None:
                 "to a function that is not there: export the model with dense weights and without "
                 "functions"
             )
+
+
+def _check_known(node: onnx.NodeProto, opset: int) -> None:
+    """Refuse an operator that the operator set does not have, as exporters leave them."""
+    if node.domain in STANDARD and not onnx.defs.has(node.op_type, opset):
+        raise UnsupportedModelError(
+            f"{describe(node)} is not an operator of ONNX opset {opset}, so the exporter left one "
+            "of its own framework or of a newer opset: export the network without that layer"
+        )
 
 
 def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

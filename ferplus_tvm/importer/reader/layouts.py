@@ -63,11 +63,14 @@ def _transpose(state: State, node: Node) -> None:
 
 def _reshape(state: State, node: Node) -> None:
     state.first(node, APART)
-    view = state.view
+    if _merges_pixels(state, node):
+        return
+    view, ones = state.view, (1,) * state.ones_before_batch
+    state.ones_before_batch = 0
     results: set[tuple[Shape, bool] | None] = set()
     allowzero = bool(node.attributes.get("allowzero", 0))
     for batch, target in targets(state, node.inputs[1]):
-        before = (batch, *view.shape) if view.batched else view.shape
+        before = (*ones, batch, *view.shape) if view.batched else view.shape
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
             results.add((full[1:], True))
@@ -81,6 +84,29 @@ def _reshape(state: State, node: Node) -> None:
     if len(shape) == 1:
         state.flatten_name = node.name
     state.view = view.reshaped(shape, batched=batched)
+
+
+def _merges_pixels(state: State, node: Node) -> bool:
+    """Tell whether faces and pixels become one dimension only for a matrix product of the last.
+
+    So TensorFlow writes a tensordot: a Reshape to rows of channels, the product, and a Reshape
+    back.  The product is the same without the two, so this one is passed over.
+    """
+    view = state.view
+    pixels = math.prod(view.shape[:-1])
+    if not view.batched or pixels == 1 or state.ones_before_batch:
+        return False
+    for batch, target in targets(state, node.inputs[1]):
+        full = _resolve(target, (batch, *view.shape), allowzero=False)
+        if full != (batch * pixels, view.shape[-1]):
+            return False
+    between, products = node, 0
+    while len(readers := state.readers.get(between.outputs[0], [])) == 1:
+        between = readers[0]
+        if between.op not in ("MatMul", "Add", "Relu", "Identity"):
+            return between.op == "Reshape" and products > 0
+        products += between.op == "MatMul"
+    return False
 
 
 def view_size(state: State) -> int:
@@ -174,6 +200,9 @@ def _unsqueeze(state: State, node: Node) -> None:
         refuse(node, STORED)
     rank = view.rank + axes.size
     new = {int(axis) % rank for axis in axes.reshape(-1)}
+    if view.batched and new == {0} and not state.ones_before_batch:
+        state.ones_before_batch = 1
+        return
     if view.batched and 0 in new:
         refuse(node, APART)
     sizes = iter((0, *view.shape) if view.batched else view.shape)

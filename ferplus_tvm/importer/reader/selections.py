@@ -12,8 +12,10 @@ from ferplus_tvm.importer.graph import Node
 from ferplus_tvm.importer.reader.layouts import APART, STORED, targets, view_size
 from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Shape
+from ferplus_tvm.importer.view import View
 
 _RESIZE = "only where it changes no size, so that faces come in the size that the layers want"
+_HUGE = 10**9  # TensorFlow's largest end of a slice; others write that of their integers
 
 
 def _slice(state: State, node: Node) -> None:
@@ -28,7 +30,7 @@ def _slice(state: State, node: Node) -> None:
     for start, end, axis, step in zip(starts.tolist(), ends.tolist(), along, strides, strict=True):
         at = state.axis(node, int(axis))
         # Of the faces it may take all; a file that leaves their number open says so by a huge end.
-        every = (start, step) == (0, 1) and end >= (state.batch or (1 << 31) - 1)
+        every = (start, step) == (0, 1) and end >= (state.batch or _HUGE)
         if step == 0 or (at == -1 and not every):
             refuse(node, APART)
         if at >= 0:
@@ -96,20 +98,28 @@ def _expand(state: State, node: Node) -> None:
 
 def _resize(state: State, node: Node) -> None:
     state.first(node, _RESIZE)
-    crops = node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    view, given = state.view, node.attributes
     scales = state.constant(node, 2, _RESIZE)
-    view = state.view
-    if node.attributes.get("axes") is not None or crops or not view.batched:
+    crops = given.get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if crops or not view.batched:
         refuse(node, _RESIZE)
-    made: list[list[float] | None] = []
+    along = [state.axis(node, int(axis)) for axis in given.get("axes", range(view.rank))]
+    makes: list[tuple[int, NDArray[Any] | None]]
+    makes = [] if scales is None or not scales.size else [(1, scales * _sizes(view, along, 1))]
     if len(node.inputs) > 3 and node.inputs[3]:
-        made += [None if a is None else a.tolist()[1:] for _, a in targets(state, node.inputs[3])]
-    else:
-        made.append(None if scales is None else (scales[1:] * view.shape).tolist())
-    for sizes in made:
-        if sizes != list(view.shape):
-            found = sizes and f", and it makes {[int(size) for size in sizes]} of {view.shape}"
-            refuse(node, f"{_RESIZE}{found or ''}")
+        makes = list(targets(state, node.inputs[3]))
+    for batch, sizes in makes or ((1, None),):
+        before = _sizes(view, along, batch)
+        if sizes is None or sizes.tolist() != before:
+            made = (
+                "" if sizes is None else f", and it makes {sizes.astype(int).tolist()} of {before}"
+            )
+            refuse(node, f"{_RESIZE}{made}")
+
+
+def _sizes(view: View, along: list[int], batch: int) -> list[int]:
+    """Return the sizes of a view along dimensions of one face, -1 for the batch."""
+    return [batch if at == -1 else view.shape[at] for at in along]
 
 
 def _tile(state: State, node: Node) -> None:
