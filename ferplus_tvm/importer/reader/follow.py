@@ -12,7 +12,7 @@ from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import Layout
 from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling, selections
 from ferplus_tvm.importer.reader.branches import activation_of, mean_of, read_branches
-from ferplus_tvm.importer.reader.state import SUPPORTED, State, refuse
+from ferplus_tvm.importer.reader.state import SUPPORTED, State
 from ferplus_tvm.importer.steps import Chain, Shape
 from ferplus_tvm.importer.tail import read_tail
 from ferplus_tvm.importer.view import View
@@ -55,8 +55,6 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
     while state.value != graph.output or state.value in state.readers:
         try:
             node = _next(state)
-            if state.ones_before_batch and node.op != "Reshape":
-                refuse(node, "only where the batch is the first dimension")
             _OPERATORS[node.op](state, node)
         except UnsupportedModelError:
             # What stands behind the last layer is told by what it computes, not by its operators,

@@ -65,8 +65,22 @@ def _reshape(state: State, node: Node) -> None:
     state.first(node, APART)
     if _merges_pixels(state, node):
         return
-    view, ones = state.view, (1,) * state.ones_before_batch
+    result = _reshaped(state, node)
+    if result is None:
+        refuse(node, f"{APART}, and it gets {state.view.shape} per face")
+    shape, batched = result
+    if len(shape) == 1:
+        state.flatten_name = node.name
+    state.view = state.view.reshaped(shape, batched=batched)
     state.ones_before_batch = 0
+
+
+def _reshaped(state: State, node: Node) -> tuple[Shape, bool] | None:
+    """Return what a Reshape makes of one face, and whether a batch is before that.
+
+    None if that depends on the number of faces.
+    """
+    view, ones = state.view, (1,) * state.ones_before_batch
     results: set[tuple[Shape, bool] | None] = set()
     allowzero = bool(node.attributes.get("allowzero", 0))
     for batch, target in targets(state, node.inputs[1]):
@@ -78,12 +92,7 @@ def _reshape(state: State, node: Node) -> None:
             results.add((full, False))
         else:
             results.add(None)
-    if len(results) != 1 or None in results:
-        refuse(node, f"{APART}, and it gets {view.shape} per face")
-    shape, batched = next(result for result in results if result is not None)
-    if len(shape) == 1:
-        state.flatten_name = node.name
-    state.view = view.reshaped(shape, batched=batched)
+    return results.pop() if len(results) == 1 else None
 
 
 def _merges_pixels(state: State, node: Node) -> bool:
@@ -200,8 +209,8 @@ def _unsqueeze(state: State, node: Node) -> None:
         refuse(node, STORED)
     rank = view.rank + axes.size
     new = {int(axis) % rank for axis in axes.reshape(-1)}
-    if view.batched and new == {0} and not state.ones_before_batch:
-        state.ones_before_batch = 1
+    if view.batched and new == {0}:
+        _put_one_before_batch(state, node)
         return
     if view.batched and 0 in new:
         refuse(node, APART)
@@ -209,6 +218,17 @@ def _unsqueeze(state: State, node: Node) -> None:
     full = [1 if at in new else next(sizes) for at in range(rank)]
     batched = view.batched or 0 in new
     state.view = view.reshaped(tuple(full[1:] if batched else full), batched=batched)
+
+
+def _put_one_before_batch(state: State, node: Node) -> None:
+    """Read a dimension of 1 before the batch, which tf2onnx has a Reshape take off again."""
+    readers = state.readers.get(node.outputs[0], [])
+    if [reader.op for reader in readers] == ["Reshape"] and node.outputs[0] != state.graph.output:
+        state.ones_before_batch = 1
+        if _reshaped(state, readers[0]) is not None:
+            return
+    state.ones_before_batch = 0
+    refuse(node, APART)
 
 
 OPERATORS = {
