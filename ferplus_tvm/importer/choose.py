@@ -56,7 +56,10 @@ def _check_layout(fits: list[tuple[Face, Layout]], interface: Interface) -> None
     # One channel lies the same way in every layout.
     if len(kinds) > 1 and {channels for channels, _ in kinds} != {1}:
         found = " and ".join(
-            sorted(f"{channels} channels as {layout.value}" for channels, layout in kinds)
+            sorted(
+                f"{channels} channel{'s' * (channels > 1)} as {layout.value}"
+                for channels, layout in kinds
+            )
         )
         raise ModelShapeError(
             f"the model leaves its input open ({interface.description}), and its layers fit "

@@ -12,6 +12,7 @@ from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import Layout
 from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling, selections
 from ferplus_tvm.importer.reader.branches import activation_of, mean_of, read_branches
+from ferplus_tvm.importer.reader.moves import read_moves
 from ferplus_tvm.importer.reader.state import SUPPORTED, State
 from ferplus_tvm.importer.steps import Chain, Shape
 from ferplus_tvm.importer.tail import read_tail
@@ -58,13 +59,13 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
             _OPERATORS[node.op](state, node)
         except UnsupportedModelError:
             # What stands behind the last layer is told by what it computes, not by its operators,
-            # and so are branches.
+            # and so are branches, and operators that make sense together only.
             if read_tail(state):
                 break
-            meeting = read_branches(state)
-            if meeting is None:
+            last = read_moves(state) or read_branches(state)
+            if last is None:
                 raise
-            node = meeting
+            node = last
         state.advance(node)
         seen += 1
         if seen > len(graph.nodes):

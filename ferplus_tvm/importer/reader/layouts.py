@@ -23,7 +23,7 @@ _DROPOUT = (
 _CAST = "only of stored weights, or to float32"
 STORED = "only with stored numbers, and where each face stays apart from the others"
 # Two batch sizes that a target has to be right for; what fits both fits any.
-_TRIAL_BATCHES = (2, 3)
+TRIAL_BATCHES = (2, 3)
 
 
 def _identity(state: State, node: Node) -> None:
@@ -72,7 +72,6 @@ def _reshape(state: State, node: Node) -> None:
     if len(shape) == 1:
         state.flatten_name = node.name
     state.view = state.view.reshaped(shape, batched=batched)
-    state.ones_before_batch = 0
 
 
 def _reshaped(state: State, node: Node) -> tuple[Shape, bool] | None:
@@ -80,11 +79,11 @@ def _reshaped(state: State, node: Node) -> tuple[Shape, bool] | None:
 
     None if that depends on the number of faces.
     """
-    view, ones = state.view, (1,) * state.ones_before_batch
+    view = state.view
     results: set[tuple[Shape, bool] | None] = set()
     allowzero = bool(node.attributes.get("allowzero", 0))
     for batch, target in targets(state, node.inputs[1]):
-        before = (*ones, batch, *view.shape) if view.batched else view.shape
+        before = (batch, *view.shape) if view.batched else view.shape
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
             results.add((full[1:], True))
@@ -103,7 +102,7 @@ def _merges_pixels(state: State, node: Node) -> bool:
     """
     view = state.view
     pixels = math.prod(view.shape[:-1])
-    if not view.batched or pixels == 1 or state.ones_before_batch:
+    if not view.batched or pixels == 1:
         return False
     for batch, target in targets(state, node.inputs[1]):
         full = _resolve(target, (batch, *view.shape), allowzero=False)
@@ -127,11 +126,11 @@ def targets(state: State, name: str) -> Iterable[tuple[int, NDArray[Any] | None]
     """Return the target of a Reshape or its like, for each batch that it has to be right for."""
     if name in state.graph.constants:
         return [(state.batch or 1, state.graph.constants[name])]
-    batches = [state.batch] if state.batch else _TRIAL_BATCHES
-    return [(batch, _computed(state, name, batch)) for batch in batches]
+    batches = [state.batch] if state.batch else TRIAL_BATCHES
+    return [(batch, computed(state, name, batch)) for batch in batches]
 
 
-def _computed(state: State, target: str, batch: int) -> NDArray[Any] | None:
+def computed(state: State, target: str, batch: int) -> NDArray[Any] | None:
     """Return the value of ``target`` at a batch size; None if it is not made of shapes alone."""
     graph = state.graph
     needed: set[str] = {target}
@@ -209,26 +208,12 @@ def _unsqueeze(state: State, node: Node) -> None:
         refuse(node, STORED)
     rank = view.rank + axes.size
     new = {int(axis) % rank for axis in axes.reshape(-1)}
-    if view.batched and new == {0}:
-        _put_one_before_batch(state, node)
-        return
     if view.batched and 0 in new:
         refuse(node, APART)
     sizes = iter((0, *view.shape) if view.batched else view.shape)
     full = [1 if at in new else next(sizes) for at in range(rank)]
     batched = view.batched or 0 in new
     state.view = view.reshaped(tuple(full[1:] if batched else full), batched=batched)
-
-
-def _put_one_before_batch(state: State, node: Node) -> None:
-    """Read a dimension of 1 before the batch, which tf2onnx has a Reshape take off again."""
-    readers = state.readers.get(node.outputs[0], [])
-    if [reader.op for reader in readers] == ["Reshape"] and node.outputs[0] != state.graph.output:
-        state.ones_before_batch = 1
-        if _reshaped(state, readers[0]) is not None:
-            return
-    state.ones_before_batch = 0
-    refuse(node, APART)
 
 
 OPERATORS = {

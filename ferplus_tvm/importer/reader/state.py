@@ -51,8 +51,6 @@ class State:
         The name of the node that made rows of maps, "" if there was none since the last layer.
     moved_by
         The last node that moved values or left some out, "" if there was none.
-    ones_before_batch
-        How many dimensions of 1 the file's value has before the batch, which a Reshape takes off.
     readers
         The nodes that read each value.
     """
@@ -66,7 +64,6 @@ class State:
         self.chain = Chain(input_shape, [])
         self.flatten_name = ""
         self.moved_by = ""
-        self.ones_before_batch = 0
         self.readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -77,8 +74,7 @@ class State:
         if node.op in _MOVING:
             self.moved_by = str(node)
         self.value = node.outputs[0]
-        if not self.ones_before_batch:
-            self.shapes[self.value] = self.view
+        self.shapes[self.value] = self.view
 
     def add(self, step: Step) -> None:
         """Append a step, and look at its value as it is."""
