@@ -47,7 +47,8 @@ def test_softmax_over_the_faces_behind_a_one_before_the_batch_is_refused() -> No
     net = Net()
     x = net.dense(net.add("Flatten", net.conv("faces", 1, 2, strides=[2, 2])), 2 * 16 * 16, 5)
     x = net.add("Softmax", net.add("Unsqueeze", x, net.ints(0)), axis=1)
-    with pytest.raises(UnsupportedModelError, match=r"Softmax node.*not a softmax over the classes"):
+    message = r"Softmax node.*not a softmax over the classes"
+    with pytest.raises(UnsupportedModelError, match=message):
         load_model(net.model(x, ("N", 1, 32, 32)).SerializeToString())
 
 
