@@ -1,8 +1,8 @@
 """The importer: an ONNX file, as any tool exports it, to one tidy graph.
 
 1. `read_model` parses a path or bytes, external data included.
-2. `inline_functions`, `check_structure`, `dequantize_weights`, `to_float32`, `free_interface` and
-   `upgrade` make it one valid graph of opset 17 in float32.
+2. `replace_zipmap`, `inline_functions`, `check_structure`, `dequantize_weights`, `to_float32`,
+   `free_interface` and `upgrade` make it one valid graph of opset 17 in float32.
 3. The rules under ``passes/`` rewrite it; ``contract.py`` says what a tidy graph is and checks it.
 """
 
@@ -18,6 +18,7 @@ from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.read import read_model
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tidy import tidy
+from ferplus_tvm.importer.zipmap import replace_zipmap
 
 __all__ = ["ImportedModel", "load_model"]
 
@@ -40,9 +41,11 @@ class ImportedModel:
     opset
         The operator set of the file.
     notes
-        Sentences to be said once to the user: what was assumed, or changed in a way that matters.
+        Sentences to be said once to the user: what was changed in a way that matters.
+    warnings
+        Sentences about what was assumed of the input.
     metadata
-        The file's own ``metadata_props``, by key.
+        The file's own ``metadata_props``, by key, and ``class_labels`` of a ZipMap.
     """
 
     proto: onnx.ModelProto
@@ -52,6 +55,7 @@ class ImportedModel:
     output_name: str
     opset: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     metadata: Mapping[str, str]
 
     @property
@@ -112,11 +116,13 @@ def load_model(
     """
     file = read_model(source)
     opset = opset_of(file.proto)
+    replace_zipmap(file.proto)
     # protobuf hands text that is not UTF-8 out as bytes; no hint can be read from such an entry.
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
+    warnings: list[str] = []
+    proto = tidy(file.proto, notes, warnings, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,
@@ -126,5 +132,6 @@ def load_model(
         graph.output[0].name,
         opset,
         tuple(notes),
+        tuple(warnings),
         metadata,
     )

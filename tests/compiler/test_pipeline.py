@@ -160,7 +160,7 @@ def off(path: Path, name: str, *_: object) -> Verification:
     raise VerificationError(f"{name} is off by a made-up amount")
 
 
-def crash(*_: object) -> None:
+def crash(*_: object, **__: object) -> None:
     raise RuntimeError("made up")
 
 
