@@ -214,6 +214,8 @@ def _is_wrapped(numbers: NDArray[Any]) -> bool:
     for part in (numbers[middle : middle + 1], numbers):  # one line tells of nearly every face
         if np.any((part >= few) & (part <= white - few)):
             return False
+    if numbers.min() >= few or numbers.max() <= white - few:
+        return False  # black, or overexposed
     channels = numbers if numbers.ndim == 3 else numbers[..., np.newaxis]
     return all(len(np.unique(channels[..., c])) > 2 for c in range(channels.shape[-1]))
 

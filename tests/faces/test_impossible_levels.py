@@ -166,6 +166,7 @@ def test_black_and_white_and_pure_colours_are_not_taken_for_these():
     for drawing in (mask, mask // 255 * 254, np.stack([mask, mask // 255, 255 - mask], axis=-1)):
         assert len(preprocess([drawing, encode(Image.fromarray(drawing))])) == 2
     assert len(preprocess(encode(Image.new("RGB", (64, 64), (0, 255, 1))))) == 1
+    assert len(preprocess(255 - GREY % 4)) == 1  # overexposed
 
 
 def test_bfloat16_is_read_and_masked_numbers_are_refused():
