@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 # No face can be seen in a picture whose brightest level is below this one of 255, while pixels
 # divided by 255 end at 1, by 127.5 at 2, and a little above either after a bicubic resize.
@@ -168,6 +171,17 @@ def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> No
             f"the alpha of {name} holds numbers in {smallest:g}..{largest:g}; expected "
             f"{low:g}..{high:g}, as its colours: bring both to the same range"
         )
+    if largest <= low:
+        warn_of_transparency(name)
+
+
+def warn_of_transparency(name: str) -> None:
+    """Log that of a picture only the background is seen."""
+    _log.warning(
+        "%s is wholly transparent, so only the background is seen: leave its alpha out if its "
+        "colours are meant",
+        name,
+    )
 
 
 def _extremes(numbers: NDArray[Any], low: float, high: float, name: str) -> tuple[float, float]:

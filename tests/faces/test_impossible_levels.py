@@ -133,6 +133,16 @@ def test_a_picture_that_is_meant_to_be_nearly_black_is_stated():
     assert (preprocess(dark, value_range=(0, 255)) == 2).all()
 
 
+def test_a_wholly_transparent_picture_is_warned_of(caplog):
+    clear, faint = (np.dstack([GREY] * 3 + [GREY * 0 + alpha]) for alpha in (0, 9))
+    for source in (faint, Image.fromarray(faint)):
+        preprocess(source)
+    assert not caplog.records
+    for source in (clear, Image.fromarray(clear)):
+        assert (preprocess(source) == 255).all()
+    assert [each.getMessage().count("wholly transparent") for each in caplog.records] == [1, 1]
+
+
 # Percent, and what wraps around
 
 
