@@ -74,20 +74,25 @@ def _face(
 ) -> NDArray[np.floating[Any]]:
     """Return one face, from (H, W, C) whose black is ``low`` and white ``high``."""
 
-    def unit(numbers: NDArray[Any]) -> NDArray[np.float64]:
-        return np.clip((numbers.astype(np.float64) - low) / (high - low), 0, 1)
+    def levels(numbers: NDArray[Any]) -> NDArray[np.float64]:
+        found = numbers.astype(np.float64)
+        if (low, high) != (0, 255):
+            found = (found - low) / (high - low) * 255
+        # Integers have been checked; floats may be beyond by a rounding error.
+        return found if numbers.dtype.kind in "bui" else np.clip(found, 0, 255)
 
     if options.resample == "numpy":
-        return unit(np.resize(image, (options.channels, options.size, options.size))) * 255
-    stored = [unit(image[..., c]) for c in range(image.shape[-1])]
+        return levels(np.resize(image, (options.channels, options.size, options.size)))
+    stored = [levels(image[..., c]) for c in range(image.shape[-1])]
     colours = stored[:3] if len(stored) > 2 else stored[:1]
     if options.channel_order == "BGR":
         colours = colours[::-1]
     if options.channels == 1 and len(colours) == 3:
         red, green, blue = colours
         colours = [0.299 * red + 0.587 * green + 0.114 * blue]
-    planes = np.stack(colours) * 255
+    planes = np.array(colours)
     if len(stored) in (2, 4):
-        planes = stored[-1] * planes + (1 - stored[-1]) * options.background
+        opacity = stored[-1] / 255
+        planes = opacity * planes + (1 - opacity) * options.background
     resampled = bilinear(planes.astype(np.float32), options.size)
     return np.broadcast_to(resampled, (options.channels, options.size, options.size))
