@@ -47,19 +47,26 @@ def test_softmax_over_the_faces_behind_a_one_before_the_batch_is_refused() -> No
     net = Net()
     x = net.dense(net.add("Flatten", net.conv("faces", 1, 2, strides=[2, 2])), 2 * 16 * 16, 5)
     x = net.add("Softmax", net.add("Unsqueeze", x, net.ints(0)), axis=1)
-    with pytest.raises(UnsupportedModelError, match=r"Softmax node.*not a softmax over the classes"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Softmax node.*not a softmax over the classes"
+    ):
         load_model(net.model(x, ("N", 1, 32, 32)).SerializeToString())
 
 
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
 @pytest.mark.parametrize("batch", ["N", 1])
-def test_tensordot(batch: int | str) -> None:
-    """So Keras and TensorFlow write a dense layer on the channels of maps."""
+def test_tensordot(batch: int | str, op: str) -> None:
+    """So Keras, TensorFlow and onnxslim write a dense layer on the channels of maps."""
 
     def middle(net: Net, x: str) -> str:
         x = net.add("Transpose", x, perm=[0, 2, 3, 1])
         weight, bias = net.store(net.draw(4, 3)), net.store(net.draw(3))
         rows = net.ints(256, 4) if batch == 1 else net.ints(-1, 4)
-        x = net.add("Add", net.add("MatMul", net.add("Reshape", x, rows), weight), bias)
+        x = net.add("Reshape", x, rows)
+        if op == "Gemm":
+            x = net.add("Gemm", x, weight, bias)
+        else:
+            x = net.add("Add", net.add("MatMul", x, weight), bias)
         return net.add("Relu", net.add("Reshape", x, net.ints(-1, 16, 16, 3)))
 
     made = around(middle, 3 * 16 * 16)
@@ -127,6 +134,17 @@ def test_the_operator_that_moves_rows_and_columns_is_named() -> None:
     swapped = network(lambda n, x: n.add("Transpose", x, perm=[0, 1, 3, 2]), 1)
     with pytest.raises(UnsupportedModelError, match=r"Conv node.*Transpose node .* changes them"):
         load_model(swapped.SerializeToString())
+
+
+def test_a_shape_that_is_read_behind_a_cast() -> None:
+    """So float16 converters leave x.view(x.size(0), -1)."""
+
+    def middle(net: Net, x: str) -> str:
+        shape = net.add("Shape", net.add("Cast", x, to=1))
+        batch = net.add("Gather", shape, net.ints(0), axis=0)
+        return net.add("Reshape", x, net.add("Concat", batch, net.ints(-1), axis=0))
+
+    assert_imported(around(middle))
 
 
 def test_a_graph_without_a_name() -> None:
