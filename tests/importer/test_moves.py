@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer import load_model
 from tests.importer.networks import Net, around, assert_imported, pixels
+from tests.importer.support import run
 from tests.importer.test_channels import network
 
 
@@ -89,6 +91,20 @@ def test_a_resize_that_changes_no_size(opset: int, how: str) -> None:
     made = network(before, 1, (1, 1, 32, 32))
     made.opset_import[0].version = opset
     assert_imported(made, batch=1)
+
+
+def test_bytes_that_are_moved_before_they_become_numbers() -> None:
+    def before(net: Net, x: str) -> str:
+        x = net.add("Slice", x, *(net.ints(number) for number in (-1, -(1 << 31), 1, -1)))
+        return net.add("Cast", net.add("Resize", x, "", net.store([1] * 4), mode="nearest"), to=1)
+
+    net = Net()
+    x = net.add("Relu", net.conv(before(net, "faces"), 3, 4, strides=[2, 2]))
+    made = net.model(net.dense(net.add("Flatten", x), 1024, 5), ("N", 3, 32, 32), TensorProto.UINT8)
+    faces = np.round(pixels(2, 3, 32))
+    found = run(load_model(made.SerializeToString()).proto, faces)
+    expected = run(made, faces.astype(np.uint8))  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_another_resize_is_refused_with_its_sizes() -> None:
