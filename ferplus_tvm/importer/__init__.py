@@ -41,7 +41,9 @@ class ImportedModel:
     opset
         The operator set of the file.
     notes
-        Sentences to be said once to the user: what was assumed, or changed in a way that matters.
+        Sentences to be said once to the user: what was changed in a way that matters.
+    warnings
+        Sentences about what was assumed of the input.
     metadata
         The file's own ``metadata_props``, by key, and ``class_labels`` of a ZipMap.
     """
@@ -53,6 +55,7 @@ class ImportedModel:
     output_name: str
     opset: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     metadata: Mapping[str, str]
 
     @property
@@ -118,7 +121,8 @@ def load_model(
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
+    warnings: list[str] = []
+    proto = tidy(file.proto, notes, warnings, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,
@@ -128,5 +132,6 @@ def load_model(
         graph.output[0].name,
         opset,
         tuple(notes),
+        tuple(warnings),
         metadata,
     )
