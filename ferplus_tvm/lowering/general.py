@@ -19,9 +19,6 @@ _REGISTERS = 12
 _CHANNELS = 8
 """The channels that a tile may have."""
 
-_WIDEST = 32
-"""The values of a row that a tile may have."""
-
 
 def lower_general(module: Any, prefix: str, target: ResolvedTarget) -> Any:
     """Return a module whose Relax functions call scheduled kernels, which it holds as well.
@@ -123,8 +120,7 @@ class _Rule:
         schedule.reorder(*outer, chunk, *reduced, inner)
         schedule.parallel(schedule.fuse(*outer))
         schedule.vectorize(inner)
-        start = schedule.decompose_reduction(block, reduced[0])
-        schedule.vectorize(schedule.get_loops(start)[-1])
+        self._start(block, reduced[0])
 
     def _sum(self, block: Any, last: Any) -> None:
         """Compute a tile of a convolution's sums in registers, and then what follows it."""
@@ -144,18 +140,28 @@ class _Rule:
         _, tile, _, inner, depth, *window = schedule.get_loops(block)[-7:]
         schedule.reorder(depth, *window, tile, inner)
         schedule.set_scope(block, 0, "local")
-        start = schedule.decompose_reduction(block, depth)
-        for loops in (schedule.get_loops(start), schedule.get_loops(block)):
-            schedule.unroll(loops[-2])
-            schedule.vectorize(loops[-1])
-        for loop in window:
+        for loop in (*window, tile):
             schedule.unroll(loop)
+        schedule.vectorize(inner)
+        self._start(block, depth)
+
+    def _start(self, block: Any, reduced: Any) -> None:
+        """Set the sums of a block to zero before the first loop that adds to them.
+
+        What the loops of the block are to be is said before: TVM cannot tell afterwards that
+        nothing else writes the sums.
+        """
+        schedule = self._schedule
+        start = schedule.decompose_reduction(block, reduced)
+        schedule.vectorize(schedule.get_loops(start)[-1])
 
     def _width(self, row: Any) -> int:
-        """Return how much of a row is computed at once: whole vectors if it can be."""
-        fitting = _divisors(self._extent(row), _WIDEST)
-        whole = [size for size in fitting if size % self._lanes == 0]
-        return min(whole, key=lambda size: abs(size - 2 * self._lanes)) if whole else fitting[-1]
+        """Return how much of a row is computed at once: a power of two, at most two vectors.
+
+        LLVM takes vectors of other sizes apart into single numbers where a loop carries them.
+        """
+        extent = self._extent(row)
+        return min(extent & -extent, 2 * self._lanes)
 
     def _extent(self, loop: Any) -> int:
         return int(self._schedule.get(loop).extent)
