@@ -67,6 +67,11 @@ class DetectorFunction:
     weights: tuple[int, ...]
     check: DetectorCheck
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.height, self.width
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -93,7 +98,7 @@ class Detector:
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of the pictures that it is compiled for."""
-        return tuple((each.height, each.width) for each in self.functions)
+        return tuple(each.size for each in self.functions)
 
     def wrong(self, tensors: int) -> str | None:
         """Return what of it cannot be, in a library with so many tensors."""
@@ -112,7 +117,7 @@ class Detector:
         return None
 
     def _wrong_function(self, function: DetectorFunction, tensors: int) -> str | None:
-        sides, check = (function.height, function.width), function.check
+        sides, check = function.size, function.check
         if any(not 0 < side <= LARGEST_SIDE or side % self.strides[-1] for side in sides):
             return "is for a size that cannot be"
         if not all(0 <= each < tensors for each in function.weights):
