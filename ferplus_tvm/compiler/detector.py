@@ -104,7 +104,9 @@ class CompiledDetector:
         weights: dict[str, NDArray[np.float32]] = {}
         for size in self._sizes:
             function = to_relax(self._imported.graph(*size), _name(size), "uint8")
-            named = {f"{self._imported.name}.{name}": each for name, each in function.weights.items()}
+            named = {
+                f"{self._imported.name}.{name}": each for name, each in function.weights.items()
+            }
             self._arguments[size] = tuple(named)
             weights.update(named)
             module.update(lower_general(function.module, _name(size), target))

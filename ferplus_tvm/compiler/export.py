@@ -20,6 +20,7 @@ from ferplus_tvm._version import __version__
 from ferplus_tvm.artifact import layout, library_file
 from ferplus_tvm.artifact.detector import Detector
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
+from ferplus_tvm.compiler.detector import LoweredDetector
 from ferplus_tvm.compiler.interface import Interface
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
@@ -69,24 +70,24 @@ class Part:
         The target.
     lowered
         The kernels that were chosen, and the weights packed for them.
+    faces
+        The face detector, or None.
     image
         The native image, linked.
     log
         The target whose tuning log was looked into, or "" where there was none.
-    detector_weights
-        Those of the face detector; empty where there is none.
     """
 
     target: ResolvedTarget
     lowered: LoweredModel
+    faces: LoweredDetector | None
     image: bytes
     log: str
-    detector_weights: dict[str, NDArray[np.float32]]
 
     @property
     def weights(self) -> dict[str, NDArray[Any]]:
         """All weights, by name."""
-        return self.lowered.weights | self.detector_weights
+        return self.lowered.weights | (self.faces.weights if self.faces else {})
 
 
 @dataclass(frozen=True)

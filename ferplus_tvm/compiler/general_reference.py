@@ -46,7 +46,7 @@ def _apply(op: str, given: dict[str, Any], inputs: list[Any]) -> Tensor:
         case "Conv":
             return _conv(x, inputs[1], inputs[2] if len(inputs) > 2 else None, given)
         case "Relu":
-            return np.maximum(x, 0)
+            return np.asarray(np.maximum(x, 0))
         case "Sigmoid":
             return np.asarray(1 / (1 + np.exp(-x)))
         case "Add":

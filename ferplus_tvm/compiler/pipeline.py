@@ -161,9 +161,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         phases.compiled(each, executable)
         enter("link")
         image = export.link_image(executable, each)
-        parts.append(
-            export.Part(each, lowered, image, log.target if log else "", faces.weights if faces else {})
-        )
+        parts.append(export.Part(each, lowered, faces, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, tolerance)
@@ -178,7 +176,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
             weights.tensors,
             index,
             acceptance,
-            detector.describe(index) if detector and part.target.gpu is None else None,
+            detector.describe(index) if detector and part.faces else None,
         )
         for part, index in zip(parts, weights.index, strict=True)
     ]

@@ -64,9 +64,7 @@ class Verification:
                 for each in detector.functions
             )
             detector = replace(detector, functions=functions)
-        return replace(
-            manifest, check=replace(manifest.check, error=self.error), detector=detector
-        )
+        return replace(manifest, check=replace(manifest.check, error=self.error), detector=detector)
 
 
 def verify(
@@ -235,8 +233,13 @@ def measure(
                 scores, rows = _scores(engine, each.pixels, batch)
                 off_sets[at] = max(off_sets[at], error_of(scores, each.outputs[rows]))
         detector = engine.manifest.detector
-        faces_off = {each.size: _detector_error(engine, each) for each in detector.functions} if detector else {}
-    return measured, off_sets, faces_off
+        functions = detector.functions if detector else ()
+        off_faces = {each.size: _detector_error(engine, each) for each in functions}
+            {each.size: _detector_error(engine, each) for each in detector.functions}
+            if detector
+            else {}
+        )
+    return measured, off_sets, off_faces
 
 
 def _detector_error(engine: Engine, function: DetectorFunction) -> float:
