@@ -235,10 +235,6 @@ def measure(
         detector = engine.manifest.detector
         functions = detector.functions if detector else ()
         off_faces = {each.size: _detector_error(engine, each) for each in functions}
-            {each.size: _detector_error(engine, each) for each in detector.functions}
-            if detector
-            else {}
-        )
     return measured, off_sets, off_faces
 
 
