@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from typer.testing import CliRunner
 
 import ferplus_tvm as fer
+from ferplus_tvm import targets
 from ferplus_tvm.artifact.detector import Detector
 from ferplus_tvm.cli import app
 from ferplus_tvm.compiler import general_reference
@@ -123,7 +124,10 @@ def test_verify_shows_each_size(detector_library: Path) -> None:
     assert "detector 320x320" in result.stdout and "detector 640x640" in result.stdout
 
 
-def test_compile_with_the_detector_for_a_fleet(short_model: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not targets.resolve("x86-64-v3").runs_here, reason="this CPU does not run x86-64-v3"
+)
+def test_a_library_for_several_targets_has_a_detector_for_each(short_model: Path, tmp_path: Path) -> None:
     made = fer.compile(
         short_model,
         target="x86-64-v2,x86-64-v3",
@@ -135,5 +139,6 @@ def test_compile_with_the_detector_for_a_fleet(short_model: Path, tmp_path: Path
 
     detectors = [manifest.detector for manifest in made.manifests]
     assert all(detector is not None and detector.sizes == ((64, 96),) for detector in detectors)
-    assert detectors[0] is not None and detectors[1] is not None
-    assert detectors[0].functions[0].weights == detectors[1].functions[0].weights
+    functions = [detector.functions[0] for detector in detectors if detector is not None]
+    assert functions[0].weights == functions[1].weights
+    assert all((function.check.error or 1) < 2e-5 for function in functions)
