@@ -127,7 +127,9 @@ def test_verify_shows_each_size(detector_library: Path) -> None:
 @pytest.mark.skipif(
     not targets.resolve("x86-64-v3").runs_here, reason="this CPU does not run x86-64-v3"
 )
-def test_a_library_for_several_targets_has_a_detector_for_each(short_model: Path, tmp_path: Path) -> None:
+def test_a_library_for_several_targets_has_a_detector_for_each(
+    short_model: Path, tmp_path: Path
+) -> None:
     made = fer.compile(
         short_model,
         target="x86-64-v2,x86-64-v3",
