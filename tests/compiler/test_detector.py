@@ -85,6 +85,14 @@ def test_gpus_alone_are_refused(tmp_path: Path) -> None:
     assert CompileOptions.of(**given, target="cuda/sm_90", detector=False).detector == ()
 
 
+def test_the_command_line_refuses_gpus_alone(tmp_path: Path) -> None:
+    given = ["--target", "cuda/sm_90", "--detector", "-o", str(tmp_path / "x.so")]
+    result = CliRunner().invoke(app, ["compile", *given])
+
+    assert isinstance(result.exception, TargetError)
+    assert "CPUs only" in str(result.exception)
+
+
 def test_the_weights_lie_once_for_all_sizes(detector_library: Path, narrow_library: Path) -> None:
     manifest = fer.read_manifest(detector_library)
     detector = manifest.detector
