@@ -75,6 +75,10 @@ def test_sizes_are_ordered_and_checked() -> None:
     for wrong in ([], [(100, 64)], [(0, 32)], [(32, 8192)]):
         with pytest.raises(ValueError, match="detector"):
             sizes_of(wrong)
+    for wrong in ([640], "640x640", [(64.5, 64)], 640, None, [(64, 64, 3)]):
+        with pytest.raises(TypeError) as caught:
+            sizes_of(wrong)
+        assert_sentence(str(caught.value), "(height, width)")
 
 
 def test_gpus_alone_are_refused(tmp_path: Path) -> None:
