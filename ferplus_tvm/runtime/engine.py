@@ -19,6 +19,7 @@ from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.inputs import as_faces
 from ferplus_tvm.runtime.opened import OpenedLibrary
+from ferplus_tvm.runtime.pictures import WholePictures
 from ferplus_tvm.runtime.session_cpu import Scores
 from ferplus_tvm.runtime.session_cuda import CudaSession, device_of
 from ferplus_tvm.runtime.threads import threads_to_use
@@ -26,7 +27,7 @@ from ferplus_tvm.runtime.threads import threads_to_use
 _log = logging.getLogger(__name__)
 
 
-class Engine:
+class Engine(WholePictures):
     """A compiled library, opened and ready to answer; made by `ferplus_tvm.load`.
 
     It may be called from any number of threads: one call runs at a time, on a thread of the
