@@ -1,0 +1,1 @@
+"""Whole pictures: the faces in them, and what is done with each."""
