@@ -31,7 +31,7 @@ _COLOURS = {"RGB": 3, "RGBA": 3, "LA": 1}
 _LONGEST_PATH = 255  # in bytes, of one name on most file systems
 
 
-def read_image(source: Encoded, name: str) -> Image.Image:
+def read_image(source: Encoded, name: str, *, whole: bool = False) -> Image.Image:
     """Open and decode a file or an encoded image; of several frames, the first.
 
     Parameters
@@ -40,6 +40,8 @@ def read_image(source: Encoded, name: str) -> Image.Image:
         Path of a file, the file's bytes, or a binary file, read from its current position.
     name
         What messages call the source.
+    whole
+        Whether it is a whole photo, which may be of any shape; else it shows one face.
 
     Returns
     -------
@@ -58,15 +60,17 @@ def read_image(source: Encoded, name: str) -> Image.Image:
             stream.seek(0)
             content = stream.read(_ENOUGH)
             if format_of(content[:64]) == "HEIC":
-                return _heic(stream, name)
+                return _heic(stream, name, whole)
             raise InputError(f"{name} {of_content(content)}") from error
         except Exception as error:
             raise _undecodable(name, error) from error
-        return decoded(image, name)
+        return decoded(image, name, whole=whole)
 
 
-def decoded(image: Image.Image, name: str) -> Image.Image:
+def decoded(image: Image.Image, name: str, *, whole: bool = False) -> Image.Image:
     """Decode an image that Pillow has opened, unless this has been done already.
+
+    With ``whole`` it may be of any shape.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
         raise InputError(
             f"{name} is a vector drawing ({image.format}); expected pixels: save it as PNG"
         )
-    _check_size(image.size, name)
+    _check_size(image.size, name, whole)
     # Pillow keeps the upper 8 bits of colours of 16 bits, and forgets that it did when it loads.
     cut = image.mode in ("RGB", "RGBA", "LA") and any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
@@ -90,7 +94,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
         # Pillow's decoders answer damaged bytes with OSError, SyntaxError, struct.error,
         # IndexError and more; there is no common base to name.
         raise _undecodable(name, error) from error
-    _check_size(image.size, name)  # icons say their true size only now
+    _check_size(image.size, name, whole)  # icons say their true size only now
     if cut:
         extremes: Any = image.getextrema()
         if max(high for _, high in extremes[: _COLOURS[image.mode]]) < 16:
@@ -102,7 +106,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _heic(stream: BinaryIO, name: str) -> Image.Image:
+def _heic(stream: BinaryIO, name: str, whole: bool) -> Image.Image:
     """Read the primary picture of a HEIC file by pillow-heif, as it is seen.
 
     libheif turns it as the file's own properties say; pillow-heif then takes off the orientation
@@ -118,7 +122,7 @@ def _heic(stream: BinaryIO, name: str) -> Image.Image:
         ) from error
     try:
         file = pillow_heif.open_heif(stream)
-        _check_size(file.size, name)
+        _check_size(file.size, name, whole)
         image: Image.Image = file.to_pillow()
     except InputError:
         raise
@@ -194,8 +198,8 @@ def _content(source: Any, name: str) -> bytes:
     return bytes(content)
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
-    """Refuse an image without pixels, beyond Pillow's limit, or too long to be one face.
+def _check_size(size: tuple[int, int], name: str, whole: bool) -> None:
+    """Refuse an image without pixels, beyond Pillow's limit, or too long to be what it is to be.
 
     The limit is compared here, since turning Pillow's warning into an error would change the
     warning filters of all threads.
@@ -209,13 +213,14 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         )
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise _too_large(name, f"{width} x {height} = {pixels} pixels")
-    check_aspect(width, height, name)
+    if not whole:
+        check_aspect(width, height, name)
 
 
 def _too_large(name: str, got: str) -> InputError:
     return InputError(
         f"{name} is too large ({got}); expected at most {Image.MAX_IMAGE_PIXELS} pixels "
-        "(PIL.Image.MAX_IMAGE_PIXELS): crop it to the face first"
+        "(PIL.Image.MAX_IMAGE_PIXELS): crop or shrink it first"
     )
 
 

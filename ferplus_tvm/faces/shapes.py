@@ -18,8 +18,10 @@ LONGEST = 8
 _ROWS = (48 * 48, 64 * 64)
 
 
-def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
+def channels_last(array: NDArray[Any], name: str, *, whole: bool = False) -> NDArray[Any]:
     """View an array of any accepted shape as (N, H, W, C), by the rules of :func:`preprocess`.
+
+    Of whole photos, which may be long, none is taken for rows of pixels.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
     """
     shape = array.shape
     last_is_channels = array.ndim > 0 and 1 <= shape[-1] <= 4
-    _check_order(array, name)
+    _check_order(array, name, whole)
     if array.ndim == 2:
         images = array[np.newaxis, :, :, np.newaxis]
     elif array.ndim == 3:
@@ -48,7 +50,8 @@ def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} has the shape {shape}; expected images of at least 1 x 1 pixels: "
             "check how it was cropped"
         )
-    check_aspect(images.shape[2], images.shape[1], name, f"the shape {shape}, ")
+    if not whole:
+        check_aspect(images.shape[2], images.shape[1], name, f"the shape {shape}, ")
     return images
 
 
@@ -76,7 +79,7 @@ def check_aspect(width: int, height: int, name: str, shape: str = "") -> None:
         )
 
 
-def _check_order(array: NDArray[Any], name: str) -> None:
+def _check_order(array: NDArray[Any], name: str, whole: bool) -> None:
     """Refuse what holds faces, but not in the order that its shape is read in."""
     got = f"{name} has the shape {array.shape}"
     content = _encoded(array)
@@ -86,7 +89,7 @@ def _check_order(array: NDArray[Any], name: str) -> None:
             "array.tobytes() gives them, or decode it first"
         )
     for lines, step in ((array, "reshape it to"), (array.T, "transpose it and reshape it to")):
-        side = _side_of_rows(lines)
+        side = None if whole else _side_of_rows(lines)
         if side is not None:
             target = f"({side}, {side})" if array.ndim == 1 else f"(N, {side}, {side})"
             raise InputError(

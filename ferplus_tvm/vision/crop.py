@@ -1,8 +1,8 @@
 """A face in a picture -> the crop that the model was trained on.
 
-FER2013's faces were cropped by OpenCV's detector of 2013, whose boxes are 1.3 times as wide as those
-of today's detectors and have the same centre.  Of the crops that were measured on FER+'s validation
-faces this one is the best; stretching a detector's box to a square costs 9 points of accuracy.
+FER2013's faces were cropped by OpenCV's detector of its time, whose boxes are 1.3 times as wide as
+YuNet's and have the same centre.  Of the crops that were measured on FER+'s validation faces this
+one is the best (docs/photos.md has the figures).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDE = 1.3
 """The side of the square, in widths of the face."""
 
 UPRIGHT = 20.0
-"""Degrees of roll up to which a face is cropped as it is; FER+'s training turns faces by as much."""
+"""Degrees of roll up to which a face is cropped as it is: FER+'s training turns faces so far."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as preprocess
 
@@ -89,7 +89,7 @@ def crop(
     else:
         planes = _straight(picture, centre, side, size, channels)
     # Float weights may sum to a hair over one.
-    return np.clip(planes, 0, 255, dtype=np.float32)
+    return np.asarray(np.clip(planes, 0, 255), np.float32)
 
 
 def _straight(
