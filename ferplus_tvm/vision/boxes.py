@@ -108,9 +108,10 @@ def _check(boxes: NDArray[np.float64], width: int, height: int) -> None:
     # A face at the edge may leave the picture, but its box is about as wide as high.
     aspect = extent[:, 0] / np.maximum(extent[:, 1], 1e-9)
     odd = (corner + extent - size > extent / 4).any(axis=1) & ((aspect < 0.5) | (aspect > 1.5))
-    if (outside | odd).any() and (extent > corner).all() and (extent <= size + 1).all():
+    leaves = np.asarray(outside | odd)
+    if leaves.any() and (extent > corner).all() and (extent <= size + 1).all():
         raise InputError(
-            f"box {_said(boxes, np.asarray(outside | odd))} leaves the picture, and all of them look like "
+            f"box {_said(boxes, leaves)} leaves the picture, and all of them look like "
             f"corners (left, top, right, bottom); {said}: subtract left and top from the others"
         )
     for wrong, what in (
@@ -119,10 +120,10 @@ def _check(boxes: NDArray[np.float64], width: int, height: int) -> None:
         ((extent > 2 * size.max()).any(axis=1), "is far larger than the picture"),
     ):
         if wrong.any():
-            raise InputError(f"box {_said(boxes, wrong)} {what}; {said}")
+            raise InputError(f"box {_said(boxes, np.asarray(wrong))} {what}; {said}")
 
 
-def _said(boxes: NDArray[np.float64], wrong: NDArray[Any]) -> str:
+def _said(boxes: NDArray[np.float64], wrong: NDArray[np.bool_]) -> str:
     """Give the number of the first wrong box, and its numbers."""
     at = int(np.argmax(wrong))
     return f"{at + 1} of {len(boxes)}, ({', '.join(f'{number:g}' for number in boxes[at])}),"
