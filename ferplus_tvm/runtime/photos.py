@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal, Unpack, cast, overload
 
 from numpy.typing import ArrayLike
@@ -220,12 +221,16 @@ class PhotoMethods(FaceMethods):
         self, photos: Sequence[tuple[Any, str]], options: PhotoOptions, on_error: str
     ) -> list[Any]:
         given: dict[str, Any] = {**options}
+        names = (*PhotoOptions.__annotations__, *PreprocessOptions.__annotations__)
+        unknown = sorted(set(given) - set(names))
+        if unknown:
+            raise TypeError(f"there is no option {unknown[0]!r}: expected {', '.join(names)}")
         views: Views = given.pop("views", "single")
         check_views(views)
         detector = given.pop("detector", None)
         detect: Detect = checked(detector) if detector is not None else self._detector
-        names = FindOptions.__dataclass_fields__
-        find = FindOptions(**{name: given.pop(name) for name in names if name in given})
+        finding = {each.name for each in fields(FindOptions)} & set(given)
+        find = FindOptions(**{name: given.pop(name) for name in finding})
         answers: list[Any] = analyze_each(
             photos,
             detect,

@@ -116,8 +116,8 @@ def _check(boxes: NDArray[np.float64], width: int, height: int) -> None:
         )
     for wrong, what in (
         ((extent <= 0).any(axis=1), "has no size"),
-        (outside, "lies outside of the picture"),
         ((extent > 2 * size.max()).any(axis=1), "is far larger than the picture"),
+        (outside, "lies outside of the picture"),
     ):
         if wrong.any():
             raise InputError(f"box {_said(boxes, np.asarray(wrong))} {what}; {said}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.vision.crop import Picture
+from ferplus_tvm.vision.crop import Box, Picture
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -28,6 +28,9 @@ _OTHERS = tuple(_COLOURS.values())[1:]
 
 _SMALLEST_TEXT = 10  # pixels
 
+Corners = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
 
 def colour_of(label: str, labels: Sequence[str] = EMOTIONS) -> str:
     """Return the colour of a label, as ``#rrggbb``: the same for the same model."""
@@ -39,8 +42,8 @@ def colour_of(label: str, labels: Sequence[str] = EMOTIONS) -> str:
 def drawn(picture: Picture, faces: Sequence[Face]) -> Image.Image:
     """Return a copy of a picture with faces drawn into it.
 
-    Lines and letters grow with the picture, and letters with the face, so that they can be read
-    where the picture is seen as a whole.
+    Lines and letters grow with the face, within what can be seen where the picture is looked at as
+    a whole.
 
     Parameters
     ----------
@@ -54,44 +57,87 @@ def drawn(picture: Picture, faces: Sequence[Face]) -> Image.Image:
 
     image = Image.fromarray(np.ascontiguousarray(picture))
     draw = ImageDraw.Draw(image)
-    line = max(1, round(max(image.size) / 400))
+    longest = max(image.size)
     for face in reversed(faces):  # the largest on top
-        colour = colour_of(face.prediction.label, tuple(face.prediction.probabilities))
-        x, y, width, height = face.box
-        box = (x, y, x + width, y + height)
+        line = max(1, round(min(longest / 400, face.box[2] / 16)))
+        box = _corners(face.box)
         draw.rectangle(_grown(box, line), outline="black", width=3 * line)
-        draw.rectangle(box, outline=colour, width=line)
-    for face in reversed(faces):
-        _write(draw, image.size, face, line)
+        draw.rectangle(box, outline=_colour(face), width=line)
+    taken: list[Corners] = []
+    for face in faces:
+        letters = min(max(face.box[2] / 5, longest / 90), longest / 25)
+        taken.append(_write(draw, image.size, face, max(_SMALLEST_TEXT, letters), taken))
     return image
 
 
-def _write(draw: ImageDraw.ImageDraw, size: tuple[int, int], face: Face, line: int) -> None:
-    """Write an emotion above the box, or where there is room in the picture."""
+def _write(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    face: Face,
+    letters: float,
+    taken: Sequence[Corners],
+) -> Corners:
+    """Write an emotion beside its box, if it can be over no other; return where it stands."""
     from PIL import ImageFont
 
     prediction = face.prediction
     text = f"{prediction.label} {prediction.probability:.0%}".replace("%", " %")
-    colour = colour_of(prediction.label, tuple(prediction.probabilities))
-    letters = max(_SMALLEST_TEXT, max(size) / 60, min(face.box[2] / 6, max(size) / 20))
+    margin = letters / 4
     font = ImageFont.load_default(letters)
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    margin = line + letters / 6
-    wide, high = right - left + 2 * margin, bottom - top + 2 * margin
-    if wide > size[0]:  # a tiny picture: shrink the letters as far as they can be read
+    wide = draw.textlength(text, font=font) + 2 * margin
+    if wide > size[0]:  # a tiny picture
         font = ImageFont.load_default(max(_SMALLEST_TEXT, letters * size[0] / wide))
-        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-        wide, high = right - left + 2 * margin, bottom - top + 2 * margin
-    x, y, _, height = face.box
-    above = y - high - line
-    if above < 0:
-        above = y + height + line  # below
-    x = max(0, min(x - line, size[0] - wide))
-    y = max(0, min(above, size[1] - high))
-    draw.rectangle((x, y, x + wide, y + high), fill="black")
-    draw.text((x + margin - left, y + margin - top), text, fill=colour, font=font)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    wide, high = right - left + 2 * margin, bottom - top + 2 * margin
+    x1, y1, x2, y2 = _grown(_corners(face.box), margin)
+    places = [
+        _inside(corner, (wide, high), size)
+        for corner in ((x1, y1 - high), (x1, y2), (x2 - wide, y1 - high), (x2, y1), (x1 - wide, y1))
+    ]
+    free = (place for place in places if not any(_overlap(place, other) for other in taken))
+    place = next(free, places[0])
+    colour = _colour(face)
+    draw.rectangle(place, fill=colour, outline="black")
+    draw.text(
+        (place[0] + margin - left, place[1] + margin - top), text, fill=_ink(colour), font=font
+    )
+    return place
 
 
-def _grown(box: tuple[float, float, float, float], by: float) -> tuple[float, float, float, float]:
-    left, top, right, bottom = box
+def _colour(face: Face) -> str:
+    return colour_of(face.prediction.label, tuple(face.prediction.probabilities))
+
+
+def _ink(colour: str) -> str:
+    """Return black or white, whichever is read better on a colour."""
+    from PIL import ImageColor
+
+    red, green, blue = ImageColor.getrgb(colour)[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
+
+
+def _inside(
+    corner: tuple[float, float], extent: tuple[float, float], size: tuple[int, int]
+) -> Corners:
+    """Move a rectangle into the picture."""
+    x, y = (
+        max(0.0, min(at, whole - 1 - length))
+        for at, length, whole in zip(corner, extent, size, strict=True)
+    )
+    return x, y, x + extent[0], y + extent[1]
+
+
+def _overlap(one: Corners, other: Corners) -> bool:
+    return max(one[0], other[0]) < min(one[2], other[2]) and max(one[1], other[1]) < min(
+        one[3], other[3]
+    )
+
+
+def _corners(box: Box) -> Corners:
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _grown(corners: Corners, by: float) -> Corners:
+    left, top, right, bottom = corners
     return left - by, top - by, right + by, bottom + by
