@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
 from ferplus_tvm.cli.output import bar, percent
 from ferplus_tvm.cli.pictures import pictures, said
+from ferplus_tvm.cli.reading import AT_ONCE, for_command_line, options_of, read_source, watched
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
+from ferplus_tvm.faces.options import PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.session_cuda import device_of
-
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def predict(
         raise typer.BadParameter(str(error), param_hint="--device") from None
     if images.count("-") > 1:
         raise typer.BadParameter("- is given twice, but standard input can be read only once")
-    options = _options(value_range, channel_order, background)
+    options = options_of(value_range, channel_order, background)
     sources, passed_over = pictures(images, recursive)
     if passed_over:
         typer.echo(said(passed_over), err=True)
@@ -98,7 +96,7 @@ def predict(
             raise typer.BadParameter(
                 f"{top} is more than the {len(labels)} classes of the model", param_hint="--top"
             )
-        answers = _watched(_answers(engine, sources, options), len(sources))
+        answers = watched("predict", _answers(engine, sources, options), len(sources))
         if as_json:
             bad = _print_json(answers, top)
         elif as_csv:
@@ -109,56 +107,17 @@ def predict(
         raise typer.Exit(1)
 
 
-def _options(value_range: str | None, channel_order: str, background: float) -> PreprocessOptions:
-    """Check how images are to be read."""
-    options = PreprocessOptions(background=background)
-    options["channel_order"] = cast(Any, channel_order)
-    if value_range is not None:
-        options["value_range"] = _range(value_range)
-    try:
-        CheckedOptions.of(options, size=64, channels=1)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    return options
-
-
-def _range(text: str) -> tuple[float, float]:
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no range: expected two numbers, such as 0,1", param_hint="--value-range"
-        ) from None
-    return low, high
-
-
 def _answers(engine: Engine, sources: list[str], options: PreprocessOptions) -> Iterator[_Answer]:
-    for start in range(0, len(sources), _AT_ONCE):
-        chunk = sources[start : start + _AT_ONCE]
-        given = [sys.stdin.buffer.read() if source == "-" else source for source in chunk]
+    for start in range(0, len(sources), AT_ONCE):
+        chunk = sources[start : start + AT_ONCE]
+        given = [read_source(source) for source in chunk]
         for source, found in zip(
             chunk, engine.predict_batch(given, on_error="return", **options), strict=True
         ):
             if isinstance(found, InputError):
-                yield _Answer(source, None, _for_command_line(str(found)))
+                yield _Answer(source, None, for_command_line(str(found)))
             else:
                 yield _Answer(source, found, None)
-
-
-def _watched(answers: Iterable[_Answer], count: int) -> Iterable[_Answer]:
-    """Draw a progress bar where there is much to do, and a terminal that nothing else fills."""
-    if count <= _AT_ONCE or not sys.stderr.isatty() or sys.stdout.isatty():
-        return answers
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(answers, "predict", count, console=Console(stderr=True), transient=True)
-
-
-def _for_command_line(sentence: str) -> str:
-    """Name an option of `preprocess` that a message advises as this command takes it."""
-    sentence = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", sentence)
-    return re.sub(r"\bvalue_range\b", "--value-range", sentence)
 
 
 def _complain(answer: _Answer) -> None:

@@ -63,7 +63,7 @@ def drawn(picture: Picture, faces: Sequence[Face]) -> Image.Image:
         box = _corners(face.box)
         draw.rectangle(_grown(box, line), outline="black", width=3 * line)
         draw.rectangle(box, outline=_colour(face), width=line)
-    taken: list[Corners] = []
+    taken = [_corners(face.box) for face in faces]
     for face in faces:
         letters = min(max(face.box[2] / 5, longest / 90), longest / 25)
         taken.append(_write(draw, image.size, face, max(_SMALLEST_TEXT, letters), taken))

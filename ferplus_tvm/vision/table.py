@@ -20,6 +20,8 @@ _BEFORE = (
     *("label", "probability"),
 )
 _AFTER = ("smoothed_label", "smoothed_probability", "error")
+_TEXTS = ("source", "label", "smoothed_label", "error")
+_WHOLE = ("frame", "face", "track")
 
 
 def columns(labels: Sequence[str]) -> tuple[str, ...]:
@@ -65,10 +67,8 @@ def _short(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def write_parquet(
-    path: str | os.PathLike[str], labels: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write rows as one Parquet file, whose columns have the same types whatever they hold.
+class ParquetTable:
+    """Writes rows as a Parquet file, whose columns have the same types whatever they hold.
 
     Raises
     ------
@@ -77,18 +77,24 @@ def write_parquet(
     OSError
         If the file cannot be written.
     """
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ModuleNotFoundError:
-        raise MissingExtraError.of("Parquet", "parquet") from None
-    texts = {"source", "label", "smoothed_label", "error"}
-    whole = {"frame", "face", "track"}
 
-    def kind(name: str) -> Any:
-        if name in texts:
-            return arrow.string()
-        return arrow.int64() if name in whole else arrow.float64()
+    def __init__(self, path: str | os.PathLike[str], labels: Sequence[str]) -> None:
+        try:
+            self._arrow: Any = importlib.import_module("pyarrow")
+            parquet: Any = importlib.import_module("pyarrow.parquet")
+        except ModuleNotFoundError:
+            raise MissingExtraError.of("a Parquet file", "parquet") from None
+        kinds = dict.fromkeys(columns(labels), self._arrow.float64())
+        kinds |= dict.fromkeys(_TEXTS, self._arrow.string())
+        kinds |= dict.fromkeys(_WHOLE, self._arrow.int64())
+        self._schema = self._arrow.schema(kinds)
+        self._writer = parquet.ParquetWriter(os.fspath(path), self._schema)
 
-    schema = arrow.schema([(name, kind(name)) for name in columns(labels)])
-    parquet.write_table(arrow.Table.from_pylist(list(rows), schema=schema), path)
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows as one group."""
+        table = self._arrow.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """End the file, which can be read only then."""
+        self._writer.close()
