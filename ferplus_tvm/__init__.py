@@ -32,6 +32,7 @@ from ferplus_tvm.faces.postprocess import Prediction, postprocess
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
+from ferplus_tvm.vision.detections import Detection
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.compile import compile as compile
@@ -53,6 +54,7 @@ __all__ = [
     "EMOTIONS",
     "AvailableTarget",
     "CompileResult",
+    "Detection",
     "Engine",
     "FerplusError",
     "Gain",

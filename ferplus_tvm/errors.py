@@ -21,6 +21,7 @@ and what to do next::
     ├── ArtifactError              a compiled library cannot be used
     │   ├── ArtifactFormatError    not a library of ours, stripped, or of a future format
     │   ├── ArtifactDamagedError   truncated or altered
+    │   ├── NoDetectorError        a whole picture, and no face detector in the library
     │   ├── CpuFeatureError        this CPU lacks something that the library needs
     │   └── RuntimeLibraryError    libtvm_runtime is missing, or is another version
     ├── GpuError                   no GPU, no driver, another architecture, or no memory left on it
@@ -110,6 +111,10 @@ class ArtifactFormatError(ArtifactError):
 
 class ArtifactDamagedError(ArtifactError):
     """The file is a library of ours, but it is truncated or altered."""
+
+
+class NoDetectorError(ArtifactError):
+    """A face detector is asked for, and the library was compiled without one."""
 
 
 class CpuFeatureError(ArtifactError):

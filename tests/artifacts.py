@@ -60,6 +60,7 @@ def manifest(**changes: Any) -> Manifest:
         ),
         "tuning_logs": "",
         "check": Check(1, 1, ((0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.5),), 1e-4, None),
+        "detector": None,
         "options": {"batch_sizes": [1, 8]},
         "image_offset": 0,
         "image_bytes": 0,

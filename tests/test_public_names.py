@@ -12,6 +12,7 @@ from ferplus_tvm.targets import GPUS, NAMED
 CLASSES = {
     "AvailableTarget",
     "CompileResult",
+    "Detection",
     "Engine",
     "FerplusError",
     "Gain",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from ferplus_tvm.artifact.detector import Detector
 from ferplus_tvm.artifact.layout import ITEM_BYTES
 from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.artifact.typecheck import expect_types
@@ -177,6 +178,8 @@ class Manifest:
         The target whose tuning log was used, or "".
     check
         The acceptance test.
+    detector
+        The face detector, or None where there is none.
     options
         The compile options, resolved.
     image_offset, image_bytes, image_sha256
@@ -211,6 +214,7 @@ class Manifest:
     kernels: tuple[Kernel, ...]
     tuning_logs: str
     check: Check
+    detector: Detector | None
     options: dict[str, Any]
     image_offset: int
     image_bytes: int
@@ -282,4 +286,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "kernels": lambda value: tuple(Kernel(**kernel) for kernel in value),
     "tensors": lambda value: tuple(_tensor(tensor) for tensor in value),
     "check": _check,
+    "detector": lambda value: None if value is None else Detector.from_dict(value),
 }

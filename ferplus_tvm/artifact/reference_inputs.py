@@ -31,6 +31,22 @@ def inputs(seed: int, faces: int, face: tuple[int, int, int] = (1, 64, 64)) -> N
     return np.where(odd, blobs, noise).astype(np.float32)
 
 
+def picture(seed: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (height, width, 3): blobs of 32 pixels with noise over them.
+
+    Parameters
+    ----------
+    seed
+        What the numbers are drawn with.
+    height, width
+        Its size, multiples of 32.
+    """
+    random = np.random.RandomState(seed)
+    blobs = random.randint(0, 192, (height // 32, width // 32, 3))
+    noise = random.randint(0, 64, (height, width, 3))
+    return (blobs.repeat(32, 0).repeat(32, 1) + noise).astype(np.uint8)
+
+
 def relative_error(scores: NDArray[np.float32], reference: NDArray[np.float64]) -> float:
     """Return the largest difference of a score, relative to the largest score of the reference.
 

@@ -25,7 +25,12 @@ def validate(manifest: Manifest) -> None:
     ValueError
         If it does not.
     """
-    wrong = _wrong_interface(manifest) or _wrong_number(manifest) or _wrong_weights(manifest)
+    wrong = (
+        _wrong_interface(manifest)
+        or _wrong_number(manifest)
+        or _wrong_weights(manifest)
+        or _wrong_detector(manifest)
+    )
     if wrong:
         raise ValueError(wrong)
 
@@ -83,3 +88,12 @@ def _wrong_weights(manifest: Manifest) -> str | None:
         if batch < 1 or not all(0 <= each < len(manifest.tensors) for each in function.weights):
             return f"its function for batch {batch} takes weights that are not there"
     return None if manifest.functions else "it has no functions"
+
+
+def _wrong_detector(manifest: Manifest) -> str | None:
+    """Return what of the detector cannot be."""
+    if manifest.detector is None:
+        return None
+    if manifest.gpu_arch:
+        return "it is for a GPU and has a detector, which runs on CPUs only"
+    return manifest.detector.wrong(len(manifest.tensors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
@@ -14,6 +15,7 @@ from ferplus_tvm.cli.model_options import InputRange, Mean, ModelOutput, Std, pa
 from ferplus_tvm.cli.output import print_facts, print_table, stages
 
 if TYPE_CHECKING:
+    from ferplus_tvm.artifact.detector import Detector
     from ferplus_tvm.artifact.manifest import Kernel, Manifest
     from ferplus_tvm.compiler.options import CompileOptions
     from ferplus_tvm.compiler.pipeline import CompileResult
@@ -92,6 +94,10 @@ def compile_(
         bool, typer.Option("--strict", help="Fail where there would be a warning of the model.")
     ] = False,
     model_output: ModelOutput = None,
+    detector: Annotated[
+        bool,
+        typer.Option("--detector", help="Put a face detector in, for whole pictures (CPUs only)."),
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
@@ -113,6 +119,7 @@ def compile_(
         "labels": labels,
         "strict": strict,
         "model_output": model_output,
+        "detector": detector,
     }
     compile_model = ferplus_tvm.compile  # which says what to install where the extra is missing
     from ferplus_tvm.compiler.options import CompileOptions
@@ -181,6 +188,7 @@ def _resolved(options: CompileOptions) -> list[tuple[str, str]]:
         *([("dump", str(options.dump))] if options.dump else []),
         *([("scaling", str(options.scaling))] if options.scaling else []),
         *([("labels", ", ".join(options.labels))] if options.labels else []),
+        *([("detector", _sizes(options.detector))] if options.detector else []),
     ]
 
 
@@ -202,7 +210,20 @@ def _of_target(manifest: Manifest, library: Path) -> list[tuple[str, str]]:
         ("target", manifest.target),
         ("tuned", _tuned(manifest)),
         ("checked", checked),
+        *([("detector", described(manifest.detector))] if manifest.detector else []),
     ]
+
+
+def described(detector: Detector) -> str:
+    """Say what a library's face detector is, and how far it was found off its reference."""
+    errors = [each.check.error for each in detector.functions]
+    known = [error for error in errors if error is not None]
+    off = f"{max(known):.1e} off float64" if len(known) == len(errors) else "not yet run"
+    return f"{detector.model_name} for pictures of {_sizes(detector.sizes)} ({off})"
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{height}x{width}" for height, width in sizes)
 
 
 def _test_data(result: CompileResult) -> list[tuple[str, str]]:

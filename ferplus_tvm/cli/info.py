@@ -65,10 +65,25 @@ def info(
             ("tuned", f"{tunable - len(manifest.untuned)} of {tunable} kernels"),
             *((name, ", ".join(layers)) for name, layers in algorithms.items()),
             ("checked", "not yet run" if error is None else f"{error:.1e} off float64"),
+            *_detector(manifest),
             ("made with", f"{manifest.created_with}, apache-tvm {manifest.tvm_version}"),
             ("runs with", f"apache-tvm-ffi {manifest.tvm_ffi_version}"),
         ]
     )
+
+
+def _detector(manifest: Manifest) -> list[tuple[str, str]]:
+    """Say whether there is a face detector, and whose it is."""
+    from ferplus_tvm.cli.compile import described
+
+    detector = manifest.detector
+    if detector is None:
+        return [("detector", "none: compile with --detector to find faces in whole pictures")]
+    holders = [line for line in detector.notice.splitlines() if line.startswith("Copyright")]
+    return [
+        ("detector", f"{described(detector)} (sha256 {detector.model_sha256})"),
+        ("its notice", "; ".join(holders) + " (in full with --json)"),
+    ]
 
 
 def _needs(manifest: Manifest) -> str:

@@ -48,7 +48,7 @@ def list_models(
             str(entry["opset"]),
             "yes" if entry["fetched"] else "no",
             _test_data(entry["test_data"]),
-            f"not yet: {entry['unsupported']}" if entry["unsupported"] else "yes",
+            _compiles(entry),
             entry["terms"],
         )
         for entry in entries
@@ -154,6 +154,7 @@ def _describe(model: ZooModel) -> dict[str, Any]:
         "path": str(file),
         "fetched": _has_size(file, model.size),
         "unsupported": model.unsupported or None,
+        "detector": model.detector,
         "test_data": archive
         and {
             "file": archive.file_name,
@@ -164,6 +165,12 @@ def _describe(model: ZooModel) -> dict[str, Any]:
             "fetched": test_data_path(model).is_dir(),
         },
     }
+
+
+def _compiles(entry: dict[str, Any]) -> str:
+    if entry["detector"]:
+        return "with --detector"
+    return f"not yet: {entry['unsupported']}" if entry["unsupported"] else "yes"
 
 
 def _test_data(entry: dict[str, Any] | None) -> str:

@@ -34,16 +34,24 @@ def verify(
     result = check(library, test_data)
     if as_json:
         sets = [asdict(each) | {"passed": each.passed} for each in result.test_data]
-        facts = {"errors": result.errors, "tolerance": result.tolerance}
+        facts: dict[str, object] = {"errors": result.errors, "tolerance": result.tolerance}
+        if result.detector:
+            facts["detector"] = {f"{h}x{w}": error for (h, w), error in result.detector.items()}
         typer.echo(json.dumps(facts if test_data is None else {**facts, "test_data": sets}))
     else:
         print_facts(
             [
                 *((f"batch {batch}", f"{error:.1e}") for batch, error in result.errors.items()),
                 ("allowed", f"{result.tolerance:.0e}"),
+                *(
+                    (f"detector {height}x{width}", f"{error:.1e}")
+                    for (height, width), error in result.detector.items()
+                ),
             ]
         )
         typer.echo("ok: largest difference of a score, relative to the largest score")
+        if result.detector:
+            typer.echo("of the face detector: of a probability, or in cells of its grids")
         if test_data is not None:
             typer.echo()
             rows = [

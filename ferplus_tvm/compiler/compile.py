@@ -36,6 +36,7 @@ def compile(
     labels: str | Iterable[str] | None = None,
     strict: bool = False,
     model_output: str | None = None,
+    detector: bool | Iterable[tuple[int, int]] = False,
     isolated: bool = False,
     timeout: float = 3600,
     progress: Callable[[str], None] = lambda stage: None,
@@ -87,6 +88,10 @@ def compile(
         whose metadata contradict what is stated.
     model_output
         The name of the output that holds the scores, for a model of several.
+    detector
+        Put a face detector into the library, for whole pictures: the bundled YuNet, for CPUs.
+        True compiles it for pictures of 320x320, 480x640, 640x480 and 640x640; other sizes are
+        given as (height, width), multiples of 32.
     isolated
         Compile in a process of its own, in which a crash of native code over a broken model, or a
         lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.
@@ -112,7 +117,8 @@ def compile(
     ValueError, TypeError
         For arguments that cannot be, or that may mean two things.
     TargetError
-        If the target does not exist, or several are of different architectures or systems.
+        If the target does not exist, several are of different architectures or systems, or a
+        detector is asked for and all are GPUs.
     TuningLogError
         If the tuning logs are missing or damaged, or a record that is required is not there.
     TemporaryFolderError
@@ -141,6 +147,7 @@ def compile(
         labels=labels,
         strict=strict,
         model_output=model_output,
+        detector=detector,
     )
     pipeline.expect_tools(options)  # here, since a process of its own takes seconds to start
     result = (

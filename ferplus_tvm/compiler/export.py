@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from ferplus_tvm._version import __version__
 from ferplus_tvm.artifact import layout, library_file
+from ferplus_tvm.artifact.detector import Detector
 from ferplus_tvm.artifact.manifest import Check, Function, Manifest, Tensor
+from ferplus_tvm.compiler.detector import LoweredDetector
 from ferplus_tvm.compiler.interface import Interface
 from ferplus_tvm.compiler.options import CompileOptions
 from ferplus_tvm.compiler.temporary_file import hold, remove_abandoned
@@ -68,6 +70,8 @@ class Part:
         The target.
     lowered
         The kernels that were chosen, and the weights packed for them.
+    faces
+        The face detector, or None.
     image
         The native image, linked.
     log
@@ -76,8 +80,14 @@ class Part:
 
     target: ResolvedTarget
     lowered: LoweredModel
+    faces: LoweredDetector | None
     image: bytes
     log: str
+
+    @property
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """All weights, by name."""
+        return self.lowered.weights | (self.faces.weights if self.faces else {})
 
 
 @dataclass(frozen=True)
@@ -99,15 +109,15 @@ class Weights:
     index: tuple[dict[str, int], ...]
 
 
-def lay_out(all_lowered: Sequence[LoweredModel]) -> Weights:
+def lay_out(of_targets: Sequence[Mapping[str, NDArray[Any]]]) -> Weights:
     """Lay the weights of all targets out; equal tensors of several targets are stored once."""
     block = bytearray()
     tensors: list[Tensor] = []
     known: dict[tuple[str, tuple[int, ...], str, bytes], int] = {}
     index = []
-    for lowered in all_lowered:
+    for weights in of_targets:
         own = {}
-        for name, weight in lowered.weights.items():
+        for name, weight in weights.items():
             content = np.ascontiguousarray(weight)
             digest = hashlib.sha256(content.data).digest()
             key = (name, weight.shape, str(weight.dtype), digest)
@@ -145,6 +155,7 @@ def describe(
     tensors: tuple[Tensor, ...],
     index: dict[str, int],
     check: Check,
+    detector: Detector | None,
 ) -> Manifest:
     """Return a target's manifest, but for what is known only when the file is written.
 
@@ -182,6 +193,7 @@ def describe(
         kernels=lowered.kernels,
         tuning_logs=part.log if any(kernel.tuned for kernel in lowered.kernels) else "",
         check=check,
+        detector=detector,
         options=options.describe(),
         image_offset=0,
         image_bytes=0,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ferplus_tvm.artifact.scaling import Scaling
+from ferplus_tvm.compiler.detector import Size, sizes_of
 from ferplus_tvm.errors import CompileError, TargetError
 from ferplus_tvm.host import cpu, runtime_library
 from ferplus_tvm.importer.labels import labels_of
@@ -51,6 +52,8 @@ class CompileOptions:
         Whether a warning is an error.
     model_output
         The output of the model that holds the scores, or None if it has only one.
+    detector
+        The picture sizes, (height, width), that a face detector is put in for; empty for none.
     """
 
     model: str | os.PathLike[str]
@@ -66,6 +69,7 @@ class CompileOptions:
     labels: tuple[str, ...] | None
     strict: bool
     model_output: str | None
+    detector: tuple[Size, ...]
 
     @classmethod
     def of(
@@ -87,6 +91,7 @@ class CompileOptions:
         labels: str | Iterable[str] | None = None,
         strict: bool = False,
         model_output: str | None = None,
+        detector: bool | Iterable[Size] = False,
     ) -> CompileOptions:
         """Resolve what was asked for; parameters as for `ferplus_tvm.compile`.
 
@@ -94,13 +99,14 @@ class CompileOptions:
         ------
         ValueError
             For batch sizes that are none, or out of 1..4096, an unknown precision, channels other
-            than 1 or 3, or a scaling or labels that cannot be or may mean two things.
+            than 1 or 3, a scaling or labels that cannot be or may mean two things, or sizes of a
+            detector that cannot be.
         TypeError
             For batch sizes that are not whole numbers, a scaling of no numbers, or labels of no
             text.
         TargetError
-            For a target that does not exist, several of different architectures or systems, or a
-            precision that a target does not have.
+            For a target that does not exist, several of different architectures or systems, a
+            precision that a target does not have, or a detector where there are only GPUs.
         TuningLogError
             If there is no such folder of tuning logs.
         CompileError
@@ -123,9 +129,16 @@ class CompileOptions:
             raise CompileError(
                 f"the dump {folder} {wrong}: expected a folder, or the name of a new one"
             )
+        targets = targets_of(target, precision)
+        faces = sizes_of(detector)
+        if faces and all(each.gpu is not None for each in targets):
+            raise TargetError(
+                "the face detector runs on CPUs only so far, and all targets are GPUs: name a CPU "
+                "target too, such as native, or leave the detector out"
+            )
         return cls(
             model=model,
-            targets=targets_of(target, precision),
+            targets=targets,
             output=path,
             batch_sizes=sizes,
             tuning_logs=search_path(tuning_logs),
@@ -137,6 +150,7 @@ class CompileOptions:
             labels=None if labels is None else labels_of(labels),
             strict=strict,
             model_output=model_output,
+            detector=faces,
         )
 
     @property
@@ -156,6 +170,7 @@ class CompileOptions:
             "channels": self.channels,
             "strict": self.strict,
             "model_output": self.model_output,
+            "detector": [list(size) for size in self.detector],
         }
 
 

@@ -6,12 +6,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ferplus_tvm.artifact import reference_inputs
 from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.compiler import build, export, reference, test_data
+from ferplus_tvm.compiler.detector import CompiledDetector
 from ferplus_tvm.compiler.dump import Dump
 from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.compiler.options import CompileOptions
@@ -140,6 +141,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
     enter("reference")
     given = reference_inputs.inputs(_SEED, _FACES, face)
     expected = reference.scores(imported.proto, given)
+    detector = CompiledDetector(options.detector) if options.detector else None
 
     # for each target: layers -> kernels, weights as they want them -> native code
     parts = []
@@ -150,20 +152,32 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
             _log.info("%s has no tuning log: that of %s is taken", each.log, log.target)
         backend = backend_of(each)
         lowered = lower(layers, options.batch_sizes, backend, _lookup(log, backend))
+        faces = detector.lower(each) if detector and each.gpu is None else None
+        if faces is not None:
+            lowered.module.update(faces.module)
         phases.lowered(each, lowered.module)
         enter("compile")
         executable = build.executable(lowered.module, each)
         phases.compiled(each, executable)
         enter("link")
         image = export.link_image(executable, each)
-        parts.append(export.Part(each, lowered, image, log.target if log else ""))
+        parts.append(export.Part(each, lowered, faces, image, log.target if log else ""))
 
     # all of it -> library file under a temporary name
     acceptance = export.acceptance(_SEED, expected, tolerance)
-    weights = export.lay_out([part.lowered for part in parts])
+    weights = export.lay_out([part.weights for part in parts])
     images = [part.image for part in parts]
     manifests: Sequence[Manifest] = [
-        export.describe(options, imported, interface, part, weights.tensors, index, acceptance)
+        export.describe(
+            options,
+            imported,
+            interface,
+            part,
+            weights.tensors,
+            index,
+            acceptance,
+            detector.describe(index) if detector and part.faces else None,
+        )
         for part, index in zip(parts, weights.index, strict=True)
     ]
     if options.require_tuned:
@@ -176,10 +190,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
         checks = [_verified(unfinished, options, each, sets) for each in options.targets]
         if any(check is not None for check in checks):
             manifests = [
-                replace(
-                    manifest,
-                    check=replace(manifest.check, error=None if check is None else check.error),
-                )
+                manifest if check is None else check.recorded(manifest)
                 for manifest, check in zip(manifests, checks, strict=True)
             ]
             manifests = export.write(unfinished, images, weights.block, manifests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.detector import DetectorFunction
 from ferplus_tvm.artifact.fit import refusal
 from ferplus_tvm.artifact.library_file import read_manifest
+from ferplus_tvm.artifact.manifest import Manifest
 from ferplus_tvm.compiler.test_data import Contract, DataSet, SetResult, error_of, in_folder
 from ferplus_tvm.errors import ArtifactError, GpuError, VerificationError, last_line
 from ferplus_tvm.host import gpu
@@ -38,16 +40,31 @@ class Verification:
         The largest difference that is allowed.
     test_data
         The result of each test data set that was run.
+    detector
+        For each size, (height, width), of the library's face detector the largest difference from
+        its reference, in probabilities and in cells of its grids; empty where there is none.
     """
 
     errors: dict[int, float]
     tolerance: float
     test_data: tuple[SetResult, ...] = ()
+    detector: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
         """The largest error of all."""
         return max(self.errors.values())
+
+    def recorded(self, manifest: Manifest) -> Manifest:
+        """Return the manifest of the library with these errors in it."""
+        detector = manifest.detector
+        if detector is not None:
+            functions = tuple(
+                replace(each, check=replace(each.check, error=self.detector[each.size]))
+                for each in detector.functions
+            )
+            detector = replace(detector, functions=functions)
+        return replace(manifest, check=replace(manifest.check, error=self.error), detector=detector)
 
 
 def verify(
@@ -135,14 +152,14 @@ def verify_as(
     if problem:
         raise type(problem)(f"{name} cannot be verified here: {problem}")
     try:
-        measured, off_sets = _in_a_process(path, name, target, sets)
+        measured, off_sets, off_faces = _in_a_process(path, name, target, sets)
     except (ArtifactError, GpuError) as error:
         raise type(error)(str(error).replace(str(path), name)) from error
     results = [
         SetResult(each.name, error, each.tolerance)
         for each, error in zip(sets, off_sets, strict=True)
     ]
-    result = Verification(measured, manifest.check.tolerance, tuple(results))
+    result = Verification(measured, manifest.check.tolerance, tuple(results), off_faces)
     if result.error > result.tolerance:
         worst = max(measured, key=lambda batch: measured[batch])
         raise VerificationError(
@@ -150,12 +167,20 @@ def verify_as(
             f"batch {worst}: expected at most {result.tolerance:.0e}; report this with the output "
             "of 'ferplus-tvm doctor'"
         )
+    for each in manifest.detector.functions if manifest.detector else ():
+        if off_faces[each.size] > each.check.tolerance:
+            raise VerificationError(
+                f"the face detector of {name} is off the float64 reference by "
+                f"{off_faces[each.size]:.1e} for pictures of {each.height}x{each.width}: expected "
+                f"at most {each.check.tolerance:.0e}; report this with the output of 'ferplus-tvm "
+                "doctor'"
+            )
     return result
 
 
 def _in_a_process(
     path: Path, name: str, target: str | None, sets: Sequence[DataSet]
-) -> tuple[dict[int, float], list[float]]:
+) -> tuple[dict[int, float], list[float], dict[tuple[int, int], float]]:
     """Return what `measure` does, called in a process of its own."""
     try:
         process = Child()
@@ -186,11 +211,11 @@ def _in_a_process(
 
 def measure(
     path: Path, target: str | None, sets: Sequence[DataSet]
-) -> tuple[dict[int, float], list[float]]:
-    """Return the error of every batch size, and the largest error of every test data set.
+) -> tuple[dict[int, float], list[float], dict[tuple[int, int], float]]:
+    """Return the error of every batch size, of every test data set, and of the face detector.
 
-    Each is relative to the largest score of its reference.  The library's code is run in this
-    process.
+    Those of scores are relative to the largest score of their reference.  The library's code is
+    run in this process.
     """
     from ferplus_tvm.runtime.engine import Engine
 
@@ -207,7 +232,19 @@ def measure(
             for at, each in enumerate(sets):
                 scores, rows = _scores(engine, each.pixels, batch)
                 off_sets[at] = max(off_sets[at], error_of(scores, each.outputs[rows]))
-    return measured, off_sets
+        detector = engine.manifest.detector
+        functions = detector.functions if detector else ()
+        off_faces = {each.size: _detector_error(engine, each) for each in functions}
+    return measured, off_sets, off_faces
+
+
+def _detector_error(engine: Engine, function: DetectorFunction) -> float:
+    """Return how far the detector is off its reference in pictures of a size."""
+    check = function.check
+    picture = reference_inputs.picture(check.seed, function.height, function.width)
+    values = engine.on_session(lambda session: session.detect(picture))
+    off = float(np.max(np.abs(values[list(check.places)] - np.asarray(check.reference))))
+    return off if np.isfinite(off) else float("inf")
 
 
 def _scores(

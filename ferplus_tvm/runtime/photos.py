@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,9 +16,9 @@ from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.faces.sources import Source, name_of
 from ferplus_tvm.faces.views import Views, check_views
 from ferplus_tvm.runtime.faces import FaceMethods
+from ferplus_tvm.runtime.pictures import WholePictures
 from ferplus_tvm.vision.analyze import analyze_each, crops_of
 from ferplus_tvm.vision.boxes import as_detections
-from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.find import Detect, Detector, FindOptions, checked
 from ferplus_tvm.vision.photo import Photo
 from ferplus_tvm.vision.read import checked_options, each_photo, read_picture
@@ -62,15 +63,8 @@ class PhotoOptions(PreprocessOptions, total=False):
     detector: Detector | None
 
 
-class PhotoMethods(FaceMethods):
+class PhotoMethods(FaceMethods, WholePictures):
     """The methods of an engine that take whole photos."""
-
-    def detect(self, x: Source, *, min_score: float = 0.6) -> list[Detection]:
-        """Return the faces in a picture."""
-        raise InputError(
-            "this library holds no face detector: compile one with detector=True (on the command "
-            "line --detector), or pass a detector of your own as detector="
-        )
 
     def analyze(self, x: Source, **options: Unpack[PhotoOptions]) -> Photo:
         """Find the faces in a photo, and return the emotion of each.
@@ -95,8 +89,9 @@ class PhotoMethods(FaceMethods):
         Raises
         ------
         InputError
-            If the photo cannot be used, the library holds no face detector and none is given, or
-            the boxes of the one that is given are none.
+            If the photo cannot be used, or the boxes of a detector of your own are none.
+        NoDetectorError
+            If the library holds no face detector, and none is given.
         EngineClosedError
             If the engine was closed.
         TypeError, ValueError
@@ -163,6 +158,8 @@ class PhotoMethods(FaceMethods):
         ------
         InputError
             If one of them cannot be used (the message says which).
+        NoDetectorError
+            If the library holds no face detector, and none is given.
         EngineClosedError
             If the engine was closed.
         TypeError, ValueError
@@ -228,9 +225,11 @@ class PhotoMethods(FaceMethods):
         views: Views = given.pop("views", "single")
         check_views(views)
         detector = given.pop("detector", None)
-        detect: Detect = checked(detector) if detector is not None else self._detector
         finding = {each.name for each in fields(FindOptions)} & set(given)
         find = FindOptions(**{name: given.pop(name) for name in finding})
+        detect: Detect = functools.partial(self.detect, min_score=find.min_score)
+        if detector is not None:
+            detect = checked(detector)
         answers: list[Any] = analyze_each(
             photos,
             detect,
@@ -246,6 +245,3 @@ class PhotoMethods(FaceMethods):
                     _log.warning("skipped: %s", answer)
                     answers[number] = None
         return answers
-
-    def _detector(self, picture: Any) -> list[Detection]:
-        return self.detect(picture)

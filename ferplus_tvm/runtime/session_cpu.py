@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ferplus_tvm.artifact.layout import ALIGNMENT
 from ferplus_tvm.artifact.library_file import Artifact
@@ -99,9 +99,14 @@ class CpuSession(Session):
             )
             for batch, function in artifact.manifest.functions.items()
         }
+        detector = artifact.manifest.detector
+        self._detect = {
+            each.size: (self._vm[each.name], [self._tensors[index] for index in each.weights])
+            for each in (detector.functions if detector else ())
+        }
 
     def _release(self) -> None:
-        del self._functions, self._tensors, self._vm
+        del self._detect, self._functions, self._tensors, self._vm
 
     def scores(self, faces: Scores) -> Scores:
         """Return the scores (N, K) of faces (N, C, S, S); on the thread."""
@@ -116,6 +121,19 @@ class CpuSession(Session):
             answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
             result[start : start + count] = np.from_dlpack(answer)[:count]
         return result
+
+    def detect(self, picture: NDArray[np.uint8]) -> Scores:
+        """Return what the detector computes for a picture (H, W, 3) of a compiled size.
+
+        The result is float32 (A, 16), see `ferplus_tvm.vision.detections.decode`; on the thread.
+        """
+        import tvm_ffi
+
+        run, weights = self._detect[picture.shape[:2]]
+        buffer = aligned((1, *picture.shape), np.uint8)
+        buffer[0] = picture
+        answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
+        return np.array(np.from_dlpack(answer)[0])
 
     def kernel_times(self, faces: Scores) -> list[tuple[str, float]]:
         """Return the seconds that each kernel of a call takes, in order; on the thread.
@@ -168,9 +186,9 @@ def stored(faces: Scores) -> Scores:
     return faces if faces.shape[1] == 1 else faces.transpose(0, 2, 3, 1)
 
 
-def aligned(shape: tuple[int, ...]) -> Scores:
-    """Return a float32 array whose first byte is aligned as generated code expects."""
-    size = 4 * int(np.prod(shape))
+def aligned(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Return an array whose first byte is aligned as generated code expects."""
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     raw = np.empty(size + ALIGNMENT, np.uint8)
     offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + size].view(np.float32).reshape(shape)
+    return raw[offset : offset + size].view(dtype).reshape(shape)

@@ -23,13 +23,13 @@ class ZooFile:
     Attributes
     ----------
     file_name
-        The name of the file in the cache folder or, for the bundled model, in the package.
+        The name of the file in the cache folder or, for a bundled model, in the package.
     size
         The size of the file in bytes.
     sha256
         The hash of the whole file, as 64 lower-case hexadecimal digits.
     addresses
-        The URLs to download from, in the order to try them; empty for the bundled model.
+        The URLs to download from, in the order to try them; empty for a bundled model.
     """
 
     file_name: str
@@ -53,9 +53,13 @@ class ZooModel(ZooFile):
     terms
         Licence and origin, in one line.
     archive
-        The zoo's ``.tar.gz`` of the model and its test data, or None for the bundled model.
+        The zoo's ``.tar.gz`` of the model and its test data, or None for a bundled model.
     unsupported
         What of it cannot be compiled yet, or "".
+    detector
+        Whether it finds faces, and is compiled into a library with ``detector=True``.
+    notice
+        The name of the file beside it that holds its licence, or "".
     """
 
     name: str
@@ -64,6 +68,8 @@ class ZooModel(ZooFile):
     terms: str
     archive: ZooFile | None = None
     unsupported: str = ""
+    detector: bool = False
+    notice: str = ""
 
 
 def _file(file_name: str, size: int, sha256: str) -> ZooFile:
@@ -104,7 +110,21 @@ BUNDLED = ZooModel(
     description="trained for this project, shipped with it; weights stored as fp16",
     terms="FER+ votes MIT, FER2013 images for research (see zoo/data/MODEL_CARD.md)",
 )
-"""The model that needs no download."""
+"""The emotion model that needs no download."""
+
+DETECTOR = ZooModel(
+    name="yunet",
+    file_name="face_detection_yunet_2023mar.onnx",
+    size=232589,
+    sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    opset=11,
+    addresses=(),
+    description="YuNet 2023mar of OpenCV Zoo, the face detector; shipped with this package",
+    terms="MIT; trained on WIDER FACE (see zoo/data/MODEL_CARD.md)",
+    detector=True,
+    notice="LICENSE.yunet",
+)
+"""The face detector, which needs no download either."""
 
 MODELS: tuple[ZooModel, ...] = (
     BUNDLED,
@@ -137,5 +157,6 @@ MODELS: tuple[ZooModel, ...] = (
         "official model, partly quantized to int8",
         unsupported="int8 activations",
     ),
+    DETECTOR,
 )
-"""Every model of the zoo; the first is the bundled one, the others are downloaded."""
+"""Every model of the zoo; the first and the last are bundled, the others are downloaded."""

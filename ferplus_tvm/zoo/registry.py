@@ -74,6 +74,11 @@ def local_path(file: ZooFile) -> Path:
     return Path(str(importlib.resources.files("ferplus_tvm.zoo"))) / "data" / file.file_name
 
 
+def notice_of(model: ZooModel) -> str:
+    """Return the licence and the holders of a bundled model, a text of several paragraphs."""
+    return local_path(model).with_name(model.notice).read_text("utf-8")
+
+
 def test_data_path(model: ZooModel) -> Path:
     """Return the folder of the model's test data, which is there once they have been fetched.
 
@@ -167,12 +172,19 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     ModelFileError
         If a zoo model has not been fetched, or there is no readable file at the path.
     UnsupportedModelError
-        If it is a zoo model that cannot be compiled, fetched or not.
+        If it is a zoo model that cannot be compiled, fetched or not, or the face detector, which
+        is compiled into another's library.
     DownloadError
         If the local file of a zoo model is not the promised one.
     """
     if isinstance(model, str) and model in _BY_NAME:
         known = _BY_NAME[model]
+        if known.detector:
+            raise UnsupportedModelError(
+                f"the zoo's model {model!r} finds faces and gives no emotions: compile one that "
+                f"does, such as {NEWEST!r}, and have the detector in the library with --detector "
+                "(in Python detector=True)"
+            )
         if known.unsupported:
             raise UnsupportedModelError(
                 f"the zoo's model {model!r} cannot be compiled yet, because of its "

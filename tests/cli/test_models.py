@@ -107,6 +107,13 @@ def test_list_marks_what_cannot_be_compiled_yet(models: CliRunner) -> None:
     ]
 
 
+def test_list_shows_the_detector_as_such(models: CliRunner) -> None:
+    entries = json.loads(models.invoke(app, ["list", "--json"]).stdout)
+    assert [entry["name"] for entry in entries if entry["detector"]] == ["yunet"]
+    lines = models.invoke(app, ["list"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines if "with --detector" in line] == ["yunet"]
+
+
 def test_fetched_model_is_listed_verified_and_found(
     models: CliRunner, small: ZooModel, cache: Path
 ) -> None:
@@ -120,7 +127,7 @@ def test_fetched_model_is_listed_verified_and_found(
     listed = json.loads(models.invoke(app, ["list", "--json"]).stdout)[-1]
     assert listed["name"] == "small"
     assert listed["fetched"] is True
-    assert models.invoke(app, ["verify"]).stdout == "bundled: ok\nsmall: ok\n"
+    assert models.invoke(app, ["verify"]).stdout == "bundled: ok\nyunet: ok\nsmall: ok\n"
     assert models.invoke(app, ["path", "small"]).stdout == f"{cache / 'small.onnx'}\n"
 
 
@@ -152,7 +159,7 @@ def test_verify_names_the_wrong_file_and_exits_with_1(
     (cache / "small.onnx").write_bytes(CONTENT[::-1])
     result = models.invoke(app, ["verify"])
     assert result.exit_code == 1
-    assert result.stdout == "bundled: ok\n"
+    assert result.stdout == "bundled: ok\nyunet: ok\n"
     assert result.stderr.startswith("small: ")
     assert small.sha256 in result.stderr
 

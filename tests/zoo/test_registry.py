@@ -14,7 +14,17 @@ from ferplus_tvm.errors import (
     ModelFileError,
     UnsupportedModelError,
 )
-from ferplus_tvm.zoo import BUNDLED, MODELS, ZooFile, ZooModel, lookup, registry, resolve, verify
+from ferplus_tvm.zoo import (
+    BUNDLED,
+    DETECTOR,
+    MODELS,
+    ZooFile,
+    ZooModel,
+    lookup,
+    registry,
+    resolve,
+    verify,
+)
 
 OFFICIAL = "emotion-ferplus-8"
 
@@ -63,6 +73,7 @@ def test_names_are_the_documented_ones() -> None:
         "emotion-ferplus-7",
         "emotion-ferplus-2",
         "emotion-ferplus-12-int8",
+        "yunet",
     ]
 
 
@@ -75,7 +86,10 @@ def test_hashes_are_whole_and_distinct(file: ZooFile) -> None:
     assert sum(other.sha256 == file.sha256 for other in FILES) == 1
 
 
-@pytest.mark.parametrize("file", FILES[1:], ids=lambda file: file.file_name)
+OFFICIAL_MODELS = [model for model in MODELS if model.addresses]
+
+
+@pytest.mark.parametrize("file", FILES[1:-1], ids=lambda file: file.file_name)
 def test_mirror_is_asked_before_github_and_only_over_tls(file: ZooFile) -> None:
     addresses = [urlsplit(address) for address in file.addresses]
     assert [address.hostname for address in addresses] == ["huggingface.co", "github.com"]
@@ -84,10 +98,31 @@ def test_mirror_is_asked_before_github_and_only_over_tls(file: ZooFile) -> None:
 
 
 def test_every_official_model_has_an_archive_of_its_name() -> None:
-    assert BUNDLED.archive is None
-    assert [model.archive and model.archive.file_name for model in MODELS[1:]] == [
-        f"{model.name}.tar.gz" for model in MODELS[1:]
+    assert [model for model in MODELS if model.archive is None] == [BUNDLED, DETECTOR]
+    assert [model.archive and model.archive.file_name for model in OFFICIAL_MODELS] == [
+        f"{model.name}.tar.gz" for model in OFFICIAL_MODELS
     ]
+
+
+def test_the_detector_is_the_file_of_opencv_zoo_with_both_holders_named() -> None:
+    # The hash and the size that the Git LFS pointer in opencv/opencv_zoo has.
+    content = registry.verify(DETECTOR).read_bytes()
+    assert len(content) == 232589
+    assert hashlib.sha256(content).hexdigest() == (
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+    )
+    notice = registry.notice_of(DETECTOR)
+    assert "Copyright (c) 2020 Shiqi Yu" in notice
+    assert "Shenzhen Institute of Artificial Intelligence and Robotics for Society" in notice
+    assert "The above copyright notice and this permission notice shall be included" in notice
+    card = (registry.local_path(DETECTOR).parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert DETECTOR.sha256 in card and "CC BY-NC-ND 4.0" in card
+
+
+def test_the_detector_is_no_model_of_emotions() -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        resolve("yunet")
+    assert_sentence(str(caught.value), "'yunet' finds faces", "--detector", "detector=True")
 
 
 def test_unknown_name_is_answered_with_the_names() -> None:

@@ -1,0 +1,160 @@
+"""The face detector's part of a compilation: its reference, its functions, what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.artifact import reference_inputs
+from ferplus_tvm.artifact.detector import (
+    LARGEST_SIDE,
+    Detector,
+    DetectorCheck,
+    DetectorFunction,
+    places,
+)
+from ferplus_tvm.compiler import general_reference
+from ferplus_tvm.importer.detector import HEADS, STRIDES, ImportedDetector, load_detector
+from ferplus_tvm.importer.general_relax import to_relax
+from ferplus_tvm.lowering.general import lower_general
+from ferplus_tvm.targets import ResolvedTarget
+from ferplus_tvm.zoo import DETECTOR
+from ferplus_tvm.zoo import verify as verify_model
+from ferplus_tvm.zoo.registry import notice_of
+
+Size = tuple[int, int]
+"""(height, width) of a picture in pixels."""
+
+SIZES: tuple[Size, ...] = ((320, 320), (480, 640), (640, 480), (640, 640))
+"""The sizes that a detector is compiled for by default: a photo's longer side is brought to 640."""
+
+TOLERANCE = 1e-4
+"""How far it may be off the reference, in probabilities and in cells of the grids."""
+
+_SEED = 20230300  # the month in which these weights were published; any number would do
+_PLACES = 24  # that are compared in each grid
+
+
+def sizes_of(wanted: bool | Iterable[Size]) -> tuple[Size, ...]:
+    """Return the sizes that are asked for, from the smallest to the largest; none for False.
+
+    Raises
+    ------
+    ValueError
+        For a height or width that is no multiple of 32 or out of 32..4096, or no sizes.
+    TypeError
+        For sizes that are not pairs of numbers.
+    """
+    if isinstance(wanted, bool):
+        return SIZES if wanted else ()
+    sizes = {(int(height), int(width)) for height, width in wanted}
+    last = STRIDES[-1]
+    for size in sizes:
+        if any(side % last or not last <= side <= LARGEST_SIDE for side in size):
+            raise ValueError(
+                f"the detector's size is {size[0]}x{size[1]}: expected height and width to be "
+                f"multiples of {last} in {last}..{LARGEST_SIDE}"
+            )
+    if not sizes:
+        raise ValueError("the detector has no sizes: expected some, such as [(640, 640)], or True")
+    return tuple(sorted(sizes, key=lambda size: (size[0] * size[1], size)))
+
+
+@dataclass(frozen=True)
+class LoweredDetector:
+    """A detector as kernel calls for one target.
+
+    Attributes
+    ----------
+    module
+        The ``tvm.IRModule``: a Relax function for each size, and the kernels' PrimFuncs.
+    weights
+        By name.
+    """
+
+    module: Any
+    weights: dict[str, NDArray[np.float32]]
+
+
+class CompiledDetector:
+    """The bundled detector, for some sizes."""
+
+    def __init__(self, sizes: Sequence[Size]) -> None:
+        """Read the bundled model and compute its references.
+
+        Raises
+        ------
+        DownloadError, ModelFileError
+            If the file is not there or not the one promised.
+        """
+        self._imported = load_detector(verify_model(DETECTOR))
+        self._sizes = sizes
+        self._checks = {size: _check(self._imported, size) for size in sizes}
+        self._arguments: dict[Size, tuple[str, ...]] = {}
+
+    def lower(self, target: ResolvedTarget) -> LoweredDetector:
+        """Return the functions of all sizes for a CPU."""
+        import tvm
+
+        module = tvm.IRModule()
+        weights: dict[str, NDArray[np.float32]] = {}
+        for size in self._sizes:
+            function = to_relax(self._imported.graph(*size), _name(size), "uint8")
+            named = {
+                f"{self._imported.name}.{name}": each for name, each in function.weights.items()
+            }
+            self._arguments[size] = tuple(named)
+            weights.update(named)
+            module.update(lower_general(function.module, _name(size), target))
+        return LoweredDetector(module, weights)
+
+    def describe(self, index: Mapping[str, int]) -> Detector:
+        """Return what is said of a target's detector, whose weights have these numbers."""
+        return Detector(
+            model_name=self._imported.name,
+            model_sha256=self._imported.sha256,
+            notice=notice_of(DETECTOR),
+            strides=STRIDES,
+            functions=tuple(
+                DetectorFunction(
+                    name=_name(size),
+                    height=size[0],
+                    width=size[1],
+                    weights=tuple(index[name] for name in self._arguments[size]),
+                    check=self._checks[size],
+                )
+                for size in self._sizes
+            ),
+        )
+
+
+def _name(size: Size) -> str:
+    return f"detect_{size[0]}x{size[1]}"
+
+
+def _check(detector: ImportedDetector, size: Size) -> DetectorCheck:
+    """Return the acceptance test for a size, not yet run."""
+    picture = reference_inputs.picture(_SEED, *size)
+    bgr = picture[np.newaxis, ..., ::-1].transpose(0, 3, 1, 2)
+    found = general_reference.outputs(detector.sized(*size), bgr)
+    grids = [
+        np.concatenate([found[f"{head}_{stride}"][0] for head in HEADS], axis=1)
+        for stride in STRIDES
+    ]
+    values = np.concatenate(grids)
+    assert len(values) == places(*size, STRIDES)
+    start = np.cumsum([0, *map(len, grids)])
+    # The first and the last place of each grid, and some between.
+    rows = sorted(
+        {
+            int(first + at)
+            for first, grid in zip(start[:-1], grids, strict=True)
+            for at in np.linspace(0, len(grid) - 1, _PLACES).round()
+        }
+    )
+    reference = tuple(tuple(map(float, values[row])) for row in rows)
+    return DetectorCheck(_SEED, tuple(rows), reference, TOLERANCE, error=None)
