@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.output import bar, percent
+from ferplus_tvm.cli.output import bar, percent, warnings_on_stderr
 from ferplus_tvm.cli.pictures import pictures, said
 from ferplus_tvm.cli.reading import AT_ONCE, for_command_line, options_of, read_source, watched
 from ferplus_tvm.errors import InputError
@@ -75,6 +75,8 @@ def predict(
 ) -> None:
     """Tell the emotion of faces; each image is one face, cropped roughly square.
 
+    For whole photos use photo, which finds the faces.
+
     An image that cannot be used is reported on stderr, the others are answered, and the exit
     status is 1.
     """
@@ -90,7 +92,7 @@ def predict(
     sources, passed_over = pictures(images, recursive)
     if passed_over:
         typer.echo(said(passed_over), err=True)
-    with Engine(library, threads=threads, device=device) as engine:
+    with warnings_on_stderr(), Engine(library, threads=threads, device=device) as engine:
         labels = engine.manifest.labels
         if top is not None and top > len(labels):
             raise typer.BadParameter(

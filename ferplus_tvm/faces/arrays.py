@@ -15,6 +15,7 @@ from ferplus_tvm.faces.options import CheckedOptions
 from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import name_of_face
+from ferplus_tvm.faces.whole import warn_if_whole
 
 
 def as_array(item: Any, name: str) -> NDArray[Any]:
@@ -38,6 +39,7 @@ def array_faces(
 ) -> Iterator[NDArray[np.floating[Any]]]:
     """Yield each face of an array as (channels, size, size), 0..255."""
     for image, (low, high) in _images(channels_last(array, name), value_range, name):
+        warn_if_whole(image.shape[1], image.shape[0], name)
         if options.resample == "numpy":
             shape = (options.channels, options.size, options.size)
             yield _unit(np.resize(image, shape), low, high) * 255

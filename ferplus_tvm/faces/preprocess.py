@@ -20,6 +20,7 @@ from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import Source, is_encoded, name_of_face, named
+from ferplus_tvm.faces.whole import warn_if_whole
 
 
 def preprocess(
@@ -36,7 +37,8 @@ def preprocess(
     and resampled to ``size`` x ``size``.  All of it is done in floating point: Pillow's
     ``resize((64, 64), BILINEAR)`` of an 8-bit grey image, which rounds to whole levels after each
     axis, differs by at most one grey level, 0.3 on average.  The aspect ratio is not kept: give a
-    roughly square face crop, as a face detector does.
+    roughly square face crop, as a face detector does.  A picture that is plainly none, such as a
+    camera's at full size, is logged as a warning, once in a process.
 
     Parameters
     ----------
@@ -191,6 +193,7 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
     if image.mode in ("I", "F"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
     elif options.resample == "bilinear":
+        warn_if_whole(*image.size, name)
         yield bilinear(levels(image, options, name), options.size)
     elif image.mode.startswith("I;16"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
