@@ -77,7 +77,8 @@ def _numbers(boxes: Any) -> NDArray[np.float64]:
     try:
         array = np.asarray(boxes)
     except Exception as error:  # ragged lists, whatever __array__ raises
-        raise InputError(f"the boxes cannot be read ({one_line(error)}); {_XYWH}") from error
+        reason = one_line(error).split(". ")[0]
+        raise InputError(f"the boxes cannot be read ({reason}); {_XYWH}") from error
     if array.size == 0:
         return np.empty((0, _BOX))
     if array.dtype.kind not in "iuf":
@@ -109,7 +110,8 @@ def _check(boxes: NDArray[np.float64], width: int, height: int) -> None:
     aspect = extent[:, 0] / np.maximum(extent[:, 1], 1e-9)
     odd = (corner + extent - size > extent / 4).any(axis=1) & ((aspect < 0.5) | (aspect > 1.5))
     leaves = np.asarray(outside | odd)
-    if leaves.any() and (extent > corner).all() and (extent <= size + 1).all():
+    inside = (corner >= 0) & (corner < extent) & (extent <= size + 1)
+    if leaves.any() and inside.all():  # if the last two are right and bottom
         raise InputError(
             f"box {_said(boxes, leaves)} leaves the picture, and all of them look like "
             f"corners (left, top, right, bottom); {said}: subtract left and top from the others"
