@@ -22,6 +22,7 @@ NAVIGATION = """
 :caption: Use
 
 docs/compile
+docs/own-models
 docs/runtime
 docs/targets
 docs/gpu

@@ -136,6 +136,9 @@ def load(
     GpuError
         If there is no such GPU or driver, the library holds no code that it runs, or its memory is
         full.
+    TemporaryFolderError
+        If a file without a library's suffix is opened, which takes a temporary folder, and there is
+        none.
     ValueError
         For an argument out of its range.
 

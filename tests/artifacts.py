@@ -40,6 +40,7 @@ def manifest(**changes: Any) -> Manifest:
         "value_range": (0.0, 255.0),
         "scaling": RAW,
         "labels": EMOTIONS,
+        "warnings": (),
         "functions": {8: Function("main_batch8", (0, 1)), 1: Function("main_batch1", (1,))},
         "kernels": (
             Kernel(

@@ -185,6 +185,18 @@ def rgb_library(shared: Shared) -> Path:
 
 
 @pytest.fixture(scope="session")
+def detector_library(shared: Shared, narrow_model: Path) -> Path:
+    """The narrow model at batch size 1, and the face detector in two sizes."""
+
+    def build(folder: Path) -> Path:
+        sizes = [(640, 640), (320, 320)]
+        output = folder / "faces.so"
+        return fer.compile(narrow_model, output=output, batch_sizes=(1,), detector=sizes).path
+
+    return shared.make("detector_library", build)
+
+
+@pytest.fixture(scope="session")
 def onnx_scores() -> Scorer:
     """Score faces with onnxruntime on the bundled model's file, which takes one at a time."""
     import onnxruntime

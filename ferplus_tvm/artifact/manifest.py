@@ -170,6 +170,9 @@ class Manifest:
         What the model's file wanted of these pixels, which the library does itself.
     labels
         The names of the classes, in the order of the scores.
+    warnings
+        What was assumed of the model when the library was compiled, such as the range of its
+        pixels, or contradicts what was stated, in sentences.
     functions
         The entry points by batch size.
     kernels
@@ -210,6 +213,7 @@ class Manifest:
     value_range: tuple[float, float]
     scaling: Scaling
     labels: tuple[str, ...]
+    warnings: tuple[str, ...]
     functions: dict[int, Function]
     kernels: tuple[Kernel, ...]
     tuning_logs: str
@@ -281,6 +285,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "value_range": tuple,
     "scaling": lambda value: Scaling(**{name: tuple(each) for name, each in value.items()}),
     "labels": tuple,
+    "warnings": tuple,
     "weights_sha256": tuple,
     "functions": lambda value: {int(batch): _function(f) for batch, f in value.items()},
     "kernels": lambda value: tuple(Kernel(**kernel) for kernel in value),

@@ -184,6 +184,8 @@ def _numbers(name: str, given: Any) -> tuple[float, ...]:
         listed = [given]
     if not all(map(_is_number, listed)):
         raise TypeError(f"{name} is {given!r}: expected numbers")
+    if not listed:
+        raise ValueError(f"{name} is {given!r}: expected a number, or one for each channel")
     return tuple(map(float, listed))
 
 

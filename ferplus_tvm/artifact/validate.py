@@ -10,6 +10,9 @@ from ferplus_tvm.artifact.layout import ITEM_BYTES
 if TYPE_CHECKING:
     from ferplus_tvm.artifact.manifest import Manifest
 
+CHANNELS = (1, 3)
+"""The numbers of channels that a face may have: grey, or RGB."""
+
 SIZES = range(32, 225)
 """The heights and widths that a face may have, in pixels."""
 
@@ -41,7 +44,7 @@ def _wrong_interface(manifest: Manifest) -> str | None:
     if not (
         len(shape) == 4
         and shape[0] == "N"
-        and shape[1] in (1, 3)
+        and shape[1] in CHANNELS
         and shape[2] == shape[3]
         and shape[2] in SIZES
     ):

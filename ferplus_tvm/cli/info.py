@@ -59,8 +59,9 @@ def info(
             ("batch sizes", ", ".join(map(str, manifest.batch_sizes))),
             ("precision", manifest.precision),
             ("input", _input(manifest)),
-            ("scaled to", _scaling(manifest)),
+            ("scaling", _scaling(manifest)),
             ("output", f"{_shape(manifest.output_shape)} scores of {', '.join(manifest.labels)}"),
+            *(("warning", sentence) for sentence in manifest.warnings),
             ("weights", f"{manifest.weights_bytes / 1e6:.1f} MB"),
             ("tuned", f"{tunable - len(manifest.untuned)} of {tunable} kernels"),
             *((name, ", ".join(layers)) for name, layers in algorithms.items()),
@@ -117,5 +118,5 @@ def _input(manifest: Manifest) -> str:
 def _scaling(manifest: Manifest) -> str:
     """Say what the library does to its pixels before the model's first layer."""
     if manifest.scaling == RAW:
-        return "nothing: the model takes the pixels as they are"
-    return f"{manifest.scaling}, as the model was trained on: the library does it itself"
+        return "none: the model's file takes these pixels"
+    return f"to {manifest.scaling}, which the model's file takes; the library does it itself"

@@ -81,8 +81,9 @@ def compile(
     channels
         1 for grey faces or 3 for RGB, where the file leaves it open; otherwise it is checked.
     labels
-        The names of the classes in the order of the scores, or a data set's name: ``"ferplus"``,
-        ``"fer2013"``, ``"affectnet8"``, ``"affectnet7"`` or ``"rafdb"``.
+        The names of the classes in the order of the scores, or a mapping with their numbers such
+        as torchvision's ``class_to_idx``, or a data set's name: ``"ferplus"``, ``"fer2013"``,
+        ``"affectnet8"``, ``"affectnet7"`` or ``"rafdb"``.
     strict
         Refuse what would otherwise be a warning: a model of which something has to be assumed, or
         whose metadata contradict what is stated.

@@ -186,6 +186,7 @@ def describe(
         value_range=(0.0, 255.0),
         scaling=interface.scaling,
         labels=interface.labels,
+        warnings=interface.warnings,
         functions={
             batch: Function(name, tuple(index[weight] for weight in lowered.arguments[batch]))
             for batch, name in lowered.functions.items()

@@ -14,19 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from ferplus_tvm.artifact.scaling import RAW, WHITE, Scaling
+from ferplus_tvm.artifact.scaling import RAW, Scaling
+from ferplus_tvm.compiler.input_scaling import InputScaling
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.importer import ImportedModel, load_model
 from ferplus_tvm.importer.hints import Hints, read_hints
 from ferplus_tvm.importer.labels import ORDERS, same_order
 
-# What the first layer of a network gets from black to white: some units of 1, or of the standard
-# deviation, or grey levels less a mean; but neither hundreds of units nor hundredths.
-_LEAST_SPAN, _LARGEST_SPAN = 1 / 16, 256.0
 _STATE_PIXELS = (
     "state what the network was trained on by input_range=(0, 1) or (0, 255), with mean= and std= "
     "where it was normalised (--input-range, --mean, --std)"
@@ -87,9 +83,9 @@ class Interface:
                 f"{model.channels}: state one number, or one for each channel"
             )
         hints = read_hints(model.metadata, model.classes, model.channels)
-        warnings: list[str] = []
+        warnings = list(model.warnings)
         notes = list(model.notes)
-        own = _Affine.of_graph(model)
+        own = InputScaling.of_graph(model)
         _expect_pixel_format(hints, model.channels, warnings)
         return cls(
             _scaling(own, scaling, hints, warnings, notes),
@@ -132,80 +128,30 @@ def import_model(
     return imported, interface
 
 
-@dataclass(frozen=True)
-class _Affine:
-    """The step (x - offset) * factor, with numbers [1] or [C]."""
-
-    offset: NDArray[np.float64]
-    factor: NDArray[np.float64]
-
-    @classmethod
-    def of_graph(cls, model: ImportedModel) -> _Affine:
-        """Return what a tidy graph does to its input before the first layer."""
-        graph = model.proto.graph
-        stored = {each.name: each for each in graph.initializer}
-        numbers = {"Sub": np.zeros(1), "Mul": np.ones(1)}
-        for node in graph.node:
-            if node.op_type not in numbers:
-                break
-            numbers[node.op_type] = np.ravel(
-                numpy_helper.to_array(stored[node.input[1]]).astype(np.float64)
-            )
-        return cls(numbers["Sub"], numbers["Mul"])
-
-    @classmethod
-    def of_scaling(cls, scaling: Scaling) -> _Affine:
-        return cls(*map(np.array, scaling.affine()))
-
-    @property
-    def nothing(self) -> bool:
-        return not self.offset.any() and bool((self.factor == 1).all())
-
-    def after(self, first: _Affine) -> _Affine:
-        """Return this step after another one."""
-        return _Affine(first.offset + self.offset / first.factor, first.factor * self.factor)
-
-    def fits(self) -> bool:
-        """Tell whether raw pixels become numbers that a network may have been trained on."""
-        span = WHITE * np.abs(self.factor)
-        usual = (span >= _LEAST_SPAN) & (span <= _LARGEST_SPAN)
-        of_unit_range = (self.offset != 0) & (np.abs(self.offset) <= 1)  # a mean such as 0.5
-        return bool(usual.all() and not of_unit_range.any())
-
-    def is_close(self, other: _Affine) -> bool:
-        return np.allclose(self.offset, other.offset, rtol=1e-3, atol=1e-3) and np.allclose(
-            self.factor, other.factor, rtol=1e-3
-        )
-
-    def __str__(self) -> str:
-        ends = np.sort([-self.offset * self.factor, (WHITE - self.offset) * self.factor], axis=0)
-        return f"{ends[0].min():.4g}..{ends[1].max():.4g}"
-
-
 def _scaling(
-    own: _Affine, stated: Scaling | None, hints: Hints, warnings: list[str], notes: list[str]
+    own: InputScaling, stated: Scaling | None, hints: Hints, warnings: list[str], notes: list[str]
 ) -> Scaling:
     """Return the scaling, for a graph whose own first step is ``own``."""
     hinted = hints.scaling
     of_metadata = f"the file's metadata has {hints.scaling_from}, {hinted},"
-    if hinted is not None and not own.nothing and own.is_close(_Affine.of_scaling(hinted)):
+    if hinted is not None and not own.nothing and own.is_close(InputScaling.of_scaling(hinted)):
         hinted = None  # the metadata describe what the graph does
     if stated is not None:
-        reached = own.after(_Affine.of_scaling(stated))
-        if own.fits() and not reached.fits():
+        stated_step = InputScaling.of_scaling(stated)
+        reached = own.after(stated_step)
+        twice = own.fits() and own.scales and stated_step.scales
+        if twice or (own.fits() and not reached.fits()):
             warnings.append(
                 f"scaled as stated ({stated}), pixels reach the first layer in {reached}: see "
                 "that nothing is scaled both outside and inside of the graph, and that mean and "
                 "std are of pixels in the input range"
             )
-        if hinted is not None and not _Affine.of_scaling(hinted).is_close(
-            _Affine.of_scaling(stated)
-        ):
+        if hinted is not None and not InputScaling.of_scaling(hinted).is_close(stated_step):
             warnings.append(f"{of_metadata} and {stated} is stated, which is taken")
         return stated
     warnings += hints.unclear_scaling
     if hinted is not None and (own.nothing or hinted == RAW or not own.fits()):
-        reached = own.after(_Affine.of_scaling(hinted))
+        reached = own.after(InputScaling.of_scaling(hinted))
         if not reached.fits():
             warnings.append(
                 f"{of_metadata} by which pixels reach the first layer in {reached}: {_STATE_PIXELS}"
@@ -277,8 +223,8 @@ def _state_labels(classes: int) -> str:
 
 def _is_ferplus(model: ImportedModel) -> bool:
     """Tell whether a model of eight scores is the network of FER+, of any width."""
-    own = _Affine.of_graph(model)
-    scaled = own.is_close(_Affine(np.array([127.5]), np.array([1 / 127.5])))
+    own = InputScaling.of_graph(model)
+    scaled = own.is_close(InputScaling(np.array([127.5]), np.array([1 / 127.5])))
     operators = [node.op_type for node in model.proto.graph.node]
     return scaled and (model.channels, model.size) == (1, 64) and operators == _FERPLUS
 

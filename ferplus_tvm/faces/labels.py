@@ -1,4 +1,4 @@
-"""The eight emotions of FER+, in the order of the model's scores."""
+"""The eight emotions of FER+, in the order of its scores."""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ class ImportedModel:
     opset
         The operator set of the file.
     notes
-        Sentences to be said once to the user: what was assumed, or changed in a way that matters.
+        Sentences to be said once to the user: what was changed in a way that matters.
+    warnings
+        Sentences about what was assumed of the input.
     metadata
         The file's own ``metadata_props``, by key.
     """
@@ -52,6 +54,7 @@ class ImportedModel:
     output_name: str
     opset: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     metadata: Mapping[str, str]
 
     @property
@@ -116,7 +119,8 @@ def load_model(
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}
     notes: list[str] = []
-    proto = tidy(file.proto, notes, output=output, scaling=scaling, channels=channels)
+    warnings: list[str] = []
+    proto = tidy(file.proto, notes, warnings, output=output, scaling=scaling, channels=channels)
     graph = proto.graph
     return ImportedModel(
         proto,
@@ -126,5 +130,6 @@ def load_model(
         graph.output[0].name,
         opset,
         tuple(notes),
+        tuple(warnings),
         metadata,
     )

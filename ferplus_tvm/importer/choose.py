@@ -11,12 +11,14 @@ from ferplus_tvm.importer.steps import Chain
 _DEFAULT_SIZE = 64
 
 
-def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Chain:
+def choose_and_read(
+    graph: Graph, interface: Interface, notes: list[str], warnings: list[str]
+) -> Chain:
     """Return the chain of ``graph`` for the faces that it takes.
 
     Where the file leaves dimensions open, every size and channel count that is supported is
     tried.  If the layers fit more than one size, 64x64 is taken, or else the one that can be
-    halved most often, and a note says so.
+    halved most often, and a warning says so.
 
     Raises
     ------
@@ -38,7 +40,7 @@ def choose_and_read(graph: Graph, interface: Interface, notes: list[str]) -> Cha
     _check_layout([(f, layout) for f, layout, _ in fits if f[1] == face[1]], interface)
     if len({f for f, *_ in fits}) > 1:
         sizes = [height for (_, height, _), *_ in fits]
-        notes.append(
+        warnings.append(
             f"the model leaves its input open ({interface.description}), so it is compiled for "
             f"{face[1]}x{face[2]} faces of {face[0]} channel{'s' * (face[0] > 1)}, though its "
             f"layers fit others too, from {min(sizes)} to {max(sizes)} pixels: export it with the "

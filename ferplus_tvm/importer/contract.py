@@ -30,9 +30,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ferplus_tvm.artifact.validate import CHANNELS, CLASSES, SIZES
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
-from ferplus_tvm.importer.interface import BATCH, CHANNELS, CLASSES, SIZES
+from ferplus_tvm.importer.interface import BATCH
 from ferplus_tvm.importer.shapes import value_shapes
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tensors import check_finite

@@ -68,14 +68,20 @@ def to_relax(graph: Graph, name: str, input_type: str = "float32") -> GeneralFun
                 variables[stored] = relax.Var(stored, relax.TensorType(content.shape, "float32"))
     x = relax.Var("x", relax.TensorType((1, *graph.input_shape), input_type))
     builder = relax.BlockBuilder()
+    values = {graph.input: x}
+    translator = _Translator(graph, values, variables, builder.emit)
+    refusal = None
     with BLOCK_BUILDER_LOCK, builder.function(name, [x, *variables.values()]):
         with builder.dataflow():
-            values = {graph.input: x}
-            for node in graph.nodes:
-                made = _Translator(graph, values, variables, builder.emit).translate(node)
-                values[node.outputs[0]] = made
-            result = builder.emit_output(values[graph.output])
+            try:
+                for node in graph.nodes:
+                    values[node.outputs[0]] = translator.translate(node)
+            except UnsupportedModelError as error:  # raised below: TVM wants its blocks closed
+                refusal = error
+            result = builder.emit_output(x if refusal else values[graph.output])
         builder.emit_func_output(result)
+    if refusal is not None:
+        raise refusal
     return GeneralFunction(builder.get(), weights)
 
 

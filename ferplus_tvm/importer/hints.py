@@ -7,35 +7,36 @@ MetadataProps.md, which Windows ML reads.  The text may come from anywhere: it i
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.errors import one_line
-from ferplus_tvm.importer.labels import ORDERS, labels_of, same_order
+from ferplus_tvm.importer.labels import LONGEST_TEXT, labels_in, labels_of, same_order
 
 _LABELS = (
     "labels",
     "class_names",
     "classes",
     "names",
+    "classnames",
     "label_names",
     "class_labels",
+    "categories",
     "emotions",
+    "emotion_labels",
     "id2label",
     "label2id",
-    "class_indices",
+    "idx_to_class",
     "class_to_idx",
+    "class_indices",
 )
-_RANGES = ("input_range", "pixel_range", "value_range")
-_MEANS = ("mean", "pixel_mean", "image_mean", "norm_mean")
-_STDS = ("std", "pixel_std", "image_std", "norm_std")
+_NOMINAL = "image.nominalpixelrange"
+_RANGES = ("input_range", "pixel_range", "value_range", _NOMINAL)
+_MEANS = ("mean", "pixel_mean", "image_mean", "input_mean", "norm_mean")
+_STDS = ("std", "pixel_std", "image_std", "input_std", "norm_std")
 _NOMINAL_RANGES = {
     "nominalrange_0_255": (0.0, 255.0),
     "normalized_0_1": (0.0, 1.0),
@@ -52,7 +53,6 @@ _FORMAT_KEYS = (
 _FORMATS = {"rgb8": "RGB", "rgb": "RGB", "bgr8": "BGR", "bgr": "BGR"} | dict.fromkeys(
     ("gray8", "gray", "grey", "grayscale", "greyscale", "l"), "grey"
 )
-_LONGEST = 4096  # characters of an entry that is read
 _SHOWN = 80  # characters of an entry that a message shows
 
 
@@ -154,41 +154,19 @@ def _read_labels(
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Return the names in an entry: JSON, Python's literals, separated text or a data set's name.
+    """Return the names in an entry.
 
     Raises
     ------
     ValueError
         If there are none.
     """
-    if text.lower() in ORDERS:
-        return ORDERS[text.lower()]
-    value = _literal(text)
-    if isinstance(value, Mapping):
-        value = _by_index(value.items()) or _by_index((at, name) for name, at in value.items())
-    elif value is None and len(text) <= _LONGEST:
-        value = _separated(text)
-    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+    names = labels_in(text)
+    if names is None:
         raise ValueError("it is no list of names")
-    return labels_of(value)
-
-
-def _separated(text: str) -> list[str] | None:
-    """Return the names in lines, or between commas or semicolons, also with their numbers."""
-    bare = text[1:-1] if text[0] + text[-1] in ("[]", "()", "{}") else text
-    separator = next((each for each in "\n;," if each in bare), None)
-    if separator is None:
-        return None
-    parts = [part.strip() for part in bare.split(separator) if part.strip()]
-    numbered = [re.fullmatch(r"(\d+)\s*[:=\s]\s*(.+)", part) for part in parts]
-    return _by_index(m.groups() for m in numbered if m) if all(numbered) else parts
-
-
-def _by_index(items: Iterable[Any]) -> list[str] | None:
-    """Return names in the order of their numbers, None if these are not 0, 1, 2, ..."""
-    named = {str(at): name for at, name in items}
-    numbers = [str(at) for at in range(len(named))]
-    return [named[at] for at in numbers] if set(named) == set(numbers) else None
+    if names and all(re.fullmatch(r"(?:label|class)?[ _]?\d+", name.lower()) for name in names):
+        raise ValueError("these are numbers, not names")  # such as LABEL_0 of transformers
+    return labels_of(names)
 
 
 def _read_scaling(
@@ -196,17 +174,22 @@ def _read_scaling(
 ) -> tuple[Scaling | None, str]:
     """Return the scaling, and its keys."""
     given: dict[str, Any] = {}
-    used: list[str] = []
+    used: dict[str, str] = {}  # the key of each
     for name, keys in (("input_range", _RANGES), ("mean", _MEANS), ("std", _STDS)):
         for plain in keys:
-            if found.get(plain, "").strip() and name not in given:
-                given[name] = _numbers(found[plain].strip())
-                used.append(plain)
-    nominal = found.get("image.nominalpixelrange", "").strip().lower()
-    if nominal and "input_range" not in given:
-        given["input_range"] = _NOMINAL_RANGES.get(nominal)
-        used.append("image.nominalpixelrange")
-    shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used)
+            text = found.get(plain, "").strip()
+            if not text:
+                continue
+            numbers = _NOMINAL_RANGES.get(text.lower()) if plain == _NOMINAL else _numbers(text)
+            if name not in given:
+                given[name], used[name] = numbers, plain
+            elif numbers != given[name]:
+                first = used[name]
+                unclear.append(
+                    f"the file's metadata has {entries[first]} {_shown(found[first])}, but "
+                    f"{entries[plain]} {_shown(text)}, which is passed over"
+                )
+    shown = " and ".join(f"{entries[plain]} {_shown(found[plain])}" for plain in used.values())
     try:
         if None in given.values():
             raise ValueError("expected one to three numbers")
@@ -216,12 +199,12 @@ def _read_scaling(
     except (ValueError, OverflowError) as error:
         unclear.append(f"the file's metadata has {shown}, which is passed over ({one_line(error)})")
         return None, ""
-    return scaling, " and ".join(entries[plain] for plain in used)
+    return scaling, " and ".join(entries[plain] for plain in used.values())
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:
     """Return up to three numbers of an entry such as ``0.5``, ``[0, 1]``, ``0..1`` or ``0-255``."""
-    if len(text) > _LONGEST:
+    if len(text) > LONGEST_TEXT:
         return None
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
     inside = re.sub(r"(?<=\d)(?:\s*\.\.\.?\s*|\s+to\s+|-)(?=[-+.\d])", " ", text.strip("[]() \t\n"))
@@ -229,19 +212,6 @@ def _numbers(text: str) -> tuple[float, ...] | None:
     if len(parts) > 3 or not all(re.fullmatch(number, part, re.IGNORECASE) for part in parts):
         return None
     return tuple(map(float, parts))
-
-
-def _literal(text: str) -> Any:
-    """Return what an entry is as JSON or as Python's literal, None if it is neither."""
-    if len(text) > _LONGEST or text[0] not in "[({":
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of escapes that Python does not know
-        for read in (json.loads, ast.literal_eval):
-            # Deep nesting exhausts the parser; a dictionary as a key is no literal.
-            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-                return read(text)
-    return None
 
 
 def _shown(text: str) -> str:

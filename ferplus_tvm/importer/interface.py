@@ -9,12 +9,10 @@ from enum import Enum
 import onnx
 from onnx import TensorProto, helper
 
+from ferplus_tvm.artifact.validate import CHANNELS, SIZES
 from ferplus_tvm.errors import ModelShapeError
 
 BATCH = "N"
-CHANNELS = (1, 3)
-SIZES = range(32, 225)
-CLASSES = range(2, 65)
 
 Face = tuple[int, int, int]
 """(channels, height, width)"""

@@ -13,6 +13,8 @@ A Cast to an integer type elsewhere, and one to float8, rounds: it is left alone
 
 from __future__ import annotations
 
+import math
+
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -59,7 +61,9 @@ def to_float32(model: onnx.ModelProto, notes: list[str]) -> None:
     """
     graph = model.graph
     _resolve_cast_like(graph)
-    found = {_round(tensor) for tensor in tensors_of(model)}
+    found = _computed_in(graph)
+    for tensor in tensors_of(model):
+        _round(tensor)
     for node in graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _FLOATS:
@@ -78,15 +82,29 @@ def to_float32(model: onnx.ModelProto, notes: list[str]) -> None:
         notes.append(f"the model is {' and '.join(names)}, and is computed in float32")
 
 
-def _round(tensor: TensorProto) -> int:
-    """Turn a floating-point tensor into float32; return its type, 0 if that need not be told."""
-    kind = int(tensor.data_type)
-    if kind not in _FLOATS and kind not in _FLOAT8:
-        return 0
-    array = to_array(tensor)
-    tensor.CopyFrom(numpy_helper.from_array(float32(array), tensor.name))
+def _computed_in(graph: onnx.GraphProto) -> set[int]:
+    """Return the types of stored tensors that operators compute with, as the file has it.
+
+    One that is only stored in another type, behind a Cast, is not computed in it.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                stored[node.output[0]] = attribute.t
+    read = {name for node in graph.node if node.op_type != "Cast" for name in node.input}
     # Exporters write single numbers, such as an epsilon, in float64 without meaning anything.
-    return kind if kind != TensorProto.DOUBLE or array.size > 1 else 0
+    return {
+        int(tensor.data_type)
+        for name, tensor in stored.items()
+        if name in read and (tensor.data_type != TensorProto.DOUBLE or math.prod(tensor.dims) > 1)
+    }
+
+
+def _round(tensor: TensorProto) -> None:
+    """Turn a floating-point tensor into float32."""
+    if tensor.data_type in _FLOATS or tensor.data_type in _FLOAT8:
+        tensor.CopyFrom(numpy_helper.from_array(float32(to_array(tensor)), tensor.name))
 
 
 def _let_pixels_be_float(graph: onnx.GraphProto, name: str) -> None:

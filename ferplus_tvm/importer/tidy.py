@@ -27,6 +27,7 @@ from ferplus_tvm.importer.writer import write_graph
 def tidy(
     model: onnx.ModelProto,
     notes: list[str],
+    warnings: list[str],
     *,
     output: str | None = None,
     scaling: Scaling = RAW,
@@ -39,7 +40,9 @@ def tidy(
     model
         A model from `read_model`, all tensors in it; it may be changed.
     notes
-        Sentences for the user about what had to be assumed or changed are appended here.
+        Sentences for the user about what was changed are appended here.
+    warnings
+        Sentences about what was assumed.
     output
         The name of the output that holds the scores; None if the model has only one.
     scaling
@@ -61,7 +64,7 @@ def tidy(
     # A list, so that every rule gets its turn in every round.
     while any([rule(graph) for rule in GRAPH_RULES]):
         pass
-    chain = choose_and_read(graph, interface, notes)
+    chain = choose_and_read(graph, interface, notes, warnings)
     if scaling != RAW:
         chain.steps.insert(0, scaling_step(scaling, chain.input_shape))
     while any([rule(chain) for rule in CHAIN_RULES]) or own_layers.apply(chain):

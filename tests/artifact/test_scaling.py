@@ -69,7 +69,7 @@ def test_nothing_stated_is_none():
         ({"input_range": (0, float("nan"))}, "finite"),
         ({"input_range": (0, 1), "mean": 127.5}, "outside of the input range 0..1"),
         ({"input_range": (0, 1), "std": 0}, "above 0"),
-        ({"input_range": (0, 1), "mean": ()}, "finite numbers"),
+        ({"input_range": (0, 1), "mean": ()}, "one for each channel"),
         ({"input_range": (-1e308, 1e308)}, "float32"),
         ({"input_range": (0, 1), "std": 1e-45}, "float32"),
         ({"input_range": (0, 1), "std": 1e300}, "float32"),

@@ -37,8 +37,15 @@ def test_the_contract_of_another_network_is_told(
 
     assert found["input"] == "Nx1x48x48 grey pixels in 0..255"
     assert found["output"] == f"Nx7 scores of {', '.join(FER2013)}"
-    assert "0..1, less the mean 0.5, divided by 0.25" in found["scaled to"]
-    assert "the library does it itself" in found["scaled to"]
+    assert "to 0..1, less the mean 0.5, divided by 0.25" in found["scaling"]
+    assert "the library does it itself" in found["scaling"]
+    assert "warning" not in found
+
+
+def test_what_was_assumed_is_no_fact(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = facts(tmp_path, capsys, warnings=("raw pixels 0..255 are assumed",))
+
+    assert found["warning"].strip() == "raw pixels 0..255 are assumed"
 
 
 def test_that_of_fer_plus_takes_its_pixels_as_they_are(
@@ -47,7 +54,7 @@ def test_that_of_fer_plus_takes_its_pixels_as_they_are(
     found = facts(tmp_path, capsys)
 
     assert found["input"].strip() == "Nx1x64x64 grey pixels in 0..255"
-    assert found["scaled to"].strip() == "nothing: the model takes the pixels as they are"
+    assert found["scaling"].strip() == "none: the model's file takes these pixels"
 
 
 def test_colour_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

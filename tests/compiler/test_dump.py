@@ -196,10 +196,10 @@ def test_what_came_before_a_failure_is_there_and_nothing_of_an_earlier_dump(
 def test_an_unusable_folder_is_one_sentence_before_any_work(
     short_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> None:
+    def never(*_: Any, **__: Any) -> None:
         pytest.fail("work has started")
 
-    monkeypatch.setattr(pipeline, "load_model", never)
+    monkeypatch.setattr(pipeline, "import_model", never)
     (tmp_path / "file").touch()
     unusable = {
         "file": "is not a folder",

@@ -1,9 +1,8 @@
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import ferplus_tvm as fer
 from ferplus_tvm.artifact import library_file
@@ -14,17 +13,15 @@ from ferplus_tvm.host import runtime_library
 from tests.artifacts import assert_sentence
 
 
-def lowered(*shapes: tuple[int, ...]) -> Any:
-    """Stand in for what lowering gives: weights only."""
+def weights(*shapes: tuple[int, ...]) -> dict[str, NDArray[np.float32]]:
     rng = np.random.default_rng(0)
-    weights = {f"w{i}": rng.random(shape, np.float32) for i, shape in enumerate(shapes)}
-    return SimpleNamespace(weights=weights)
+    return {f"w{i}": rng.random(shape, np.float32) for i, shape in enumerate(shapes)}
 
 
 def test_weights_lie_one_after_the_other_at_multiples_of_64_bytes() -> None:
-    model = lowered((3,), (16,), (2, 9), (1,))
+    given = weights((3,), (16,), (2, 9), (1,))
 
-    laid_out = export.lay_out([model])
+    laid_out = export.lay_out([given])
     tensors, block = laid_out.tensors, laid_out.block
 
     assert laid_out.index == ({"w0": 0, "w1": 1, "w2": 2, "w3": 3},)
@@ -38,19 +35,18 @@ def test_weights_lie_one_after_the_other_at_multiples_of_64_bytes() -> None:
     for tensor in tensors:
         size = 4 * int(np.prod(tensor.shape))
         stored = np.frombuffer(bytes(block[tensor.offset :][:size]), np.float32)
-        np.testing.assert_array_equal(stored.reshape(tensor.shape), model.weights[tensor.name])
+        np.testing.assert_array_equal(stored.reshape(tensor.shape), given[tensor.name])
 
 
 def test_a_weight_in_another_memory_order_is_stored_in_c_order() -> None:
     weight = np.arange(12, dtype=np.float32).reshape(3, 4)
-    model: Any = SimpleNamespace(weights={"w": np.asfortranarray(weight)})
 
-    assert export.lay_out([model]).block == weight.tobytes()
+    assert export.lay_out([{"w": np.asfortranarray(weight)}]).block == weight.tobytes()
 
 
 def test_what_two_targets_want_alike_is_there_once() -> None:
-    first, second = lowered((3,), (16,)), lowered((3,), (16,))
-    second.weights["w1"] = 2 * second.weights["w1"]
+    first, second = weights((3,), (16,)), weights((3,), (16,))
+    second["w1"] = 2 * second["w1"]
 
     laid_out = export.lay_out([first, second])
 

@@ -116,9 +116,14 @@ def test_a_graph_that_scales_pixels_of_0_to_1_is_asked_about(step: Step) -> None
     [
         (scaled(127.5, 127.5), UNIT),
         (scaled(0, 255), Scaling.of((-1, 1))),
+        (scaled(0, 255), Scaling.of((0, 1), 0.45, 0.22)),
+        (scaled(114, 57), Scaling.of((0, 1), 0.45, 0.22)),
         (lambda net, x: x, Scaling.of((0, 255), 0.485, 0.229)),
     ],
-    ids=["twice to -1..1", "twice", "mean and std of the other range"],
+    ids=[
+        *("twice to -1..1", "twice", "normalised too", "twice normalised"),
+        "mean and std of the other range",
+    ],
 )
 def test_scaling_that_fits_nothing_is_told(step: Step, stated: Scaling) -> None:
     found = interface(network(step), labels=FER2013, scaling=stated)

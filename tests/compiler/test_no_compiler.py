@@ -27,8 +27,8 @@ def nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(link, "find_linker", lambda triple: None)
     monkeypatch.setattr(isolated, "Child", fail)
-    monkeypatch.setattr(pipeline, "load_model", fail)
-    monkeypatch.setattr(tuning, "load_model", fail)
+    monkeypatch.setattr(pipeline, "import_model", fail)
+    monkeypatch.setattr(tuning, "import_model", fail)
 
 
 @pytest.mark.parametrize(

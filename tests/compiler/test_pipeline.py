@@ -159,7 +159,7 @@ def off(path: Path, name: str, *_: object) -> Verification:
     raise VerificationError(f"{name} is off by a made-up amount")
 
 
-def crash(*_: object) -> None:
+def crash(*_: object, **__: object) -> None:
     raise RuntimeError("made up")
 
 
@@ -234,7 +234,7 @@ def test_impossible_batch_sizes_are_a_value_error(tmp_path: Path, sizes: tuple[i
 def test_an_impossible_output_is_said_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", crash)
+    monkeypatch.setattr(pipeline, "import_model", crash)
 
     with pytest.raises(CompileError) as caught:
         fer.compile(output=tmp_path / output)
@@ -245,7 +245,7 @@ def test_an_impossible_output_is_said_before_any_work(
 def test_what_must_not_be_replaced_is_not(
     narrow_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", crash)
+    monkeypatch.setattr(pipeline, "import_model", crash)
     model = tmp_path / "model.onnx"
     model.write_bytes(narrow_model.read_bytes())
     linked = tmp_path / "also.onnx"
@@ -342,7 +342,7 @@ def test_what_this_machine_cannot_run_is_saved_unverified_with_its_acceptance_te
 def test_the_runtime_of_a_foreign_target_is_not_at_hand(
     narrow_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "load_model", crash)  # said before any work
+    monkeypatch.setattr(pipeline, "import_model", crash)  # said before any work
 
     with pytest.raises(CompileError) as caught:
         fer.compile(narrow_model, FOREIGN, tmp_path / "x.so", with_runtime=True)

@@ -87,7 +87,7 @@ def test_what_was_stated_is_kept(made: Made) -> None:
     assert manifest.scaling == Scaling.of((0, 1), MEAN, STD) and manifest.value_range == (0, 255)
     assert manifest.labels == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert (manifest.input_shape, manifest.output_shape) == (("N", *FACE), ("N", 7))
-    assert made.result.warnings == made.result.notes == ()
+    assert made.result.warnings == made.result.notes == manifest.warnings == ()
 
 
 def test_the_peers_of_a_benchmark_answer_as_the_library(made: Made, tmp_path: Path) -> None:
@@ -136,6 +136,7 @@ def test_a_warning_is_logged_once_and_kept(
 
     (warning,) = result.warnings
     assert "raw pixels 0..255 are assumed" in warning
+    assert result.manifest.warnings == (warning,)
     assert [record.message for record in caplog.records] == [f"{file}: {warning}"]
     assert result.manifest.labels == tuple("abcdefg") and "labels" in result.notes[0]
 

@@ -115,6 +115,30 @@ def test_another_shape_is_refused_by_name(shape):
     assert f"the shape {shape}; expected (8,) or (N, 8)" in str(caught.value)
 
 
+def test_other_labels_are_those_of_the_scores_in_their_order():
+    labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    (result,) = postprocess(SCORES[:7], labels)
+    assert result.label == "disgust" and result.class_ids == (1, 3, 6, 0, 4, 2, 5)
+    assert list(result.probabilities) == labels
+    assert list(result.probabilities.values()) == pytest.approx(exact_softmax(SCORES[:7]))
+    assert [label for label, _ in result.ranking] == [labels[c] for c in result.class_ids]
+
+
+@pytest.mark.parametrize("classes", [2, 7, 64])
+def test_scores_need_as_many_labels(classes):
+    labels = [f"class {i}" for i in range(classes)]
+    assert len(postprocess(np.zeros((3, classes)), labels)) == 3
+    with pytest.raises(InputError, match=rf"expected \({classes},\) or \(N, {classes}\)"):
+        postprocess(SCORES, labels)
+    with pytest.raises(InputError, match="the labels of that model"):
+        postprocess(np.zeros((3, classes)))
+
+
+def test_labels_that_are_the_same_are_a_value_error():
+    with pytest.raises(ValueError, match="another name for each class"):
+        postprocess([1.0, 2.0], ["yes", "yes"])
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_refused_with_their_face(bad):
     batch = np.zeros((4, 8))

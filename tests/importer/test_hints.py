@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ferplus_tvm.artifact.scaling import Scaling
 from ferplus_tvm.importer import load_model
 from ferplus_tvm.importer.hints import read_hints
-from ferplus_tvm.importer.labels import ORDERS, labels_of
+from ferplus_tvm.importer.labels import ORDERS, labels_of, same_order
 from tests.models import make_weights, official
 
 NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -20,6 +20,8 @@ NUMBERED = dict(enumerate(NAMES))
 FORMS = {
     "commas": ",".join(NAMES),
     "semicolons": "; ".join(NAMES),
+    "bars": " | ".join(NAMES),
+    "quotes": str(NAMES)[1:-1],
     "lines": "\n".join(NAMES) + "\n",
     "numbered lines": "\n".join(f"{at} {name}" for at, name in reversed(NUMBERED.items())),
     "JSON list": json.dumps(NAMES),
@@ -40,6 +42,7 @@ def test_labels_are_read_in_every_form(key: str, text: str) -> None:
     hints = read_hints({key: text, "author": "x"}, classes=7, channels=1)
 
     assert (hints.labels, hints.labels_from) == (NAMES, key)
+    assert labels_of(text) == NAMES  # as a caller may state them, too
     assert hints.unclear_labels == hints.unclear_scaling == () and hints.scaling is None
 
 
@@ -80,6 +83,8 @@ def test_the_scaling_is_read(entries: dict[str, str], scaling: tuple[object, ...
         ({"labels": "a,b,c"}, "3 names for a model of 7 classes"),
         ({"labels": "labels.txt"}, "no list of names"),
         ({"labels": "a,a,b,c,d,e,f"}, "'a' twice"),
+        ({"id2label": str({at: f"LABEL_{at}" for at in range(7)})}, "numbers, not names"),
+        ({"classes": "0,1,2,3,4,5,6"}, "numbers, not names"),
         ({"labels": ",".join(NAMES), "classes": str(sorted(NAMES))}, "but classes"),
         ({"mean": "0.485", "std": "0.229"}, "may be of pixels in 0..1 or in 0..255"),
         ({"mean": "0.5 0.5 0.5", "input_range": "0,1"}, "numbers of 3 channels for a model of 1"),
@@ -95,6 +100,24 @@ def test_what_cannot_be_meant_is_said(entries: dict[str, str], says: str) -> Non
     (sentence,) = hints.unclear_labels + hints.unclear_scaling
     assert says in sentence and hints.scaling is None
     assert all(key in sentence for key in entries)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"input_range": "0,1", "Image.NominalPixelRange": "NominalRange_0_255"},
+        {"input_range": "0,1", "mean": "0.5", "image_mean": "0.4"},
+        {"input_range": "0,1", "std": "0.5", "input_std": "half"},
+    ],
+    ids=str,
+)
+def test_entries_that_contradict_each_other_are_told(entries: dict[str, str]) -> None:
+    hints = read_hints(entries, classes=7, channels=1)
+
+    *_, first, second = entries
+    (sentence,) = hints.unclear_scaling
+    assert f"{first} {entries[first]!r}, but {second} {entries[second]!r}" in sentence
+    assert hints.scaling is not None and hints.scaling.input_range == (0, 1)
 
 
 def test_a_number_of_classes_is_no_list_of_names() -> None:
@@ -152,6 +175,7 @@ def test_the_file_s_own_metadata_reach_the_reader() -> None:
 def test_labels_are_stated_as_a_list_or_as_text_or_by_name() -> None:
     assert labels_of(list(NAMES)) == labels_of(" angry,disgust, fear,happy,sad,surprise,neutral")
     assert labels_of("fer2013") == labels_of("FER2013") == NAMES
+    assert labels_of({name: at for at, name in NUMBERED.items()}) == labels_of(NUMBERED) == NAMES
     assert labels_of("affectnet8")[-1] == "contempt" and labels_of("ferplus")[0] == "neutral"
 
 
@@ -166,5 +190,14 @@ def test_every_order_is_of_different_names() -> None:
 def test_labels_that_cannot_be_are_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="labels"):
         labels_of(wrong)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="labels"):
-        labels_of(["a", 1])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("wrong", [["a", 1], 5, {"a", "b"}, {"a": 1, "b": 2}, b"a,b"], ids=repr)
+def test_labels_without_text_or_order_are_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"labels is .*in the order of the scores"):
+        labels_of(wrong)  # type: ignore[arg-type]
+
+
+def test_the_same_names_are_in_the_same_order_only_if_each_is() -> None:
+    assert same_order(["Happy", "sad"], ["happiness", "sadness"])
+    assert not same_order(["sad", "sadder"], ["sadder", "sad"])

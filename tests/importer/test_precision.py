@@ -107,7 +107,7 @@ def test_arithmetic_of_another_type(name: str, casts: bool) -> None:
 def test_weights_behind_casts(name: str) -> None:
     number, kind, _ = KINDS[name]
     made = behind_casts(network(), number, kind)
-    assert_scores(made, run(made, pixels(3)), name)
+    assert_scores(made, run(made, pixels(3)), None)  # the file computes in float32 too
 
 
 def test_parts_left_in_float32() -> None:

@@ -78,9 +78,9 @@ def test_the_dense_layer_tells_the_size_that_the_file_leaves_open(shape: list[An
     made.graph.input[0].CopyFrom(value("faces", shape))
     imported = load_model(made.SerializeToString())
     assert (imported.channels, imported.size) == (1, 100)
-    assert len(imported.notes) == 1
-    assert "compiled for 100x100 faces of 1 channel" in imported.notes[0]
-    assert "from 99 to 102 pixels" in imported.notes[0]
+    assert len(imported.warnings) == 1
+    assert "compiled for 100x100 faces of 1 channel" in imported.warnings[0]
+    assert "from 99 to 102 pixels" in imported.warnings[0]
 
 
 @pytest.mark.parametrize(("size", "taken"), [(46, 44), (49, 48), (50, 48), (65, 64), (113, 112)])
@@ -94,7 +94,7 @@ def test_one_side_tells_the_other() -> None:
     made = network(size=48)
     made.graph.input[0].CopyFrom(value("faces", ["N", 1, 48, "W"]))
     imported = load_model(made.SerializeToString())
-    assert (imported.size, imported.notes) == (48, ())
+    assert (imported.size, imported.warnings) == (48, ())
 
 
 def test_64_pixels_are_assumed_and_said_where_nothing_tells() -> None:
@@ -103,7 +103,7 @@ def test_64_pixels_are_assumed_and_said_where_nothing_tells() -> None:
     made = net.model(net.dense(net.add("Flatten", x), 4, 7), ["N", 3, "H", "W"])
     imported = assert_imported(made)
     assert imported.size == 64
-    assert "from 32 to 224 pixels" in imported.notes[0]
+    assert "from 32 to 224 pixels" in imported.warnings[0]
 
 
 def test_an_order_of_channels_that_nothing_tells_is_refused() -> None:

@@ -129,7 +129,6 @@ def test_weights_in_ways_of_opset_21(how: Callable[[NDArray[np.float32]], Parts]
 def test_a_half_precision_scale() -> None:
     """The file's own weights are float16 then, and so is what onnxruntime would compute."""
     imported = load_model(quantized(network(), half_precision).SerializeToString())
-    assert "float16" in " ".join(imported.notes)
     judge = quantized(network(), per_axis)
     for tensor in judge.graph.initializer:
         if tensor.name.endswith("_scale"):

@@ -25,6 +25,7 @@ from ferplus_tvm.zoo import (
     resolve,
     verify,
 )
+from tests.artifacts import assert_sentence
 
 OFFICIAL = "emotion-ferplus-8"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ferplus_tvm.importer.interface import CLASSES
+from ferplus_tvm.artifact.validate import CLASSES
 from ferplus_tvm.importer.steps import Affine, Chain, Dense, Flatten, identity
 
 
