@@ -220,7 +220,7 @@ def _check_size(size: tuple[int, int], name: str, whole: bool) -> None:
 def _too_large(name: str, got: str) -> InputError:
     return InputError(
         f"{name} is too large ({got}); expected at most {Image.MAX_IMAGE_PIXELS} pixels "
-        "(PIL.Image.MAX_IMAGE_PIXELS): crop or shrink it first"
+        "(PIL.Image.MAX_IMAGE_PIXELS): crop it or shrink it first"
     )
 
 

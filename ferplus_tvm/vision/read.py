@@ -90,8 +90,8 @@ def read_picture(item: Any, name: str, options: CheckedOptions) -> Picture:
     if images.dtype == np.uint8 and images.shape[-1] == 3:
         check_levels(images[0], options.value_range, float(images.max()), name)
         if options.value_range in (None, (0, 255)):
-            picture: Picture = images[0]
-            return picture if options.channel_order == "RGB" else picture[..., ::-1]
+            picture = images[0] if options.channel_order == "RGB" else images[0][..., ::-1]
+            return np.ascontiguousarray(picture)
     return _whole_levels(next(array_photos(images, options.value_range, name, options)))
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_photo_is_refused(given: Any, said: str) -> None:
 
 def test_more_pixels_than_pillows_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1499)
-    with pytest.raises(InputError, match=r"30 = 1500 pixels.*crop or shrink it first"):
+    with pytest.raises(InputError, match=r"30 = 1500 pixels.*crop it or shrink it first"):
         read(png(Image.fromarray(PICTURE)))
 
 
