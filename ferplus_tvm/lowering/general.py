@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.targets import ResolvedTarget
 
 _REGISTERS = 12
@@ -18,6 +19,9 @@ _REGISTERS = 12
 
 _CHANNELS = 8
 """The channels that a tile may have."""
+
+_WINDOW = 9
+"""The places of a convolution's window that are unrolled."""
 
 
 def lower_general(module: Any, prefix: str, target: ResolvedTarget) -> Any:
@@ -46,7 +50,7 @@ def lower_general(module: Any, prefix: str, target: ResolvedTarget) -> Any:
             passes.DeadCodeElimination(),
         ]
     )
-    with target.tvm_target():
+    with BLOCK_BUILDER_LOCK, target.tvm_target():
         module = pipeline(module)
     kernels = [
         (name, function)
@@ -91,13 +95,13 @@ class _Rule:
                 schedule.compute_inline(block)
                 self._blocks.remove(block)
         for block in self._blocks:
-            if block not in sums and block != last:
-                self._spread(block)
+            if block not in sums and block != last:  # LLVM makes better vectors of a border
+                schedule.parallel(schedule.fuse(*schedule.get_loops(block)[:-1]))
         if not sums:
             self._spread(last)
         elif sums == [last]:
             self._sum_alone(last)
-        elif len(sums) == 1:
+        elif len(sums) == 1 and self._convolves(sums[0], last):
             self._sum(sums[0], last)
 
     def _spread(self, block: Any) -> None:
@@ -140,8 +144,10 @@ class _Rule:
         _, tile, _, inner, depth, *window = schedule.get_loops(block)[-7:]
         schedule.reorder(depth, *window, tile, inner)
         schedule.set_scope(block, 0, "local")
-        for loop in (*window, tile):
-            schedule.unroll(loop)
+        if self._extent(window[0]) * self._extent(window[1]) <= _WINDOW:
+            for loop in window:
+                schedule.unroll(loop)
+        schedule.unroll(tile)
         schedule.vectorize(inner)
         self._start(block, depth)
 
@@ -172,6 +178,10 @@ class _Rule:
 
     def _reduces(self, block: Any) -> bool:
         return 2 in self._kinds(block)
+
+    def _convolves(self, block: Any, last: Any) -> bool:
+        """Whether a block sums over channels and a window, and what follows has its shape."""
+        return self._kinds(block) == [0] * 4 + [2] * 3 and self._kinds(last) == [0] * 4
 
     def _has_border(self, block: Any) -> bool:
         """Whether the block puts a border around its input, which no inner loop shall ask for."""
