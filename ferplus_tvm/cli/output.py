@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,11 @@ def print_facts(facts: Sequence[tuple[str, str]], err: bool = False) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         typer.echo(f"{name.ljust(width)}  {value}", err=err)
+
+
+def printable(text: str) -> str:
+    """Return text with its control characters as escapes: a file's name may hold any."""
+    return re.sub(r"[\0-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def bar(share: float, width: int = 30) -> str:

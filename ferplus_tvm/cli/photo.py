@@ -14,9 +14,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from ferplus_tvm.cli.output import percent
+from ferplus_tvm.cli.output import percent, printable
 from ferplus_tvm.cli.photo_files import PhotoFiles
-from ferplus_tvm.cli.pictures import pictures, said
+from ferplus_tvm.cli.pictures import Pictures, pictures, said
 from ferplus_tvm.cli.reading import for_command_line, options_of, read_source, watched
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.runtime.engine import Engine
@@ -150,14 +150,14 @@ def photo(
             "views": views.value,
         },
     )
-    sources, passed_over = pictures(images, recursive)
-    if passed_over:
-        typer.echo(said(passed_over), err=True)
+    found = pictures(images, recursive)
+    if found.passed_over:
+        typer.echo(said(found.passed_over), err=True)
     with Engine(library, threads=threads, device=device) as engine, ExitStack() as stack:
-        answers = _answers(engine, sources, options)
+        answers = _answers(engine, found, options)
         # Nothing is written before it is known that the library has a detector.
         answers = itertools.chain([next(answers)], answers)
-        files = PhotoFiles(draw, crops, sources)
+        files = PhotoFiles(draw, crops, found.names)
         tables: list[CsvTable | ParquetTable] = []
         if parquet is not None:
             tables.append(stack.enter_context(closing(ParquetTable(parquet, engine.labels))))
@@ -165,11 +165,11 @@ def photo(
             tables.append(CsvTable(sys.stdout, engine.labels))
         everything: list[dict[str, Any]] = []
         bad = False
-        for each in watched("photo", answers, len(sources)):
+        for each in watched("photo", answers, len(found.names)):
             answer = _with_files(each, files)
             if answer.error is not None:
                 bad = True
-                typer.echo(f"error: {answer.error}", err=True)
+                typer.echo(f"error: {printable(answer.error)}", err=True)
             for table in tables:
                 table.write(answer.rows(engine.labels))
             if as_json:
@@ -184,17 +184,18 @@ def photo(
         raise typer.Exit(1)
 
 
-def _answers(engine: Engine, sources: list[str], options: PhotoOptions) -> Iterator[_Answer]:
-    for start in range(0, len(sources), _AT_ONCE):
-        chunk = sources[start : start + _AT_ONCE]
-        given = [read_source(source) for source in chunk]
-        for source, found in zip(
-            chunk, engine.analyze_batch(given, on_error="return", **options), strict=True
-        ):
-            if isinstance(found, InputError):
-                yield _Answer(source, None, for_command_line(str(found)))
+def _answers(engine: Engine, found: Pictures, options: PhotoOptions) -> Iterator[_Answer]:
+    for start in range(0, len(found.names), _AT_ONCE):
+        names = found.names[start : start + _AT_ONCE]
+        given = [read_source(name) for name in names]
+        answers = engine.analyze_batch(given, on_error="return", **options)
+        for name, answer in zip(names, answers, strict=True):
+            if name in found.problems:
+                yield _Answer(name, None, found.problems[name])
+            elif isinstance(answer, InputError):
+                yield _Answer(name, None, for_command_line(str(answer), name))
             else:
-                yield _Answer(source, replace(found, source=source), None)
+                yield _Answer(name, replace(answer, source=name), None)
 
 
 def _with_files(answer: _Answer, files: PhotoFiles) -> _Answer:
@@ -212,7 +213,7 @@ def _print_text(photo: Photo) -> None:
     """Print a line for the photo, and one for each face."""
     count = len(photo.faces)
     found = "no face found" if count == 0 else f"{count} face{'' if count == 1 else 's'}"
-    typer.echo(f"{photo.source}: {found}")
+    typer.echo(f"{printable(photo.source)}: {found}")
     width = max((len(face.prediction.label) for face in photo.faces), default=0)
     for number, face in enumerate(photo.faces, 1):
         x, y, across, down = map(round, face.box)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from ferplus_tvm.errors import InputError
 
@@ -15,8 +16,27 @@ _LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 _MORE_SUFFIXES = frozenset({".mpo", ".heic", ".heif", ".hif", ".avif", ".jxl"})
 
 
-def pictures(given: list[str], recursive: bool) -> tuple[list[str], Counter[str]]:
-    """Return the files that arguments name, and how many of what in folders were passed over.
+@dataclass
+class Pictures:
+    """The files that a command line names.
+
+    Attributes
+    ----------
+    names
+        Files, ``-``, and the folders that give none.
+    problems
+        Why a folder gives none, by its name.
+    passed_over
+        How many of what in folders were passed over.
+    """
+
+    names: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+
+def pictures(given: list[str], recursive: bool) -> Pictures:
+    """Return the files that arguments name.
 
     Parameters
     ----------
@@ -25,37 +45,37 @@ def pictures(given: list[str], recursive: bool) -> tuple[list[str], Counter[str]
     recursive
         Whether it also stands for those of the folders in it, which follow.
 
-    Raises
-    ------
-    InputError
-        A folder that cannot be read, or that holds no pictures.
     """
-    passed_over: Counter[str] = Counter()
-    found = []
+    found = Pictures()
     for name in given:
         if name == "-" or not os.path.isdir(name):
-            found.append(name)
+            found.names.append(name)
             continue
         own: Counter[str] = Counter()
-        inside = list(_in_folder(name, recursive, set(), _suffixes(), own))
-        if not inside:
-            step = (
-                "add --recursive for those in its folders"
-                if own["folder"]
-                else "expected files such as face.jpg"
-            )
-            raise InputError(f"the folder {name} holds no images: {step}")
-        found += inside
-        passed_over += own
-    return found, passed_over
+        try:
+            inside = list(_in_folder(name, recursive, set(), _suffixes(), own))
+            if not inside:
+                step = (
+                    "add --recursive for those in its folders"
+                    if own["folder"]
+                    else "expected files such as face.jpg"
+                )
+                raise InputError(f"the folder {name} holds no images: {step}")
+        except InputError as error:
+            inside = [name]
+            found.problems[name] = str(error)
+        found.names += inside
+        found.passed_over += own
+    return found
 
 
 def said(passed_over: Counter[str]) -> str:
     """Say what was passed over, in one sentence."""
     parts = [
-        f"{count} {what}{'' if count == 1 else 's'}{note}"
+        f"{count} {what if count == 1 else what.replace(' or', 's or') + 's'}{note}"
         for what, note in (
             ("file", " without an image's suffix"),
+            ("pipe or device", ""),
             ("broken link", ""),
             ("hidden folder", ""),
             ("folder", " (--recursive reads them)"),
@@ -92,10 +112,12 @@ def _in_folder(
             folders.append(name)
         elif not os.path.exists(path):
             passed_over["broken link"] += 1
-        elif os.path.isfile(path) and os.path.splitext(name)[1].lower() in suffixes:
+        elif os.path.splitext(name)[1].lower() not in suffixes:
+            passed_over["file"] += 1
+        elif os.path.isfile(path):
             yield path
         else:
-            passed_over["file"] += 1
+            passed_over["pipe or device"] += 1
     for name in folders:
         if not recursive:
             passed_over["folder"] += 1

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.output import bar, percent, warnings_on_stderr
-from ferplus_tvm.cli.pictures import pictures, said
+from ferplus_tvm.cli.output import bar, percent, printable, warnings_on_stderr
+from ferplus_tvm.cli.pictures import Pictures, pictures, said
 from ferplus_tvm.cli.reading import AT_ONCE, for_command_line, options_of, read_source, watched
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import PreprocessOptions
@@ -89,42 +89,66 @@ def predict(
     if images.count("-") > 1:
         raise typer.BadParameter("- is given twice, but standard input can be read only once")
     options = options_of(value_range, channel_order, background)
-    sources, passed_over = pictures(images, recursive)
-    if passed_over:
-        typer.echo(said(passed_over), err=True)
+    found = pictures(images, recursive)
+    if found.passed_over:
+        typer.echo(said(found.passed_over), err=True)
     with warnings_on_stderr(), Engine(library, threads=threads, device=device) as engine:
         labels = engine.manifest.labels
         if top is not None and top > len(labels):
             raise typer.BadParameter(
                 f"{top} is more than the {len(labels)} classes of the model", param_hint="--top"
             )
-        answers = watched("predict", _answers(engine, sources, options), len(sources))
+        answers = watched("predict", _answers(engine, found, options), len(found.names))
+        if len(found.names) == 1:
+            answers = list(answers)
         if as_json:
             bad = _print_json(answers, top)
         elif as_csv:
             bad = _print_csv(answers, labels, top)
         else:
-            bad = _print_text(answers, top, alone=len(sources) == 1)
+            bad = _print_text(answers, top)
     if bad:
         raise typer.Exit(1)
 
 
-def _answers(engine: Engine, sources: list[str], options: PreprocessOptions) -> Iterator[_Answer]:
-    for start in range(0, len(sources), AT_ONCE):
-        chunk = sources[start : start + AT_ONCE]
-        given = [read_source(source) for source in chunk]
-        for source, found in zip(
-            chunk, engine.predict_batch(given, on_error="return", **options), strict=True
-        ):
-            if isinstance(found, InputError):
-                yield _Answer(source, None, for_command_line(str(found)))
+def _answers(engine: Engine, found: Pictures, options: PreprocessOptions) -> Iterator[_Answer]:
+    for names in _chunks(found.names):
+        given = [read_source(name) for name in names]
+        answers = engine.predict_batch(given, on_error="return", **options)
+        if not answers:
+            yield _Answer(names[0], None, f"{names[0]!r} holds no faces: expected one at least")
+            continue
+        count = len(answers)
+        if len(names) == 1 < count:
+            names = [f"{names[0]} (face {number} of {count})" for number in range(1, count + 1)]
+        for name, answer in zip(names, answers, strict=True):
+            if name in found.problems:
+                yield _Answer(name, None, found.problems[name])
+            elif isinstance(answer, InputError):
+                yield _Answer(name, None, for_command_line(str(answer), name))
             else:
-                yield _Answer(source, found, None)
+                yield _Answer(name, answer, None)
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    """Yield some files at a time; alone what may be a tensor, which holds any number of faces."""
+    chunk: list[str] = []
+    for name in names:
+        tensor = name == "-" or name.lower().endswith(".pb")
+        if chunk and (tensor or len(chunk) == AT_ONCE):
+            yield chunk
+            chunk = []
+        chunk.append(name)
+        if tensor:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _complain(answer: _Answer) -> None:
     if answer.error is not None:
-        typer.echo(f"error: {answer.error}", err=True)
+        typer.echo(f"error: {printable(answer.error)}", err=True)
 
 
 def _print_json(answers: Iterable[_Answer], top: int | None) -> bool:
@@ -157,9 +181,10 @@ def _print_csv(answers: Iterable[_Answer], labels: Sequence[str], top: int | Non
     return bad
 
 
-def _print_text(answers: Iterable[_Answer], top: int | None, alone: bool) -> bool:
-    """Print bars for one image, and a line each for many."""
+def _print_text(answers: Iterable[_Answer], top: int | None) -> bool:
+    """Print bars for one face, and a line each for many."""
     bad = False
+    alone = isinstance(answers, list) and len(answers) == 1
     for answer in answers:
         _complain(answer)
         if answer.prediction is None:
@@ -169,7 +194,7 @@ def _print_text(answers: Iterable[_Answer], top: int | None, alone: bool) -> boo
         else:
             ranking = answer.prediction.ranking[: top or 1]
             likeliest = ", ".join(f"{label} {percent(p).strip()}" for label, p in ranking)
-            typer.echo(f"{answer.source}: {likeliest}")
+            typer.echo(f"{printable(answer.source)}: {likeliest}")
     return bad
 
 

@@ -31,7 +31,7 @@ def options_of(value_range: str | None, channel_order: str, background: float) -
     try:
         CheckedOptions.of(options, size=64, channels=1)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise typer.BadParameter(for_command_line(str(error))) from None
     return options
 
 
@@ -55,7 +55,11 @@ def watched(verb: str, answers: Iterable[T], count: int) -> Iterable[T]:
     return track(answers, verb, count, console=Console(stderr=True), transient=True)
 
 
-def for_command_line(sentence: str) -> str:
-    """Name an option of `preprocess` that a message advises as this command takes it."""
+def for_command_line(sentence: str, name: str = "") -> str:
+    """Name the options of `preprocess` that a message advises, and standard input, as given."""
+    if name.startswith("-"):
+        sentence = sentence.replace("item 1 of 1", "standard input")
     sentence = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", sentence)
-    return re.sub(r"\bvalue_range\b", "--value-range", sentence)
+    return sentence.replace("value_range", "--value-range").replace(
+        "channel_order", "--channel-order"
+    )

@@ -25,6 +25,7 @@ from ferplus_tvm.errors import (
     UnsupportedModelError,
     VerificationError,
 )
+from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Backend, Config
 from ferplus_tvm.kernels.workloads import Pool, Workload
@@ -95,12 +96,16 @@ def expect_tools(options: CompileOptions) -> None:
     ------
     CompileError
         If a runtime library is to be copied that is not at hand, or a compiler is missing.
+    TemporaryFolderError
+        If there is no folder for temporary files, or no room in it.
     """
     if options.with_runtime:
         export.find_runtime(options)
     if options.dump is None:  # which shows what comes before linking, without a linker too
         for each in options.targets:
             require_tools(each)
+        with temporary_folder():
+            pass  # for the linker's files
 
 
 def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResult:

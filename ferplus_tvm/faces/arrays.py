@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,10 +29,28 @@ def as_array(item: Any, name: str) -> NDArray[Any]:
             f"({one_line(error)}); expected numbers in main memory: convert it to a numpy array "
             f"first{', as tensor.detach().cpu().numpy() does' if hasattr(item, 'cpu') else ''}"
         ) from error
+    if is_narrow(array.dtype):
+        array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         first = array.flat[0] if array.size else None
         raise InputError(f"{name} {of_array_type(array.dtype, first)}")
+    if has_mask(item):
+        raise InputError(
+            f"{name} has masked numbers; expected all of them: give them a value first, for "
+            "example by array.filled(0)"
+        )
     return array
+
+
+def is_narrow(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers are real ones of a type that numpy itself lacks, such as bfloat16."""
+    return dtype.kind == "V" and dtype.names is None and np.can_cast(dtype, np.float32)
+
+
+def has_mask(item: Any) -> bool:
+    """Whether some numbers of an array are masked, which numpy.asarray would show."""
+    # Slow to import, and a masked array has imported it.
+    return "numpy.ma" in sys.modules and bool(np.ma.is_masked(item))
 
 
 def array_faces(

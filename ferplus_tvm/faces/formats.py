@@ -33,9 +33,14 @@ _SIGNATURES = (
 )
 
 _BASE64 = re.compile(rb"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9+/\r\n]+=*\s*", re.DOTALL)
+_URLSAFE = re.compile(rb"[A-Za-z0-9_\r\n-]+=*")
+_HEXADECIMAL = re.compile(rb"(0x|\\x)?[0-9a-fA-F]{2}(([\s:]|\\x)?[0-9a-fA-F]{2}){7,}")
 
 # Sixteen numbers, perhaps below the names of the columns.
 _NUMBERS = re.compile(rb"([A-Za-z_,; ]+\r?\n)?[\[\s\"']*[\d.]+([\s,;\"'\]\[]+[\d.]+){15}")
+
+
+_FROM_URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def format_of(head: bytes) -> str | None:
@@ -91,8 +96,16 @@ def text_format_of(head: bytes) -> str | None:
         return "numbers as text"
     if re.match(rb"b['\"]", text):
         return "the text of Python bytes"
+    if re.match(rb"\[['\"]", text):
+        return "the text of a list"
+    if hexadecimal := _HEXADECIMAL.match(text):
+        digits = re.sub(rb"[\s:]|0x|\\x", b"", hexadecimal.group())
+        return "hexadecimal text" if format_of(bytes.fromhex(digits.decode())) else None
+    text = text.strip(b"'\"")
     if _BASE64.fullmatch(text) and (len(text) >= 100 or format_of(_decoded(text))):
         return "base64 text"
+    if _URLSAFE.fullmatch(text) and format_of(_decoded(text.translate(_FROM_URLSAFE))):
+        return "URL-safe base64 text"
     return None
 
 

@@ -28,6 +28,8 @@ _ENOUGH = 200_000
 
 _COLOURS = {"RGB": 3, "RGBA": 3, "LA": 1}
 
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
+
 _LONGEST_PATH = 255  # in bytes, of one name on most file systems
 
 
@@ -85,8 +87,9 @@ def decoded(image: Image.Image, name: str, *, whole: bool = False) -> Image.Imag
         )
     _check_size(image.size, name, whole)
     # Pillow keeps the upper 8 bits of colours of 16 bits, and forgets that it did when it loads.
-    cut = image.mode in ("RGB", "RGBA", "LA") and any(
-        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    cut = image.mode in _COLOURS and any(
+        ";16" in str(tile[3]) or str(tile[3]).endswith(", 65535)")  # the latter in PPM
+        for tile in getattr(image, "tile", ())
     )
     try:
         image.load()
@@ -97,12 +100,19 @@ def decoded(image: Image.Image, name: str, *, whole: bool = False) -> Image.Imag
     _check_size(image.size, name, whole)  # icons say their true size only now
     if cut:
         extremes: Any = image.getextrema()
-        if max(high for _, high in extremes[: _COLOURS[image.mode]]) < 16:
+        if max(high for _, high in extremes[: _COLOURS[image.mode]]) < 64:
             raise InputError(
-                f"{name} has colours of 16 bits that use 12 or fewer, of which Pillow keeps hardly "
+                f"{name} has colours of 16 bits that use 14 or fewer, of which Pillow keeps hardly "
                 "any; expected white to be 65535: save it with 8 bits, or pass it as an array of "
                 "uint16"
             )
+    # Pillow turns these levels round in 8 bits only.
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{name} is a TIFF file whose white is 0 (WhiteIsZero), of more than 8 bits; expected "
+            "black to be 0: save it so, or with 8 bits"
+        )
     return image
 
 
@@ -152,9 +162,10 @@ def _opened(source: Encoded, name: str) -> BinaryIO:
         ) from error
     if size == 0:
         stream.close()
+        read = callable(getattr(source, "read", None))
+        again = ", or seek(0) before handing over a file that was read before" if read else ""
         raise InputError(
-            f"{name} is empty (0 bytes); expected an encoded image: check how it was written, "
-            "or seek(0) before handing over a file that was read before"
+            f"{name} is empty (0 bytes); expected an encoded image: check how it was written{again}"
         )
     return stream
 
@@ -175,6 +186,11 @@ def _opened_path(path: str | os.PathLike[str], name: str) -> BinaryIO:
 
 def _content(source: Any, name: str) -> bytes:
     """Give the bytes of an encoded image, or of a binary file from where it stands."""
+    if isinstance(source, memoryview) and source.ndim > 1:
+        raise InputError(
+            f"{name} is a memoryview of the shape {source.shape}, so it looks like pixels; "
+            "expected an encoded image: pass numpy.asarray of it"
+        )
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     try:
@@ -228,6 +244,11 @@ def _undecodable(name: str, error: Exception) -> InputError:
     """Say why Pillow gave up."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_large(name, one_line(error))
+    if isinstance(error, AssertionError | AttributeError) or "closed" in str(error):
+        return InputError(
+            f"{name} cannot be decoded ({one_line(error)}), as after close() or verify(); expected "
+            "an open image: open it again, or call its load() before it is closed"
+        )
     return InputError(
         f"{name} cannot be decoded ({one_line(error)}); expected a whole image: "
         "it may be truncated or damaged, so fetch or save it again"

@@ -17,8 +17,15 @@ DARKEST = 4.0
 # How far beyond black or white, as a part of their distance, is a rounding error of float32.
 _ROUNDING = 1e-6
 
-# White of cameras that store 8, 10 or 12 bits in 16, at the low end.
-_WHITE = {8: 255, 10: 1023, 12: 4095}
+# White of cameras that store fewer bits in 16, at the low end.
+_WHITE = {8: 255, 10: 1023, 12: 4095, 14: 16383}
+
+_AS_BEFORE = (
+    "give the pixels as they were before that, or state what black and white have become as "
+    "value_range=(black, white)"
+)
+
+_PERCENT = 100.0  # white in percent, and in CIE's lightness L*
 
 
 def doubt(faces: NDArray[np.float32]) -> str | None:
@@ -41,15 +48,19 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
     smallest, largest = rows.min(axis=1), rows.max(axis=1)
     black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
     # Of nearly every batch three numbers tell enough.
-    if black <= smallest.min() and largest.min() >= DARKEST and largest.max() <= white:
+    if black <= smallest.min() and largest.min() > 1.01 * _PERCENT and largest.max() <= white:
         return None
     bright = (largest >= DARKEST) | (largest == 0)
     raw = (smallest >= black) & (largest <= white) & bright
+    for dark in np.flatnonzero(raw & (largest <= 1.01 * _PERCENT)):
+        raw[dark] = not _is_percent(rows[dark], float(smallest[dark]), float(largest[dark]))
     if raw.all():
         return None
     face = int(np.argmin(raw))
     low, high = float(smallest[face]), float(largest[face])
     got = f"face {face + 1} of {len(rows)} holds numbers in {low:g}..{high:g}"
+    if low >= black and DARKEST <= high <= white:
+        return f"{got}, so it looks like percent"
     if high >= DARKEST:
         return f"{got}, outside 0..255"
     return f"{got}, so it looks {'standardised' if low < 0 else 'normalised'}"
@@ -77,7 +88,7 @@ def check_levels(
     ------
     InputError
         NaN or infinity, numbers outside the range, or, where no range is stated, numbers that
-        look normalised, or 16-bit ones that hold 8, 10 or 12 bits.
+        look normalised or like percent, or 16-bit ones that hold 8 to 14 bits.
     """
     low, high = value_range or _range_of_type(numbers.dtype)
     smallest, largest = _extremes(numbers, low, high, name)
@@ -94,22 +105,48 @@ def check_levels(
     # Black is black in every range, and so is a black face.
     if value_range or numbers.dtype.kind == "b" or largest == 0:
         return low, high
+    doubted = step = ""
     if largest < DARKEST:
+        doubted, step = "looks normalised", _before_normalising(largest, numbers.dtype)
+    elif numbers.dtype.kind == "f" and _is_percent(numbers, smallest, largest):
+        doubted, step = "looks like percent", "state value_range=(0, 100)"
+    elif numbers.dtype.kind == "u" and _is_wrapped(numbers):
+        doubted = "looks like numbers around 0 that were cast to unsigned ones"
+        step = "give the pixels as they were before they were normalised"
+    if doubted:
         raise InputError(
-            f"{got}, so it looks normalised; expected raw levels in {low:g}..{high:g}: "
-            f"{_before_normalising(largest, numbers.dtype)}, or value_range=(0, {high:g}) if it is "
-            "as dark as that"
+            f"{got}, so it {doubted}; expected raw levels in {low:g}..{high:g}: {step}, or "
+            f"state value_range=(0, {high:g}) if it is as dark as that"
         )
-    if high == 65535:
+    if high == 65535 and not _has_8_bits_of_16(numbers, largest):
         for bits, white in _WHITE.items():
             if largest <= white:
                 likely = next((each for each in _WHITE.values() if brightest <= each), None)
                 state = f"value_range=(0, {likely}), or " if likely else ""
                 raise InputError(
-                    f"{got}, which are {bits} bits in 16; expected white to be 65535: state "
-                    f"{state}value_range=(0, 65535) if it is as dark as that"
+                    f"{got}, which are at most {bits} bits in 16; expected white to be 65535: "
+                    f"state {state}value_range=(0, 65535) if it is as dark as that"
                 )
     return low, high
+
+
+def check_saved_levels(colours: NDArray[np.uint8], name: str) -> None:
+    """Refuse the levels of a picture of 8 bits that look like normalised pixels that were saved.
+
+    Raises
+    ------
+    InputError
+        The brightest level is below ``DARKEST`` and not black, or all are next to 0 and 255.
+    """
+    brightest = int(colours.max())
+    if brightest >= DARKEST and not _is_wrapped(colours):
+        return
+    if brightest:
+        raise InputError(
+            f"{name} holds levels in {colours.min()}..{brightest}, as if normalised pixels had "
+            "been saved; expected levels in 0..255: save it before they are normalised, or state "
+            "value_range=(0, 255) if it is meant to be as it is"
+        )
 
 
 def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> None:
@@ -132,7 +169,7 @@ def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> No
 
 def _extremes(numbers: NDArray[Any], low: float, high: float, name: str) -> tuple[float, float]:
     """Return the smallest and the largest number; refuse NaN and infinity."""
-    smallest, largest = float(numbers.min()), float(numbers.max())
+    smallest, largest = float(numbers.min()) + 0.0, float(numbers.max()) + 0.0  # and no -0
     if not (math.isfinite(smallest) and math.isfinite(largest)):
         raise InputError(
             f"{name} holds NaN or infinity; expected numbers in {low:g}..{high:g}: replace them"
@@ -147,6 +184,40 @@ def _range_of_type(dtype: np.dtype[Any]) -> tuple[float, float]:
     return (0, 65535) if dtype.kind == "u" and dtype.itemsize == 2 else (0, 255)
 
 
+def _is_percent(numbers: NDArray[Any], smallest: float, largest: float) -> bool:
+    """Whether floats look like levels whose white is 100: percent, or the lightness L*.
+
+    A dark face may end at 100, too. But where levels of 8 bits were divided by 2.55, all numbers
+    are multiples of that which are not whole; and faces stretched to 0..100 end at just these.
+    """
+    if largest > _PERCENT * (1 + _ROUNDING) or np.array_equal(numbers, np.rint(numbers)):
+        return False
+    if smallest == 0 and largest >= _PERCENT * (1 - _ROUNDING):
+        return True
+    levels = numbers.astype(np.float64) * 2.55
+    precision = max(_ROUNDING, float(np.finfo(numbers.dtype).eps))
+    return bool(np.all(np.abs(levels - np.rint(levels)) <= 255 * precision))
+
+
+def _is_wrapped(numbers: NDArray[Any]) -> bool:
+    """Whether unsigned numbers are a few next to 0, and a few next to the largest, where -1 goes.
+
+    The numbers are (H, W), or (H, W, C). Each channel has three levels at least: two are black and
+    white, or the colours of a drawing.
+    """
+    white = np.iinfo(numbers.dtype).max
+    few = int(DARKEST)
+    if np.any((numbers >= few) & (numbers <= white - few)):
+        return False
+    channels = numbers if numbers.ndim == 3 else numbers[..., np.newaxis]
+    return all(len(np.unique(channels[..., c])) > 2 for c in range(channels.shape[-1]))
+
+
+def _has_8_bits_of_16(numbers: NDArray[Any], largest: float) -> bool:
+    """Whether numbers of 16 bits come from a dark face of 8, times 256 or 257."""
+    return largest >= 257 * DARKEST and not (np.any(numbers % 257) and np.any(numbers % 256))
+
+
 def _before_normalising(largest: float, dtype: np.dtype[Any]) -> str:
     """Tell what to do about numbers from 0 to below ``DARKEST``."""
     if dtype.kind != "f":
@@ -154,6 +225,8 @@ def _before_normalising(largest: float, dtype: np.dtype[Any]) -> str:
             "give the pixels as they were before they were divided and rounded, or state "
             f"value_range=(0, {largest:g}) for a drawing in black and white"
         )
+    if not 0.1 <= largest <= 2.25:  # darker than any face was, or brighter than white
+        return _AS_BEFORE
     white = 1 if largest < 1.5 else 2
     clipped = f"clip it to 0..{white} and " if largest > white * (1 + _ROUNDING) else ""
     return f"{clipped}state value_range=(0, {white})"
@@ -166,15 +239,17 @@ def _range_to_state(smallest: float, largest: float, dtype: np.dtype[Any]) -> st
         if white is None or (dtype.kind == "f" and largest < 300):  # a bicubic resize
             return "clip them, or state their black and white as value_range=(black, white)"
         return f"state their black and white, for example value_range=(0, {white})"
-    if largest >= DARKEST:
-        if dtype.kind == "i" and smallest >= -128 and largest <= 127:
-            return "state value_range=(-128, 127) if 128 was taken off, or convert them to uint8"
+    if dtype.kind == "i" and largest >= DARKEST:
+        for half, least in ((128, 0), (32768, 4096)):
+            if -half <= smallest and least <= largest < half:
+                return (
+                    f"state value_range=({-half}, {half - 1}) if {half} was taken off, or convert "
+                    "them to unsigned numbers"
+                )
+    if smallest > -26 and DARKEST <= largest < 300:  # a bicubic resize
         return "clip them, or state their black and white as value_range=(black, white)"
     if smallest > -0.25 and 0.75 < largest < 1.25:
         return "they look normalised: clip them to 0..1 and state value_range=(0, 1)"
     if smallest >= -1 and largest <= 1:
         return "they look normalised: state their black and white, value_range=(-1, 1)"
-    return (
-        "they look standardised, as (x - mean) / std: give the pixels as they were before that, or "
-        "state what black and white have become as value_range=(black, white)"
-    )
+    return f"they look standardised, as (x - mean) / std or x - mean: {_AS_BEFORE}"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from ferplus_tvm.errors import InputError, one_line
-from ferplus_tvm.faces.levels import DARKEST, check_levels
+from ferplus_tvm.faces.levels import check_levels, check_saved_levels
 from ferplus_tvm.faces.options import CheckedOptions
 
 # EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the image.
@@ -69,7 +69,7 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
         numbers = np.asarray(image)
         low, high = check_levels(numbers, options.value_range, float(numbers.max()), name)
     try:
-        planes, opacity, brightest = _planes_and_opacity(image, options.channels)
+        planes, opacity, colours = _planes_and_opacity(image, options.channels)
     except Exception as error:
         raise InputError(
             f"{name} is an image of mode {image.mode}, which Pillow cannot convert "
@@ -77,12 +77,8 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
         ) from error
     if sixteen_bits:
         planes = (np.clip((planes - low) / (high - low), 0, 1) * 255).astype(np.float32)
-    elif 0 < brightest < DARKEST and options.value_range != (0, 255):
-        raise InputError(
-            f"{name} holds levels in 0..{brightest:g}, as if normalised pixels had been saved; "
-            "expected levels in 0..255: save it before they are divided, or state "
-            "value_range=(0, 255) if it is as dark as that"
-        )
+    elif image.mode != "1" and options.value_range != (0, 255):
+        check_saved_levels(colours, name)
     if opacity is not None:
         planes = opacity * planes + (1 - opacity) * np.float32(options.background)
     return np.broadcast_to(planes, (options.channels, *planes.shape[1:]))
@@ -90,16 +86,13 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
 
 def _planes_and_opacity(
     image: Image.Image, channels: int
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32] | None, float]:
-    """Levels as stored, (1, H, W) of grey or (3, H, W); opacity 0..1, if any; the largest level.
-
-    The largest level is that of a colour: luma may be a ninth of it.
-    """
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32] | None, NDArray[Any]]:
+    """Levels, (1, H, W) of grey or (3, H, W); opacity 0..1, if any; and the numbers as stored."""
     if image.mode.startswith("I;16"):
         stored = np.asarray(image)
         clear = image.info.get("transparency")  # PNG: the one level that is transparent
         opacity = (stored != clear).astype(np.float32) if isinstance(clear, int) else None
-        return stored[np.newaxis].astype(np.float64), opacity, float(stored.max())
+        return stored[np.newaxis].astype(np.float64), opacity, stored
     opacity = None
     if image.mode == "La":  # the one mode that Pillow cannot convert to RGBA in one step
         image = image.convert("LA")
@@ -107,7 +100,7 @@ def _planes_and_opacity(
         image = image.convert("RGBA")
         opacity = np.asarray(image.getchannel("A"), dtype=np.float32) / np.float32(255)
     image = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    brightest = float(np.asarray(image).max())
+    colours = np.asarray(image)  # judged before luma, which may be a ninth of a colour
     if image.mode == "RGB" and channels == 3:
-        return np.moveaxis(np.asarray(image, np.float32), -1, 0), opacity, brightest
-    return np.asarray(image.convert("F"))[np.newaxis], opacity, brightest
+        return np.moveaxis(colours.astype(np.float32), -1, 0), opacity, colours
+    return np.asarray(image.convert("F"))[np.newaxis], opacity, colours

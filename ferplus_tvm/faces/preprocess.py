@@ -84,8 +84,8 @@ def preprocess(
         If it is not an image or array as described; a file cannot be read or decoded; it has more
         pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or is more than 8 times as long as wide; it
         holds numbers outside the range, NaN or infinity; or, where no ``value_range`` is given, a
-        face looks normalised (not black, and its brightest level is below 4), or has 16 bits of
-        which it uses 8, 10 or 12.
+        face looks normalised (not black, and its brightest level is below 4) or like percent, or
+        has 16 bits of which it uses 8 to 14.
     TypeError
         For an option that does not exist.
     ValueError
@@ -188,6 +188,8 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
         image = read_image(item, name)
     else:
         raise InputError(f"{name} {of_object(item)}")
+    if image.mode == "I" and image.format == "PPM":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # as Pillow scales them
     if options.resample == "bilinear":
         image = upright(image)
     if image.mode in ("I", "F"):

@@ -41,9 +41,10 @@ def channels_last(array: NDArray[Any], name: str, *, whole: bool = False) -> NDA
     elif array.ndim == 4 and last_is_channels:
         images = array
     else:
+        step = "give it as one of these" if array.ndim > 1 else "pass whole pictures as an array"
         raise InputError(
             f"{name} has the shape {shape}; expected (H, W), (H, W, C), (N, H, W), (N, H, W, C) "
-            "with 1 to 4 channels C, or (N, 1, H, W): give it as one of these"
+            f"with 1 to 4 channels C, or (N, 1, H, W): {step}"
         )
     if 0 in images.shape[1:]:
         raise InputError(
@@ -86,15 +87,17 @@ def _check_order(array: NDArray[Any], name: str, whole: bool) -> None:
     if content is not None:
         raise InputError(
             f"{got} and holds an encoded picture ({content}); expected pixels: pass its bytes, as "
-            "array.tobytes() gives them, or decode it first"
+            f"array{'' if array.dtype.itemsize == 1 else '.astype(numpy.uint8)'}.tobytes() gives "
+            "them, or decode it first"
         )
     for lines, step in ((array, "reshape it to"), (array.T, "transpose it and reshape it to")):
-        side = None if whole else _side_of_rows(lines)
-        if side is not None:
-            target = f"({side}, {side})" if array.ndim == 1 else f"(N, {side}, {side})"
+        pictures = [] if whole else _pictures_of_rows(lines)
+        if pictures:
+            many = "" if array.ndim == 1 else "N, "
+            targets = " or ".join(f"({many}{', '.join(map(str, shape))})" for shape in pictures)
             raise InputError(
                 f"{got}, so it looks like rows of pixels, as FER2013's CSV holds them; expected "
-                f"pictures: {step} {target}"
+                f"pictures: {step} {targets}{', as they were before' if len(pictures) > 1 else ''}"
             )
     if array.ndim == 4 and min(array.shape[:2]) >= 16 and array.shape[2] in (1, 3):
         raise InputError(
@@ -121,31 +124,33 @@ def _check_order(array: NDArray[Any], name: str, whole: bool) -> None:
 
 def _encoded(array: NDArray[Any]) -> str | None:
     """Name the format of an encoded picture that the bytes of an array are."""
-    if array.dtype.kind not in "iu" or array.dtype.itemsize != 1 or array.size < 16:
+    if array.dtype.kind not in "iu" or array.size < 16 or array.size not in array.shape:
         return None
-    return format_of(array.ravel()[:64].tobytes()) if array.size in array.shape else None
+    return format_of(array.ravel()[:64].astype(np.uint8).tobytes())
 
 
-def _side_of_rows(array: NDArray[Any]) -> int | None:
-    """Height and width of faces of which each lies in a row of its own; None if none does."""
+def _pictures_of_rows(array: NDArray[Any]) -> list[tuple[int, ...]]:
+    """Shapes that pictures may have of which each lies in a row of its own; none if none does."""
     rows = array.squeeze()
     if rows.ndim not in (1, 2) or rows.size == 0:
-        return None
+        return []
     pixels = rows.shape[-1]
-    side = math.isqrt(pixels)
-    if side < 32 or side * side != pixels:
-        return None
     if rows.ndim == 1 or pixels > LONGEST * len(rows):
-        return side
+        grey, colour = math.isqrt(pixels), math.isqrt(pixels // 3)
+        if grey >= 32 and grey * grey == pixels:
+            return [(grey, grey)]
+        if colour >= 32 and 3 * colour * colour == pixels:
+            return [(colour, colour, 3), (3, colour, colour)]
     if pixels not in _ROWS:
-        return None
+        return []
     # A picture may be as wide as that. Neighbouring rows of a picture are much alike; rows of
     # faces are alike at a distance of one line of the face.
     middle = max(0, len(rows) // 2 - 128)
     sample = rows[middle : middle + 256].astype(np.float64)
     between_rows = np.abs(np.diff(sample, axis=0)).mean()
+    side = math.isqrt(pixels)
     between_lines = np.abs(sample[:, side:] - sample[:, :-side]).mean()
-    return None if 0 < between_rows < between_lines / 2 else side
+    return [] if 0 < between_rows < between_lines / 2 else [(side, side)]
 
 
 def _is_channels_first(array: NDArray[Any]) -> bool:
@@ -176,12 +181,12 @@ def _is_channels_first(array: NDArray[Any]) -> bool:
 def _is_stacked_last(array: NDArray[Any]) -> bool:
     """Whether square faces are stacked along the last axis, as numpy.dstack does.
 
-    Then pixels change less along the first axis, from line to line, than along the last, from face
-    to face.
+    Then pixels change less along the first two axes, from line to line, than along the last, from
+    face to face.
     """
     height, width, count = array.shape
-    if height != width or count in (height, *range(5)) or height < 16:
+    if height != width or count < 5 or height < 16:
         return False
-    sample = array[:, :, : min(count, 64)].astype(np.float64)
-    from_line_to_line = np.abs(np.diff(sample, axis=0)).mean()
-    return bool(2 * from_line_to_line < np.abs(np.diff(sample, axis=2)).mean())
+    sample = array[:, :, :64].astype(np.float64)
+    lines, columns, faces = (float(np.abs(np.diff(sample, axis=axis)).mean()) for axis in range(3))
+    return 2 * max(lines, columns) < faces

@@ -46,7 +46,7 @@ def named(source: Any) -> list[tuple[Any, str]]:
 def name_of(item: object, position: str = "") -> str:
     """Give what messages call the source: its path, or else its position in the list."""
     if isinstance(item, str | os.PathLike):
-        path = os.fsdecode(item)
+        path = str(os.fsdecode(item))  # numpy's text would name its type
         # An image in base64 is a common mistake for a path: do not print all of it.
         return repr(path if len(path) <= 200 else f"{path[:100]}...{path[-50:]}")
     if position:

@@ -1,8 +1,8 @@
 """The importer: an ONNX file, as any tool exports it, to one tidy graph.
 
 1. `read_model` parses a path or bytes, external data included.
-2. `inline_functions`, `check_structure`, `dequantize_weights`, `to_float32`, `free_interface` and
-   `upgrade` make it one valid graph of opset 17 in float32.
+2. `replace_zipmap`, `inline_functions`, `check_structure`, `dequantize_weights`, `to_float32`,
+   `free_interface` and `upgrade` make it one valid graph of opset 17 in float32.
 3. The rules under ``passes/`` rewrite it; ``contract.py`` says what a tidy graph is and checks it.
 """
 
@@ -18,6 +18,7 @@ from ferplus_tvm.artifact.scaling import RAW, Scaling
 from ferplus_tvm.importer.read import read_model
 from ferplus_tvm.importer.structure import opset_of
 from ferplus_tvm.importer.tidy import tidy
+from ferplus_tvm.importer.zipmap import replace_zipmap
 
 __all__ = ["ImportedModel", "load_model"]
 
@@ -44,7 +45,7 @@ class ImportedModel:
     warnings
         Sentences about what was assumed of the input.
     metadata
-        The file's own ``metadata_props``, by key.
+        The file's own ``metadata_props``, by key, and ``class_labels`` of a ZipMap.
     """
 
     proto: onnx.ModelProto
@@ -115,6 +116,7 @@ def load_model(
     """
     file = read_model(source)
     opset = opset_of(file.proto)
+    replace_zipmap(file.proto)
     # protobuf hands text that is not UTF-8 out as bytes; no hint can be read from such an entry.
     entries = [(each.key, each.value) for each in file.proto.metadata_props]
     metadata = {k: v for k, v in entries if isinstance(k, str) and isinstance(v, str)}

@@ -36,6 +36,8 @@ def choose_and_read(
     if not fits:
         assert first_error is not None
         raise first_error
+    # Where the number of channels is open, numbers for three channels say that it is three.
+    fits = [fit for fit in fits if not fit[2].broadcasts] or fits
     face, _, chain = fits[0]
     _check_layout([(f, layout) for f, layout, _ in fits if f[1] == face[1]], interface)
     if len({f for f, *_ in fits}) > 1:
@@ -56,7 +58,10 @@ def _check_layout(fits: list[tuple[Face, Layout]], interface: Interface) -> None
     # One channel lies the same way in every layout.
     if len(kinds) > 1 and {channels for channels, _ in kinds} != {1}:
         found = " and ".join(
-            sorted(f"{channels} channels as {layout.value}" for channels, layout in kinds)
+            sorted(
+                f"{channels} channel{'s' * (channels > 1)} as {layout.value}"
+                for channels, layout in kinds
+            )
         )
         raise ModelShapeError(
             f"the model leaves its input open ({interface.description}), and its layers fit "

@@ -121,7 +121,13 @@ def check_graph(graph: Graph) -> int:
             )
         check_finite(name, array)
     shape = value_shapes(graph)[graph.output]
-    if len(shape) != 1 or shape[0] not in CLASSES:
+    if len(shape) == 1 and shape[0] not in CLASSES:
+        raise ModelShapeError(
+            f"the model gives {shape[0]} score{'s' * (shape[0] != 1)} for each face, and one for "
+            f"each of {CLASSES[0]} to {CLASSES[-1]} classes is expected: check that it is the "
+            "right file, and that its output holds the scores"
+        )
+    if len(shape) != 1:
         raise ModelShapeError(
             f"the model's output {graph.output!r} has the shape {shape} per face, and (K,) is "
             f"expected, one score for each of {CLASSES[0]} to {CLASSES[-1]} classes: export the "

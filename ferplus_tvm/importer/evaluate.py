@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
@@ -94,6 +94,50 @@ def evaluate(node: Node, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[
             "with plain float32 weights"
         ) from error
     return results
+
+
+def run_nodes(
+    nodes: Sequence[Node],
+    constants: Mapping[str, NDArray[Any]],
+    given: Mapping[str, NDArray[Any]],
+    most: int,
+) -> dict[str, NDArray[Any]] | None:
+    """Run nodes in float64.
+
+    Parameters
+    ----------
+    nodes
+        In topological order.
+    constants
+        What they may read, by name; float32 is read as float64.
+    given
+        The other values that they read, by name.
+    most
+        The number of elements that a result may have.
+
+    Returns
+    -------
+    dict or None
+        All values by name; None if one of the nodes cannot be run.
+    """
+    values = dict(given)
+    for node in nodes:
+        for name in node.inputs:
+            if name in constants and name not in values:
+                array = constants[name]
+                values[name] = array.astype(np.float64) if array.dtype.kind == "f" else array
+        inputs = [values[name] if name else None for name in node.inputs]
+        try:
+            # Values are float64 here, where the file has float32.
+            to_float32 = node.op == "Cast" and node.attributes.get("to") == TensorProto.FLOAT
+            results = inputs[:1] if to_float32 else evaluate(node, inputs)
+        except UnsupportedModelError:
+            return None
+        for name, made in zip(node.outputs, results, strict=True):
+            if made is None or made.size > most:
+                return None
+            values[name] = made
+    return values
 
 
 def _check_bounds(

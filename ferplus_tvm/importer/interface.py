@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -104,6 +104,7 @@ def free_interface(model: onnx.ModelProto, channels: int | None = None) -> Inter
     graph = model.graph
     interface = _interface(graph.input[0]) if len(graph.input) == 1 else None
     if interface is None or next(interface.faces(), None) is None:
+        _refuse_more_than_faces(graph.input)
         found = ", ".join(_describe(value) for value in graph.input) or "none"
         raise ModelShapeError(
             f"the model's inputs in use are {found}, and exactly one of float32 "
@@ -122,6 +123,18 @@ def free_interface(model: onnx.ModelProto, channels: int | None = None) -> Inter
     shape = graph.output[0].type.tensor_type.shape
     _declare(graph.output[0], [None] * (len(shape.dim) or 2))
     return interface
+
+
+def _refuse_more_than_faces(inputs: Sequence[onnx.ValueInfoProto]) -> None:
+    """Name the inputs beside the one that takes the faces, if there are such."""
+    fitting = [v for v in inputs if (found := _interface(v)) and next(found.faces(), None)]
+    others = ", ".join(_describe(value) for value in inputs if value not in fitting)
+    if len(fitting) == 1 and others:
+        raise ModelShapeError(
+            f"the model reads {others} beside its faces, {_describe(fitting[0])}, and is given "
+            "faces alone: export it with all other numbers stored in the file (tf2onnx leaves "
+            "those of a Keras Normalization layer out; Rescaling has none)"
+        )
 
 
 def _declare(value: onnx.ValueInfoProto, dims: list[str | int | None]) -> None:

@@ -159,11 +159,14 @@ class Chain:
         In order; each takes the shape that the one before it gives.
     notes
         Sentences for the user about what was left out.
+    broadcasts
+        Whether one channel meets stored numbers of several somewhere.
     """
 
     input_shape: Shape
     steps: list[Step]
     notes: list[str] = field(default_factory=list)
+    broadcasts: bool = False
 
     def shape_before(self, index: int) -> Shape:
         """Return the shape that the step at ``index`` takes."""

@@ -85,10 +85,12 @@ def check_structure(model: onnx.ModelProto, output: str | None = None) -> None:
         )
     _check_names(graph)
     choose_output(model, output)
-    nodes = split_fused(graph, _live_nodes(graph), opset_of(model))
+    opset = opset_of(model)
+    nodes = split_fused(graph, _live_nodes(graph), opset)
     stored = _stored_values(graph, nodes)
     for node in nodes:
         _check_node(node, stored)
+        _check_known(node, opset)
     if graph.sparse_initializer:
         raise UnsupportedModelError(
             "the model has sparse weights, which are not supported: export it with dense float32 "
@@ -198,6 +200,15 @@ def _check_node(node: onnx.NodeProto, stored: set[str]) -> None:
             )
 
 
+def _check_known(node: onnx.NodeProto, opset: int) -> None:
+    """Refuse an operator that the operator set does not have, as exporters leave them."""
+    if node.domain in STANDARD and not onnx.defs.has(node.op_type, opset):
+        raise UnsupportedModelError(
+            f"{describe(node)} is not an operator of ONNX opset {opset}, so the exporter left one "
+            "of its own framework or of a newer opset: export the network without that layer"
+        )
+
+
 def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Keep only ``nodes``, the initializers that they read, and the inputs that are none."""
     used = {name for node in nodes for name in node.input} | {graph.output[0].name}
@@ -218,6 +229,8 @@ def _rebuild(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
         name = graph.input[index].name
         if name in stored or name not in used:
             del graph.input[index]
+    # onnx's checker wants a name, and onnxruntime takes a file without one.
+    graph.name = graph.name or "graph"
     for value in graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if dim.HasField("dim_value") and dim.dim_value < 1:

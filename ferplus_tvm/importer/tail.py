@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
-from ferplus_tvm.importer.evaluate import evaluate
+from ferplus_tvm.importer.evaluate import run_nodes
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.reader.state import State
 from ferplus_tvm.importer.steps import Dense
@@ -256,26 +255,14 @@ def _one_row_each(results: list[_Array], batch: int, count: int) -> _Array | Non
 def _run_once(graph: Graph, tail: _Tail, scores: _Array) -> _Array | None:
     """Run the tail in float64 on ``scores``; None if an operator cannot be run."""
     batch = [len(scores)] if tail.view.batched else []
-    values: dict[str, NDArray[Any]] = {tail.source: scores.reshape(*batch, *tail.view.shape)}
+    given: dict[str, NDArray[Any]] = {tail.source: scores.reshape(*batch, *tail.view.shape)}
     for node in tail.nodes:
-        for name in node.inputs:
-            if name in graph.constants and name not in values:
-                array = graph.constants[name]
-                values[name] = array.astype(np.float64) if array.dtype.kind == "f" else array
-        if node.op == "Shape" and node.inputs[0] not in values:
+        if node.op == "Shape" and node.inputs[0] in tail.shapes and node.inputs[0] != tail.source:
             view = tail.shapes[node.inputs[0]]
-            values[node.inputs[0]] = np.empty([len(scores)][: view.batched] + list(view.shape))
-        inputs = [values[name] if name else None for name in node.inputs]
-        try:
-            # Values are float64 here, where the file has float32.
-            to_float32 = node.op == "Cast" and node.attributes.get("to") == TensorProto.FLOAT
-            results = inputs[:1] if to_float32 else evaluate(node, inputs)
-        except UnsupportedModelError:
-            return None
-        for name, made in zip(node.outputs, results, strict=True):
-            if made is None or made.size > _MAX_NUMBERS:
-                return None
-            values[name] = made
+            given[node.inputs[0]] = np.empty([len(scores)][: view.batched] + list(view.shape))
+    values = run_nodes(tail.nodes, graph.constants, given, _MAX_NUMBERS)
+    if values is None:
+        return None
     result = values[graph.output]
     usable = result.dtype == np.float64 and result.ndim > 0 and np.isfinite(result).all()
     return result if usable else None

@@ -18,8 +18,8 @@ from ferplus_tvm.importer.wording import describe, first_line
 OPSET = 17
 IR_VERSION = 8
 # Operators that onnx's converter has no way back for, though newer operator sets only gave them
-# more types, an optional attribute, and Pad an optional input that the reader knows.
-_SAME = {"ConstantOfShape", "GlobalMaxPool", "Pad", "Split"}
+# more types, an optional attribute, and Pad and Resize axes that the reader knows.
+_SAME = {"ConstantOfShape", "GlobalMaxPool", "Pad", "Resize", "Split"}
 _LEFT_OUT = "ferplus_tvm.left_out"
 
 

@@ -86,8 +86,23 @@ class View:
             return None
         return [int(first) // area for first in maps[:, 0]]
 
+    def maps(self) -> tuple[int, list[int]] | None:
+        """Return the axis of the channels, 0 or 2, and which channel of the layer each of them is.
+
+        None if the maps are not those of the layer, with their channels first or last.
+        """
+        if len(self.shape) != 3:
+            return None
+        for axis in (0, 2):
+            channels = self.at(np.moveaxis(self.positions, axis, 0)).channels()
+            if channels is not None:
+                return axis, channels
+        return None
+
     def with_maps(self, channels: list[int], base: Shape) -> View:
         """Return the view of these channels of a layer with another map."""
+        if channels == list(range(base[0])):
+            return View.of(base)
         whole = np.arange(math.prod(base)).reshape(base)
         return View.of(base).at(whole[channels])
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.faces.arrays import has_mask, is_narrow
 from ferplus_tvm.faces.levels import doubt
 
 _log = logging.getLogger(__name__)
@@ -43,8 +44,13 @@ def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
             f"{wanted}, but got {faces.shape}: use predict or predict_batch for images and arrays "
             "of other shapes"
         )
-    if faces.dtype.kind not in "fiub":
+    if faces.dtype.kind not in "fiub" and not is_narrow(faces.dtype):
         raise InputError(f"scores takes real numbers, but got an array of {faces.dtype}")
+    if has_mask(x):
+        raise InputError(
+            "scores takes all numbers of an array, but some of these are masked: give them a "
+            "value first, for example by array.filled(0)"
+        )
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: caught below
         faces = faces.astype(np.float32, copy=False)
     doubtful = "" if _warned.locked() else doubt(faces)

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 from PIL import Image
 
-from ferplus_tvm.cli.pictures import pictures, said
+import ferplus_tvm as fer
+from ferplus_tvm.cli.pictures import Pictures, pictures, said
 from ferplus_tvm.data import SAMPLE_FACE
-from ferplus_tvm.errors import InputError
+from ferplus_tvm.faces.preprocess import preprocess
 from tests.cli.test_verbs import assert_one_sentence, run
 
 GREY = np.asarray(Image.open(SAMPLE_FACE).convert("L").resize((64, 64)))
@@ -26,9 +28,10 @@ GREY = np.asarray(Image.open(SAMPLE_FACE).convert("L").resize((64, 64)))
 
 def names(folder: Path, *, recursive: bool = False) -> tuple[list[str], str]:
     """Return what a folder stands for, relative to it, and what is said of the rest."""
-    found, passed_over = pictures([str(folder)], recursive)
-    relative = [Path(os.path.relpath(name, folder)).as_posix() for name in found]
-    return relative, said(passed_over) if passed_over else ""
+    found = pictures([str(folder)], recursive)
+    assert not found.problems
+    relative = [Path(os.path.relpath(name, folder)).as_posix() for name in found.names]
+    return relative, said(found.passed_over) if found.passed_over else ""
 
 
 def touch(folder: Path, *files: str) -> Path:
@@ -88,13 +91,13 @@ def test_recursive_follows_links_and_enters_no_folder_twice(tmp_path: Path) -> N
 
 def test_a_folder_of_folders_says_recursive(tmp_path: Path) -> None:
     touch(tmp_path, "happy/a.png")
-    with pytest.raises(InputError, match=r"holds no images: add --recursive"):
-        pictures([str(tmp_path)], recursive=False)
+    (problem,) = pictures([str(tmp_path)], recursive=False).problems.values()
+    assert "holds no images: add --recursive" in problem
 
 
 def test_files_and_standard_input_stay_as_they_are(tmp_path: Path) -> None:
     given = ["-", str(tmp_path / "missing.png"), str(touch(tmp_path, ".DS_Store") / ".DS_Store")]
-    assert pictures(given, recursive=False) == (given, {})
+    assert pictures(given, recursive=False) == Pictures(names=given)
 
 
 def test_passed_over_files_are_told_on_stderr_and_the_others_answered(
@@ -106,6 +109,60 @@ def test_passed_over_files_are_told_on_stderr_and_the_others_answered(
     rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert done.returncode == 0 and [row["label"] for row in rows] == ["happiness"]
     assert b"passed over 1 file" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(touch(tmp_path, "a.png") / "pipe.png")
+    assert names(tmp_path) == (["a.png"], "passed over 1 pipe or device")
+
+
+def test_a_folder_without_pictures_is_reported_and_the_others_answered(
+    library: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("predict", library, tmp_path / "empty", SAMPLE_FACE, "--json")
+    assert done.returncode == 1 and b"holds no images" in done.stderr
+    empty, face = json.loads(done.stdout)
+    assert "holds no images" in empty["error"] and face["label"] == "happiness"
+
+
+def test_each_face_of_a_tensor_is_answered_under_its_number(library: Path, tmp_path: Path) -> None:
+    faces = preprocess([GREY, GREY[::-1]])
+    tensor = tmp_path / "input_0.pb"
+    tensor.write_bytes(numpy_helper.from_array(faces).SerializeToString())
+    done = run("predict", library, tensor, SAMPLE_FACE, "--json")
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert [answer["source"] for answer in answers] == [
+        f"{tensor} (face 1 of 2)",
+        f"{tensor} (face 2 of 2)",
+        str(SAMPLE_FACE),
+    ]
+    with fer.load(library) as engine:
+        expected = [each.label for each in engine.predict_batch([faces, SAMPLE_FACE])]
+    assert [answer["label"] for answer in answers] == expected
+    tensor.write_bytes(numpy_helper.from_array(faces[:0]).SerializeToString())
+    assert "holds no faces" in assert_one_sentence(run("predict", library, tensor))
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(
+    library: Path, tmp_path: Path
+) -> None:
+    for name in ("line\nbreak.png", "red\x1b[31m.png"):
+        try:
+            Image.fromarray(GREY).save(tmp_path / name)
+        except OSError:
+            pytest.skip("this system allows no such names")
+    done = run("predict", library, tmp_path)
+    assert done.stdout.count(b"\n") == 2 and b"\x1b" not in done.stdout
+    assert b"line\\nbreak.png: happiness" in done.stdout
+
+
+def test_an_empty_standard_input_is_named(library: Path) -> None:
+    assert assert_one_sentence(run("predict", library, "-", stdin=b"")).startswith(
+        "error: standard input is empty"
+    )
 
 
 # What a message advises

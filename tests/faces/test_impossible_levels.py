@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import ml_dtypes
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +45,8 @@ def reason(source, **options):
         (GREY / 127.5, "state value_range=(0, 2),"),
         (np.ones((64, 64)), "state value_range=(0, 1),"),
         (np.full((64, 64), 0.5), "state value_range=(0, 1),"),
+        (UNIT * 3.8, "what black and white have become"),
+        (GREY / np.linalg.norm(GREY), "what black and white have become"),
     ],
 )
 def test_floats_that_end_at_a_few_levels_look_normalised(array, step, dtype):
@@ -90,6 +93,9 @@ def test_one_normalised_face_among_good_ones_is_found_by_its_number(layout):
         ((GREY - GREY.mean()) / GREY.std(), "standardised"),
         ((UNIT - 0.485) / 0.229, "standardised"),
         ((GREY.astype("i2") - 128).astype("i1"), "value_range=(-128, 127)"),
+        (GREY - GREY.mean(), "before that"),
+        (-GREY.astype("f4"), "before that"),
+        ((GREY.astype("i4") * 257 - 32768).astype("i2"), "value_range=(-32768, 32767)"),
         (GREY.astype("f4") * 257, "value_range=(0, 65535)"),
         (GREY.astype("i4") * 4, "value_range=(0, 1023)"),
         (GREY * 1.01, "clip them"),
@@ -127,10 +133,52 @@ def test_a_picture_that_is_meant_to_be_nearly_black_is_stated():
     assert (preprocess(dark, value_range=(0, 255)) == 2).all()
 
 
+# Percent, and what wraps around
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_percent_is_told_from_dark_faces(dtype):
+    rng = np.random.default_rng(5)
+    stretched = np.append(rng.uniform(0, 100, 4094), [0, 100]).reshape(64, 64)
+    for percent in (UNIT * 100, UNIT[:, :40] * 100, stretched):
+        said = reason(percent.astype(dtype))
+        assert "percent" in said and "value_range=(0, 100)" in said
+        assert "percent" in doubt(percent.astype(np.float32)[np.newaxis, np.newaxis])
+    assert preprocess(UNIT * 100, value_range=(0, 100)).max() == 255
+    for dark in (GREY / 3, GREY // 3, rng.uniform(0, 99, (64, 64)), np.full((64, 64), 100)):
+        levels = preprocess(dark.astype(dtype))
+        assert levels.max() <= 100 and doubt(levels) is None
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("scaled", [GREY / 127.5 - 1, (UNIT - 0.485) / 0.229])
+def test_numbers_around_0_that_were_cast_to_unsigned_ones_are_found(scaled, dtype):
+    wrapped = scaled.astype("i4").astype(dtype)
+    assert "cast to unsigned" in reason(wrapped)
+    assert "cast to unsigned" in reason(np.stack([wrapped] * 3, axis=-1))
+    if dtype == "u1":
+        assert "had been saved" in reason(encode(Image.fromarray(wrapped)))
+        assert len(preprocess(wrapped, value_range=(0, 255))) == 1
+
+
+def test_black_and_white_and_pure_colours_are_not_taken_for_these():
+    mask = np.where(GREY > 127, 255, 0).astype(np.uint8)
+    for drawing in (mask, mask // 255 * 254, np.stack([mask, mask // 255, 255 - mask], axis=-1)):
+        assert len(preprocess([drawing, encode(Image.fromarray(drawing))])) == 2
+    assert len(preprocess(encode(Image.new("RGB", (64, 64), (0, 255, 1))))) == 1
+
+
+def test_bfloat16_is_read_and_masked_numbers_are_refused():
+    np.testing.assert_array_equal(preprocess(GREY.astype(ml_dtypes.bfloat16)), preprocess(GREY))
+    assert "array.filled" in reason(np.ma.masked_greater(GREY, 200))
+    assert "structured_to_unstructured" in reason(np.zeros((64, 64), "u1,u1,u1"))
+    np.testing.assert_array_equal(preprocess(np.ma.masked_array(GREY)), preprocess(GREY))
+
+
 # Fewer bits than 16
 
 
-@pytest.mark.parametrize(("shift", "white"), [(0, 255), (2, 1023), (4, 4095)])
+@pytest.mark.parametrize(("shift", "white"), [(0, 255), (2, 1023), (4, 4095), (6, 16383)])
 def test_16_bits_that_hold_fewer_have_to_be_stated(shift, white):
     wide = GREY.astype(np.uint16) << shift
     pictures = [Image.fromarray(wide), encode(Image.fromarray(wide), "TIFF")]
@@ -146,6 +194,35 @@ def test_16_bits_that_hold_fewer_have_to_be_stated(shift, white):
 def test_12_bits_at_the_high_end_of_16_are_16():
     high = GREY.astype(np.uint16) << 8
     np.testing.assert_allclose(preprocess(encode(Image.fromarray(high)))[0, 0], high / 257, 1e-6)
+
+
+def test_a_dark_face_of_8_bits_in_16_is_no_face_of_fewer_bits():
+    dark = GREY // 10
+    for factor in (256, 257):
+        for source in (dark.astype("u2") * factor, Image.fromarray(dark.astype("u2") * factor)):
+            np.testing.assert_allclose(preprocess(source)[0, 0], dark * (factor / 257), atol=1e-4)
+
+
+def test_portable_graymaps_of_16_bits_are_read_as_pillow_scales_them():
+    def graymap(numbers, white):
+        return b"P5 64 64 %d\n" % white + numbers.astype(">u2").tobytes()
+
+    for white in (1023, 4095, 65535):
+        levels = preprocess(graymap(GREY / 255 * white, white))
+        np.testing.assert_allclose(levels[0, 0], GREY, atol=255 / white)
+    assert "value_range=(0, 4095)" in reason(graymap(GREY * 16.0, 65535))
+    pixmap = np.stack([GREY] * 3, axis=-1).astype(">u2") * 16
+    assert "14 or fewer" in reason(b"P6 64 64 65535\n" + pixmap.astype(">u2").tobytes())
+
+
+def test_a_tiff_file_whose_white_is_0_is_never_read_as_its_negative():
+    for numbers in (GREY, GREY.astype(np.uint16) * 257, GREY.astype(np.float32)):
+        buffer = io.BytesIO()
+        Image.fromarray(numbers).save(buffer, "TIFF", tiffinfo={262: 0})
+        if numbers.dtype == np.uint8:  # which Pillow turns round when it saves and when it reads
+            np.testing.assert_array_equal(preprocess(buffer.getvalue())[0, 0], GREY)
+        else:
+            assert "whose white is 0" in reason(buffer.getvalue())
 
 
 def png_of_16_bit_colours(numbers):
@@ -168,9 +245,9 @@ def test_colours_of_16_bits_that_hold_fewer_are_found_though_pillow_keeps_8(alph
     def encoded(numbers):
         return png_of_16_bit_colours(np.dstack([numbers, opaque]) if alpha else numbers)
 
-    for shift in (0, 2, 4):
+    for shift in (0, 2, 4, 6):
         said = reason(encoded(colours << shift))
-        assert "12 or fewer" in said and "uint16" in said
+        assert "14 or fewer" in said and "uint16" in said
     whole = preprocess(encoded(colours * 257), channels=3)
     np.testing.assert_array_equal(whole[0], np.moveaxis(colours, -1, 0))
 

@@ -139,3 +139,18 @@ def test_faces_stacked_along_the_last_axis_are_told_to_be_transposed():
     assert "(H, W, N)" in said and "transpose" in said
     assert len(preprocess(faces)) == 30
     assert len(preprocess(some_faces(48, 60))) == 48
+
+
+def test_as_many_faces_as_lines_are_told_from_each_other_by_where_they_are_smooth():
+    faces = some_faces(48)
+    assert "faces stacked along the last axis" in reason(faces.transpose(1, 2, 0))
+    assert len(preprocess(faces)) == 48
+    frames = np.stack([faces[0, :, :40]] * 48)
+    assert len(preprocess(frames)) == 48
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_rows_of_colours_are_told_both_shapes(count):
+    rows = RNG.integers(0, 256, (count, 64 * 64 * 3), dtype=np.uint8)
+    assert "(N, 64, 64, 3) or (N, 3, 64, 64)" in reason(rows)
+    assert "reshape it to (64, 64, 3) or (3, 64, 64)" in reason(rows[0])

@@ -7,6 +7,9 @@ import io
 import re
 import tempfile
 import warnings
+from array import array
+from collections import deque
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +68,9 @@ ISO_VIDEO = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2mp41"
         (base64.b64encode(PNG), "base64.*b64decode"),
         (base64.encodebytes(encode("JPEG")), "base64.*b64decode"),
         (b"data:image/png;base64," + base64.b64encode(PNG), "data URI.*follows"),
+        (base64.urlsafe_b64encode(PNG), "urlsafe_b64decode"),
+        (PNG.hex().encode(), r"bytes\.fromhex"),
+        (b"II*\0" + bytes(50), "begins as TIFF"),
         (b"https://example.org/face.jpg", "address.*download"),
         (str(PNG).encode(), "text of Python bytes"),
         (" ".join(map(str, GREY.ravel())).encode(), "numbers as text"),
@@ -108,6 +114,14 @@ def test_damaged_pictures_are_not_taken_for_anything_else():
         (base64.b64encode(PNG).decode(), "base64 text.*b64decode"),
         (base64.b64encode(encode("JPEG")).decode(), "base64 text.*b64decode"),
         (base64.b64encode(PNG).decode()[:60], "base64 text"),
+        (base64.urlsafe_b64encode(PNG).decode(), "urlsafe_b64decode"),
+        (f'"{base64.b64encode(PNG).decode()}"', "base64 text"),
+        (PNG.hex(), r"bytes\.fromhex"),
+        ("0x" + PNG.hex(" "), r"bytes\.fromhex"),
+        ("".join(f"\\x{byte:02x}" for byte in PNG[:60]), r"bytes\.fromhex"),
+        ("$FACES/nowhere.png", "expandvars"),
+        ("file:///tmp/a%20face.png", "%20"),
+        ("['a.png', 'b.png']", "pass the list itself"),
         ("https://example.org/face.jpg", "address.*download"),
         ("s3://faces/1.png", "address.*download"),
         ("file:///tmp/nowhere.png", "file's address"),
@@ -175,6 +189,17 @@ class Frame:
         return self
 
 
+class UMat:
+    """OpenCV's array on whatever device."""
+
+
+class Lent:
+    """An array of a framework that numpy reads by DLPack alone."""
+
+    def __dlpack__(self):
+        return GREY.__dlpack__()
+
+
 @pytest.mark.parametrize(
     ("item", "says"),
     [
@@ -190,6 +215,19 @@ class Frame:
         (Answer(), r"\.content"),
         (GREY.copy, "call it"),
         (Frame(), r"cannot be read as an array.*cuda:0.*\.cpu\(\)"),
+        (True, r"cv2\.VideoCapture\.read.*frame alone"),
+        (Decimal(3), "a number"),
+        (deque([GREY]), r"list\(\.\.\.\)"),
+        ({1: GREY}.values(), r"list\(\.\.\.\)"),
+        (array("B", PNG), r"numpy\.asarray of it.*bytes of it"),
+        (memoryview(GREY), r"numpy\.asarray of it"),
+        (UMat(), r"get\(\)"),
+        (Lent(), "from_dlpack"),
+        (np.array([" ".join(map(str, GREY[:48, :48].ravel()))], object), r"reshape\(48, 48\)"),
+        (np.array([PNG], object), r"holds bytes.*tolist\(\)"),
+        (GREY.astype(object), r"astype\(numpy\.uint8\)"),
+        (np.array(list(PNG)), r"encoded picture \(PNG\).*astype\(numpy\.uint8\)\.tobytes\(\)"),
+        (GREY[0], "whole pictures"),
         (io.StringIO("text"), "'rb'"),
         (np.array([GREY, None], dtype=object), r"Python objects.*ndarray.*list\(array\)"),
         (np.array(["a.png", "b.png"]), r"text.*tolist\(\)"),
@@ -206,6 +244,13 @@ def test_other_objects_are_named_with_the_next_step(item, says):
 def test_pixels_in_nested_lists_are_named():
     assert "item 1 of 64 is a list within a list" in reason(GREY.tolist())
     assert "item 1 of 4096 is a number" in reason(GREY.ravel().tolist())
+
+
+@pytest.mark.parametrize("end", ["close", "verify"])
+def test_a_picture_that_was_closed_before_it_was_decoded(end):
+    picture = Image.open(io.BytesIO(PNG))
+    getattr(picture, end)()
+    assert "open it again" in reason(picture)
 
 
 def test_an_upload_that_was_not_awaited():

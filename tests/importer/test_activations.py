@@ -187,7 +187,10 @@ def test_bounds_and_slope_are_those_of_the_file() -> None:
 REFUSED: dict[str, tuple[Step, str]] = {
     "Elu": (lambda n, x: n.add("Elu", x), "Relu, LeakyRelu, PRelu with a slope per channel, and"),
     "Tanh": (lambda n, x: n.add("Tanh", x), "Relu, LeakyRelu"),
-    "Swish": (lambda n, x: n.add("Mul", x, n.add("Sigmoid", x)), "Sigmoid node.*Relu, LeakyRelu"),
+    "Swish": (
+        lambda n, x: n.add("Mul", x, n.add("Sigmoid", x)),
+        "Sigmoid, Mul behind .*Relu, LeakyRelu",
+    ),
     "HardSwish": (lambda n, x: n.add("HardSwish", x), "HardSwish node"),
     "a slope for each pixel": (
         lambda n, x: n.add("PRelu", x, n.store(n.draw(1, 16, 16))),

@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Step, str]] = {
                                         strides=[2, 2]),
                            n.add("Cast", f"maxpool_{len(n.nodes) - 1}_out_1", to=1)), "MaxPool"
     ),
-    "a mean over channels": (lambda n, x: n.add("ReduceMean", x, axes=[1]), "ReduceMean node"),
+    "a maximum over channels": (lambda n, x: n.add("ReduceMax", x, axes=[1]), "ReduceMax node"),
     "a mean over half of the map": (
         lambda n, x: n.add("ReduceMean", n.add("Reshape", x, n.ints(0, 4, 2, -1)), axes=[3]),
         "ReduceMean node.*whole maps",

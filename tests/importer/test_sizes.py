@@ -59,7 +59,7 @@ def test_other_inputs_are_refused(shape: list[Any]) -> None:
 
 @pytest.mark.parametrize("classes", [1, 65])
 def test_another_number_of_scores_is_refused(classes: int) -> None:
-    with pytest.raises(ModelShapeError, match=rf"\({classes},\) per face.*2 to 64 classes"):
+    with pytest.raises(ModelShapeError, match=rf"gives {classes} scores? for.*2 to 64 classes"):
         load_model(network(classes=classes).SerializeToString())
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.graph import Node
-from ferplus_tvm.importer.reader.state import State, refuse
+from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Affine, Floats
 
 _EPSILON = 1e-5  # the default of the ONNX specification
@@ -31,6 +33,13 @@ def per_channel(
     if rows and any(found is None for found in numbers):
         state.flatten(node.name)
         numbers = [state.view.per_channel(array) for array in arrays]
+    elif any(found is None for found in numbers) and state.view.moved is not None:
+        # Copies of one channel get numbers of their own, so they become channels first.
+        maps = state.view.maps()
+        if maps is not None:
+            count = len(maps[1])
+            state.pointwise(f"{node.name}_channels", np.eye(count), np.zeros(count))
+            numbers = [state.view.per_channel(array) for array in arrays]
     for array, found in zip(arrays, numbers, strict=True):
         if found is None:
             refuse(
@@ -50,6 +59,7 @@ def _binary(state: State, node: Node) -> None:
         refuse(node, _ONLY)
     stored = node.inputs[0] if constant_first else node.inputs[1]
     state.check_float32(stored, array)
+    _broadcast(state, array)
     (numbers,) = per_channel(state, node, [array])
     one, zero = np.ones_like(numbers), np.zeros_like(numbers)
     with np.errstate(all="ignore"):  # a division by 0 is found by the check for infinities
@@ -66,6 +76,19 @@ def _binary(state: State, node: Node) -> None:
                 _add(state, node, 1 / numbers, zero)
             case _:
                 refuse(node, "only by a stored number")
+
+
+def _broadcast(state: State, array: NDArray[Any]) -> None:
+    """Let one channel meet the numbers of several: each of these gets a copy."""
+    view = state.view
+    rank = len(view.shape)
+    if rank != 3 or array.ndim > view.rank:
+        return
+    with suppress(ValueError):  # what does not broadcast is refused when its numbers are read
+        shape = np.broadcast_shapes(view.shape, array.shape[-rank:])
+        if shape != view.shape and math.prod(shape) <= MAX_VALUES:
+            state.view = view.at(np.broadcast_to(view.positions, shape))
+            state.chain.broadcasts = True
 
 
 def _negate(state: State, node: Node) -> None:
@@ -92,6 +115,11 @@ def _add(state: State, node: Node, scale: Floats, shift: Floats) -> None:
     """Append the step, unless it is nothing."""
     if (scale == 1).all() and not shift.any():
         return
+    if not np.isfinite([scale, shift]).all():
+        raise UnsupportedModelError(
+            f"{node} scales or shifts by numbers that are NaN or infinite, and scores need finite "
+            "ones: train or export the model again"
+        )
     base = state.view.base
     if node.op in ("Mul", "Div", "Neg"):
         state.add_in_place(Affine(base, scale, shift, scaled_by=node.name))

@@ -10,7 +10,9 @@ import numpy as np
 from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.interface import Layout
-from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling
+from ferplus_tvm.importer.reader import activations, affine, layers, layouts, pooling, selections
+from ferplus_tvm.importer.reader.branches import activation_of, mean_of, read_branches
+from ferplus_tvm.importer.reader.moves import read_moves
 from ferplus_tvm.importer.reader.state import SUPPORTED, State
 from ferplus_tvm.importer.steps import Chain, Shape
 from ferplus_tvm.importer.tail import read_tail
@@ -22,7 +24,12 @@ _OPERATORS: dict[str, Callable[[State, Node], None]] = {
     **layers.OPERATORS,
     **layouts.OPERATORS,
     **pooling.OPERATORS,
+    **selections.OPERATORS,
 }
+_ACTIVATIONS = (
+    "the activations that are supported are Relu, LeakyRelu, PRelu with a slope per channel, and "
+    "Clip, so train or export the network with one of these"
+)
 
 
 def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
@@ -51,10 +58,14 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
             node = _next(state)
             _OPERATORS[node.op](state, node)
         except UnsupportedModelError:
-            # What stands behind the last layer is told by what it computes, not by its operators.
-            if not read_tail(state):
+            # What stands behind the last layer is told by what it computes, not by its operators,
+            # and so are branches, and operators that make sense together only.
+            if read_tail(state):
+                break
+            last = read_moves(state) or read_branches(state)
+            if last is None:
                 raise
-            break
+            node = last
         state.advance(node)
         seen += 1
         if seen > len(graph.nodes):
@@ -83,13 +94,21 @@ def _next(state: State) -> Node:
     value, every = state.value, state.readers.get(state.value, [])
     # Shape only looks at a value; the node that makes use of the shape is the one to name.
     readers = [node for node in every if node.op != "Shape"]
+    branches = len(readers) > 1
+    if branches and (operators := activation_of(state)):
+        raise UnsupportedModelError(
+            f"{', '.join(operators)} behind the value {value!r} are an activation that is not "
+            f"supported: {_ACTIVATIONS}"
+        )
+    if branches and (mean := mean_of(readers)):
+        raise UnsupportedModelError(
+            f"{mean} takes the mean of the value {value!r} to normalise it, and only stored "
+            "numbers may do that, as in batch normalization at inference: export the model for "
+            "inference, without instance or layer normalization"
+        )
     for node in readers or every:
         if node.op in activations.OTHERS:
-            raise UnsupportedModelError(
-                f"{node} is not supported: the activations that are supported are Relu, LeakyRelu, "
-                "PRelu with a slope per channel, and Clip, so train or export the network with "
-                "one of these"
-            )
+            raise UnsupportedModelError(f"{node} is not supported: {_ACTIVATIONS}")
         if node.op in ("Softmax", "LogSoftmax"):
             raise UnsupportedModelError(
                 f"{node} is supported only over the classes at the end of the model, where the "

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferplus_tvm.errors import ModelShapeError
 from ferplus_tvm.importer.graph import Node
 from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
 from ferplus_tvm.importer.steps import Conv, Floats
-from ferplus_tvm.importer.view import View
 from ferplus_tvm.importer.window import Window, window_of
 
 _EXPORT = "export the network again"
@@ -52,9 +49,7 @@ def _conv(state: State, node: Node) -> None:
         matrix = _as_matrix(weight, group, window, (height, width))
         state.dense(node.name, matrix, bias, (weight.shape[0], 1, 1))
         return
-    order = state.view.channels()
-    if order is None:
-        refuse(node, "only on maps whose rows and columns are those of the layer before them")
+    order = state.channels(node)
     inputs = state.view.base[0]
     if order != list(range(inputs)):
         if values > MAX_VALUES:
@@ -149,19 +144,25 @@ def _gemm(state: State, node: Node) -> None:
 def _matmul(state: State, node: Node) -> None:
     state.first(node, _MATMUL)
     weight = state.weights(node, 1, _MATMUL)
-    if weight.ndim < 2 or math.prod(weight.shape[:-2]) != 1 or weight.ndim > state.view.rank:
+    # One face without a batch may be one row of rank 1.
+    rank = max(state.view.rank, 2)
+    if weight.ndim < 2 or math.prod(weight.shape[:-2]) != 1 or weight.ndim > rank:
         refuse(node, _MATMUL)
     matrix = weight.reshape(weight.shape[-2], weight.shape[-1])
     bias = np.zeros(matrix.shape[1], np.float32)
-    if math.prod(state.view.shape[:-1]) != 1 and state.view.axes() == (1, 2, 0):
-        _pointwise(state, node, matrix, bias)
-    else:
+    maps = state.view.maps() if math.prod(state.view.shape[:-1]) != 1 else None
+    if maps is None or maps[0] != 2:
         _dense(state, node, matrix, bias)
+    # On the last axis of channels-last maps it is a convolution of 1x1.
+    elif not state.pointwise(node.name, matrix.T, bias):
+        raise ModelShapeError(
+            f"{node} has weights for {matrix.shape[0]} channels and gets {len(maps[1])}: {_EXPORT}"
+        )
 
 
 def _dense(state: State, node: Node, matrix: Floats, bias: Floats) -> None:
     shape = state.view.shape
-    if not shape or math.prod(shape[:-1]) != 1 or not state.view.batched:
+    if not shape or math.prod(shape[:-1]) != 1:
         refuse(node, f"{_MATMUL if node.op == 'MatMul' else _GEMM}, and it gets {shape} per face")
     if matrix.shape[0] != shape[-1] or 0 in matrix.shape:
         raise ModelShapeError(
@@ -169,20 +170,6 @@ def _dense(state: State, node: Node, matrix: Floats, bias: Floats) -> None:
             f"{_EXPORT}"
         )
     state.dense(node.name, matrix, bias, (*shape[:-1], matrix.shape[1]))
-
-
-def _pointwise(state: State, node: Node, matrix: NDArray[Any], bias: Floats) -> None:
-    """Read a dense layer on the last axis of channels-last maps, a convolution of 1x1."""
-    channels, height, width = state.view.base
-    if matrix.shape[0] != channels:
-        raise ModelShapeError(
-            f"{node} has weights for {matrix.shape[0]} channels and gets {channels}: {_EXPORT}"
-        )
-    window = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (height, width))
-    shape = (matrix.shape[1], height, width)
-    state.add(Conv(node.name, shape, matrix.T.reshape(*matrix.T.shape, 1, 1), bias, window, 1))
-    view = View.of(shape)
-    state.view = view.at(view.positions.transpose(1, 2, 0))
 
 
 OPERATORS = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}

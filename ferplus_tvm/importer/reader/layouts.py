@@ -1,4 +1,4 @@
-"""Operators that only move values, or hand them on: they change the view and add no step."""
+"""Operators that hand all values on, in another shape or order: they change the view alone."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from onnx import TensorProto
 
 from ferplus_tvm.importer.evaluate import evaluate
 from ferplus_tvm.importer.graph import Node
-from ferplus_tvm.importer.reader.state import MAX_VALUES, State, refuse
+from ferplus_tvm.importer.reader.state import State, refuse
 from ferplus_tvm.importer.steps import Shape
 
-_APART = "only where each face stays apart from the others"
+APART = "only where each face stays apart from the others"
 _DROPOUT = (
     "only at inference and without its mask, so call model.eval() before the export, or in Keras "
     "export what is called with training=False"
 )
 _CAST = "only of stored weights, or to float32"
-_STORED = "only with stored numbers, and where each face stays apart from the others"
+STORED = "only with stored numbers, and where each face stays apart from the others"
 # Two batch sizes that a target has to be right for; what fits both fits any.
-_TRIAL_BATCHES = (2, 3)
+TRIAL_BATCHES = (2, 3)
 
 
 def _identity(state: State, node: Node) -> None:
-    state.first(node, _APART)
+    state.first(node, APART)
 
 
 def _dropout(state: State, node: Node) -> None:
@@ -55,18 +55,34 @@ def _transpose(state: State, node: Node) -> None:
     rank = state.view.rank
     order = [int(axis) for axis in node.attributes.get("perm", range(rank)[::-1])]
     if sorted(order) != list(range(rank)) or (state.view.batched and order[0] != 0):
-        refuse(node, _APART)
+        refuse(node, APART)
     if state.view.batched:
         order = [axis - 1 for axis in order[1:]]
     state.view = state.view.at(state.view.positions.transpose(order))
 
 
 def _reshape(state: State, node: Node) -> None:
-    state.first(node, _APART)
+    state.first(node, APART)
+    if _merges_pixels(state, node):
+        return
+    result = _reshaped(state, node)
+    if result is None:
+        refuse(node, f"{APART}, and it gets {state.view.shape} per face")
+    shape, batched = result
+    if len(shape) == 1:
+        state.flatten_name = node.name
+    state.view = state.view.reshaped(shape, batched=batched)
+
+
+def _reshaped(state: State, node: Node) -> tuple[Shape, bool] | None:
+    """Return what a Reshape makes of one face, and whether a batch is before that.
+
+    None if that depends on the number of faces.
+    """
     view = state.view
     results: set[tuple[Shape, bool] | None] = set()
     allowzero = bool(node.attributes.get("allowzero", 0))
-    for batch, target in _targets(state, node):
+    for batch, target in targets(state, node.inputs[1]):
         before = (batch, *view.shape) if view.batched else view.shape
         full = _resolve(target, before, allowzero)
         if full is not None and full[:1] == (batch,) and math.prod(full[1:]) == view_size(state):
@@ -75,12 +91,30 @@ def _reshape(state: State, node: Node) -> None:
             results.add((full, False))
         else:
             results.add(None)
-    if len(results) != 1 or None in results:
-        refuse(node, f"{_APART}, and it gets {view.shape} per face")
-    shape, batched = next(result for result in results if result is not None)
-    if len(shape) == 1:
-        state.flatten_name = node.name
-    state.view = view.reshaped(shape, batched=batched)
+    return results.pop() if len(results) == 1 else None
+
+
+def _merges_pixels(state: State, node: Node) -> bool:
+    """Tell whether faces and pixels become one dimension only for a matrix product of the last.
+
+    So TensorFlow writes a tensordot: a Reshape to rows of channels, the product, and a Reshape
+    back.  The product is the same without the two, so this one is passed over.
+    """
+    view = state.view
+    pixels = math.prod(view.shape[:-1])
+    if not view.batched or pixels == 1:
+        return False
+    for batch, target in targets(state, node.inputs[1]):
+        full = _resolve(target, (batch, *view.shape), allowzero=False)
+        if full != (batch * pixels, view.shape[-1]):
+            return False
+    between, products = node, 0
+    while len(readers := state.readers.get(between.outputs[0], [])) == 1:
+        between = readers[0]
+        if between.op not in ("MatMul", "Add", "Relu", "Identity"):
+            return between.op == "Reshape" and products > 0
+        products += between.op == "MatMul"
+    return False
 
 
 def view_size(state: State) -> int:
@@ -88,16 +122,15 @@ def view_size(state: State) -> int:
     return math.prod(state.view.shape)
 
 
-def _targets(state: State, node: Node) -> Iterable[tuple[int, NDArray[Any] | None]]:
-    """Return the target of a Reshape or Expand, for each batch that it has to be right for."""
-    name = node.inputs[1]
+def targets(state: State, name: str) -> Iterable[tuple[int, NDArray[Any] | None]]:
+    """Return the target of a Reshape or its like, for each batch that it has to be right for."""
     if name in state.graph.constants:
         return [(state.batch or 1, state.graph.constants[name])]
-    batches = [state.batch] if state.batch else _TRIAL_BATCHES
-    return [(batch, _computed(state, name, batch)) for batch in batches]
+    batches = [state.batch] if state.batch else TRIAL_BATCHES
+    return [(batch, computed(state, name, batch)) for batch in batches]
 
 
-def _computed(state: State, target: str, batch: int) -> NDArray[Any] | None:
+def computed(state: State, target: str, batch: int) -> NDArray[Any] | None:
     """Return the value of ``target`` at a batch size; None if it is not made of shapes alone."""
     graph = state.graph
     needed: set[str] = {target}
@@ -147,13 +180,13 @@ def _flatten(state: State, node: Node) -> None:
     # Rows before the axis, columns after it: one row per face, or all of one face.
     if not (state.view.batched and (axis == 1 or (math.prod(state.view.shape[: axis - 1]) == 1
                                     and axis > 0))) and not (axis == 0 and one_face):  # fmt: skip
-        refuse(node, _APART)
+        refuse(node, APART)
     state.flatten_name = node.name
     state.view = state.view.reshaped((size,))
 
 
 def _squeeze(state: State, node: Node) -> None:
-    axes = state.constant(node, 1, _STORED)
+    axes = state.constant(node, 1, STORED)
     view = state.view
     full = (state.batch or 0, *view.shape) if view.batched else view.shape
     if axes is None:
@@ -162,123 +195,25 @@ def _squeeze(state: State, node: Node) -> None:
         gone = {int(axis) % len(full) for axis in axes.reshape(-1)}
     # A batch that the file leaves open may be one face too, which is what it then squeezes.
     if any(full[at] not in (0, 1) for at in gone):
-        refuse(node, _APART)
+        refuse(node, APART)
     offset = int(view.batched)
     shape = tuple(size for at, size in enumerate(view.shape) if at + offset not in gone)
     state.view = view.reshaped(shape, batched=view.batched and 0 not in gone)
 
 
 def _unsqueeze(state: State, node: Node) -> None:
-    axes = state.constant(node, 1, _STORED)
+    axes = state.constant(node, 1, STORED)
     view = state.view
     if axes is None:
-        refuse(node, _STORED)
+        refuse(node, STORED)
     rank = view.rank + axes.size
     new = {int(axis) % rank for axis in axes.reshape(-1)}
     if view.batched and 0 in new:
-        refuse(node, _APART)
+        refuse(node, APART)
     sizes = iter((0, *view.shape) if view.batched else view.shape)
     full = [1 if at in new else next(sizes) for at in range(rank)]
     batched = view.batched or 0 in new
     state.view = view.reshaped(tuple(full[1:] if batched else full), batched=batched)
-
-
-def _slice(state: State, node: Node) -> None:
-    state.first(node, _STORED)
-    starts, ends, axes, steps = (state.constant(node, index, _STORED) for index in range(1, 5))
-    if starts is None or ends is None:
-        refuse(node, _STORED)
-    count = starts.size
-    along = range(count) if axes is None else axes.reshape(-1).tolist()
-    strides = [1] * count if steps is None else steps.reshape(-1).tolist()
-    positions = state.view.positions
-    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), along, strides, strict=True):
-        at = state.axis(node, int(axis))
-        # Of the faces it may take all; a file that leaves their number open says so by a huge end.
-        every = (start, step) == (0, 1) and end >= (state.batch or (1 << 31) - 1)
-        if step == 0 or (at == -1 and not every):
-            refuse(node, _APART)
-        if at >= 0:
-            positions = positions[(slice(None),) * at + (_range(start, end, step),)]
-    _select(state, node, positions)
-
-
-def _range(start: int, end: int, step: int) -> slice:
-    """Return a slice of ONNX as one of Python, which has no end before the first element."""
-    return slice(start, None if step < 0 and end < -(1 << 30) else end, step)
-
-
-def _check_size(node: Node, count: int) -> None:
-    """See that a view of so many values fits memory."""
-    if count > MAX_VALUES:
-        refuse(node, f"only up to {MAX_VALUES} values per face")
-
-
-def _select(state: State, node: Node, positions: NDArray[Any]) -> None:
-    """Look at some of the values."""
-    if not positions.size:
-        refuse(node, "only where it leaves something of the value")
-    state.view = state.view.at(positions)
-
-
-def _gather(state: State, node: Node) -> None:
-    state.first(node, _STORED)
-    indices = state.constant(node, 1, _STORED)
-    axis = state.axis(node, int(node.attributes.get("axis", 0)))
-    if indices is None or indices.dtype.kind not in "iu":
-        refuse(node, _STORED)
-    if axis == -1:
-        if indices.ndim or state.batch != 1 or int(indices) not in (0, -1):
-            refuse(node, _APART)
-        state.view = state.view.reshaped(state.view.shape, batched=False)
-        return
-    size = state.view.shape[axis]
-    if ((indices < -size) | (indices >= size)).any():
-        refuse(node, f"only with indices below {size}")
-    _check_size(node, indices.size * (view_size(state) // size))
-    _select(state, node, state.view.positions.take(indices.astype(np.int64) % size, axis))
-
-
-def _expand(state: State, node: Node) -> None:
-    state.first(node, _STORED)
-    results: set[Shape] = set()
-    view = state.view
-    for batch, target in _targets(state, node):
-        full = (batch, *view.shape) if view.batched else view.shape
-        if target is None or target.ndim != 1 or (target < 1).any():
-            refuse(node, _STORED)
-        try:
-            result = np.broadcast_shapes(full, tuple(target.tolist()))
-        except ValueError:
-            refuse(node, f"only to a shape that {view.shape} per face broadcasts to")
-        if len(result) > view.rank or (view.batched and result[0] != batch):
-            refuse(node, _APART)
-        results.add(result[view.batched :])
-    if len(results) != 1:
-        refuse(node, _APART)
-    shape = results.pop()
-    _check_size(node, math.prod(shape))
-    _select(state, node, np.broadcast_to(view.positions, shape))
-
-
-def _tile(state: State, node: Node) -> None:
-    state.first(node, _STORED)
-    repeats = state.constant(node, 1, _STORED)
-    if repeats is None or repeats.size != state.view.rank or (repeats < 1).any():
-        refuse(node, _STORED)
-    numbers = [int(number) for number in repeats.reshape(-1)]
-    if state.view.batched and numbers[0] != 1:
-        refuse(node, _APART)
-    _check_size(node, math.prod(numbers) * view_size(state))
-    _select(state, node, np.tile(state.view.positions, numbers[state.view.batched :]))
-
-
-def _concat(state: State, node: Node) -> None:
-    axis = state.axis(node, int(node.attributes["axis"]))
-    if set(node.inputs) != {state.value} or axis == -1:
-        refuse(node, "only of one value with itself")
-    _check_size(node, len(node.inputs) * view_size(state))
-    _select(state, node, np.concatenate([state.view.positions] * len(node.inputs), axis))
 
 
 OPERATORS = {
@@ -290,9 +225,4 @@ OPERATORS = {
     "Flatten": _flatten,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
-    "Slice": _slice,
-    "Gather": _gather,
-    "Expand": _expand,
-    "Tile": _tile,
-    "Concat": _concat,
 }

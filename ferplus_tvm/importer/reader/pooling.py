@@ -16,7 +16,7 @@ from ferplus_tvm.importer.window import Window
 
 _MAX = "only without dilations and indices, and rounding up only where each window starts inside"
 _AVERAGE = "only without dilations, rounding up, and borders that the mean leaves out"
-_GLOBAL = "only over whole maps, or whole rows or columns of them"
+_GLOBAL = "only over whole maps, whole rows or columns of them, or a mean or sum of all channels"
 _PAD = "only a border of one stored number around the maps"
 
 
@@ -80,10 +80,8 @@ def _pool_of_one(state: State, node: Node, window: Window) -> None:
 
 def _apply(state: State, node: Node, window: Window, *, as_conv: bool = False) -> None:
     """Append a pooling on the maps of the view, whatever order its channels have."""
-    channels = state.view.channels()
+    channels = state.channels(node)
     assert window.output is not None
-    if channels is None:
-        refuse(node, "only on maps whose rows and columns are those of the layer before them")
     count = state.view.base[0]
     base = (count, *window.output)
     if as_conv:
@@ -126,6 +124,9 @@ def _reduce(state: State, node: Node, axes: list[int], *, keep: bool) -> None:
     if count == 1:
         state.view = view.reshaped(shape, batched=view.batched)
         return
+    if node.op in ("ReduceMean", "ReduceSum") and _mix_channels(state, node, axes):
+        state.view = state.view.reshaped(shape)
+        return
     found = view.positions.transpose(*kept, *axes).reshape(-1, count)
     if len(view.base) != 3:
         refuse(node, f"{_GLOBAL}, and not over rows")
@@ -146,6 +147,16 @@ def _reduce(state: State, node: Node, axes: list[int], *, keep: bool) -> None:
             state.view = View.of(base).at(owner[:, 0].reshape(shape))
             return
     refuse(node, _GLOBAL)
+
+
+def _mix_channels(state: State, node: Node, axes: list[int]) -> bool:
+    """Read a mean or sum over all channels, as of grey from RGB; return whether it was one."""
+    maps = state.view.maps()
+    if maps is None or axes != [maps[0]]:
+        return False
+    count = len(maps[1])
+    weight = np.full((1, count), 1.0 if node.op == "ReduceSum" else 1 / count)
+    return state.pointwise(node.name, weight, np.zeros(1))
 
 
 def _pad(state: State, node: Node) -> None:

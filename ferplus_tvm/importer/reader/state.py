@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
-from ferplus_tvm.importer.steps import Chain, Dense, Flatten, Floats, Shape, Step
+from ferplus_tvm.importer.steps import Chain, Conv, Dense, Flatten, Floats, Shape, Step
 from ferplus_tvm.importer.view import View
+from ferplus_tvm.importer.window import Window
 
 # The largest map of a network for 224x224 faces has 3 M values; this is 20 times as many.
 MAX_VALUES = 1 << 26
@@ -19,6 +20,7 @@ SUPPORTED = (
     "one chain of convolutions, pooling and dense layers, with ReLU, LeakyReLU or Clip as "
     "activations and scales and shifts per channel, is"
 )
+_MOVING = ("Concat", "Expand", "Gather", "Slice", "Tile", "Transpose")
 
 
 def refuse(node: Node, what: str) -> NoReturn:
@@ -47,6 +49,8 @@ class State:
         The steps so far.
     flatten_name
         The name of the node that made rows of maps, "" if there was none since the last layer.
+    moved_by
+        The last node that moved values or left some out, "" if there was none.
     readers
         The nodes that read each value.
     """
@@ -59,6 +63,7 @@ class State:
         self.shapes: dict[str, View] = {graph.input: view}
         self.chain = Chain(input_shape, [])
         self.flatten_name = ""
+        self.moved_by = ""
         self.readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -66,6 +71,8 @@ class State:
 
     def advance(self, node: Node) -> None:
         """Go on behind a node."""
+        if node.op in _MOVING:
+            self.moved_by = str(node)
         self.value = node.outputs[0]
         self.shapes[self.value] = self.view
 
@@ -112,6 +119,37 @@ class State:
         self.add(Dense(name, (matrix.shape[1],), matrix, bias))
         self.view = self.view.reshaped(shape, batched=batched)
 
+    def pointwise(self, name: str, weight: Floats, bias: Floats) -> bool:
+        """Append a convolution of 1x1 on the channels of the view, whether first or last.
+
+        Parameters
+        ----------
+        name
+            The name of the node.
+        weight, bias
+            [outputs, channels of the view] and [outputs].
+
+        Returns
+        -------
+        bool
+            Whether the view has so many channels on whole maps; otherwise nothing was done.
+        """
+        maps = self.view.maps()
+        if maps is None or len(maps[1]) != weight.shape[1]:
+            return False
+        axis, channels = maps
+        inputs, height, width = self.view.base
+        spread = np.zeros((inputs, weight.shape[0]), weight.dtype)
+        np.add.at(spread, channels, weight.T)
+        window = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0), (height, width))
+        shape = (weight.shape[0], height, width)
+        self.add(
+            Conv(name, shape, spread.T.reshape(*weight.shape[:1], inputs, 1, 1), bias, window, 1)
+        )
+        if axis:
+            self.view = self.view.at(np.moveaxis(self.view.positions, 0, axis))
+        return True
+
     # --- what a node is given --------------------------------------------------------------
 
     def constant(self, node: Node, index: int, what: str) -> NDArray[Any] | None:
@@ -141,6 +179,15 @@ class State:
         """See that the chain's value is the node's first input and no other."""
         if node.inputs[0] != self.value or self.value in node.inputs[1:]:
             refuse(node, what)
+
+    def channels(self, node: Node) -> list[int]:
+        """Return which channel of the layer before each one that a node gets is."""
+        channels = self.view.channels()
+        if channels is None:
+            what = "only on maps whose rows and columns are those of the layer before"
+            cause = f", and {self.moved_by} changes them" if self.view.moved is not None else ""
+            refuse(node, f"{what}{cause or f', and it gets {self.view.shape} per face'}")
+        return channels
 
     def axis(self, node: Node, axis: int, rank: int | None = None) -> int:
         """Return the dimension of one face that an axis of the file is; -1 for the batch."""
