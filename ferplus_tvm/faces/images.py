@@ -11,13 +11,14 @@ import io
 import os
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ferplus_tvm.errors import InputError, one_line
-from ferplus_tvm.faces.diagnose import of_content, of_missing_path
+from ferplus_tvm.faces.diagnose import of_content, of_missing_path, of_object
 from ferplus_tvm.faces.formats import format_of
 from ferplus_tvm.faces.shapes import check_aspect
-from ferplus_tvm.faces.sources import Encoded
+from ferplus_tvm.faces.sources import Encoded, is_encoded
 
 # Drawings, not pixels: Pillow would start Ghostscript (EPS) or the Windows GDI (WMF, EMF) on
 # bytes that may come from strangers.
@@ -31,6 +32,32 @@ _COLOURS = {"RGB": 3, "RGBA": 3, "LA": 1}
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
 
 _LONGEST_PATH = 255  # in bytes, of one name on most file systems
+
+
+def image_of(item: Any, name: str, *, whole: bool = False) -> Image.Image:
+    """Decode a Pillow image, a file or an encoded image, as it is stored.
+
+    Parameters
+    ----------
+    item
+        A Pillow image, or what `read_image` takes.
+    name, whole
+        Those of `read_image`.
+
+    Raises
+    ------
+    InputError
+        It is none of these, or not a whole image of an acceptable size.
+    """
+    if isinstance(item, Image.Image):
+        image = decoded(item, name, whole=whole)
+    elif is_encoded(item):
+        image = read_image(item, name, whole=whole)
+    else:
+        raise InputError(f"{name} {of_object(item)}")
+    if image.mode == "I" and image.format == "PPM":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # as Pillow scales them
+    return image
 
 
 def read_image(source: Encoded, name: str, *, whole: bool = False) -> Image.Image:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.arrays import array_faces, as_array
-from ferplus_tvm.faces.diagnose import of_object
 from ferplus_tvm.faces.onnx_tensor import tensor_of
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
@@ -177,19 +176,10 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
     if tensor is not None:
         yield from array_faces(tensor, options.value_range, name, options)
         return
-    from PIL import Image
-
-    from ferplus_tvm.faces.images import decoded, read_image
+    from ferplus_tvm.faces.images import image_of
     from ferplus_tvm.faces.pixels import levels, upright
 
-    if isinstance(item, Image.Image):
-        image = decoded(item, name)
-    elif is_encoded(item):
-        image = read_image(item, name)
-    else:
-        raise InputError(f"{name} {of_object(item)}")
-    if image.mode == "I" and image.format == "PPM":
-        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # as Pillow scales them
+    image = image_of(item, name)
     if options.resample == "bilinear":
         image = upright(image)
     if image.mode in ("I", "F"):

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.arrays import array_photos, as_array
-from ferplus_tvm.faces.diagnose import of_object
-from ferplus_tvm.faces.levels import check_levels
+from ferplus_tvm.faces.levels import check_levels, check_saved_levels
 from ferplus_tvm.faces.onnx_tensor import tensor_of
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.shapes import channels_last
@@ -108,26 +107,17 @@ def _images(item: Any, name: str) -> NDArray[Any] | None:
 
 
 def _image(item: Any, name: str, options: CheckedOptions) -> Picture:
-    from PIL import Image
-
-    from ferplus_tvm.faces.images import decoded, read_image
+    from ferplus_tvm.faces.images import image_of
     from ferplus_tvm.faces.pixels import levels, upright
 
-    if isinstance(item, Image.Image):
-        image = decoded(item, name, whole=True)
-    elif is_encoded(item):
-        image = read_image(item, name, whole=True)
-    else:
-        raise InputError(f"{name} {of_object(item)}")
-    image = upright(image)
+    image = upright(image_of(item, name, whole=True))
     if image.mode in ("I", "F"):
         numbers = np.asarray(image)
         return _whole_levels(next(array_photos(numbers, options.value_range, name, options)))
     if image.mode in ("L", "RGB") and not image.has_transparency_data:  # nearly all
         picture = np.asarray(image.convert("RGB"))
-        # A range that is stated is that of images with more bits.
-        stated = (0, 255) if options.value_range == (0, 255) else None
-        check_levels(picture, stated, float(picture.max()), name)
+        if options.value_range != (0, 255):
+            check_saved_levels(picture, name)
         return picture
     return _whole_levels(levels(image, options, name))
 
