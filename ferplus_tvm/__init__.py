@@ -32,7 +32,9 @@ from ferplus_tvm.faces.postprocess import Prediction, postprocess
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
+from ferplus_tvm.runtime.photos import PhotoOptions
 from ferplus_tvm.vision.detections import Detection
+from ferplus_tvm.vision.photo import Face, Photo
 
 if TYPE_CHECKING:
     from ferplus_tvm.compiler.compile import compile as compile
@@ -56,9 +58,12 @@ __all__ = [
     "CompileResult",
     "Detection",
     "Engine",
+    "Face",
     "FerplusError",
     "Gain",
     "Manifest",
+    "Photo",
+    "PhotoOptions",
     "Prediction",
     "PreprocessOptions",
     "SetResult",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,22 @@ def bar(share: float, width: int = 30) -> str:
 def percent(share: float) -> str:
     """Return a share in [0, 1] in per cent, the number five characters wide or more."""
     return f"{100 * share:5.1f} %"
+
+
+@contextmanager
+def warnings_on_stderr() -> Iterator[None]:
+    """Show what the package logs as warnings."""
+
+    class _Stderr(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            typer.echo(f"warning: {record.getMessage()}", err=True)
+
+    handler, logger = _Stderr(logging.WARNING), logging.getLogger("ferplus_tvm")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

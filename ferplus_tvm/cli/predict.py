@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from ferplus_tvm.cli.output import bar, percent, printable
+from ferplus_tvm.cli.output import bar, percent, printable, warnings_on_stderr
 from ferplus_tvm.cli.pictures import Pictures, pictures, said
+from ferplus_tvm.cli.reading import AT_ONCE, for_command_line, options_of, read_source, watched
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
+from ferplus_tvm.faces.options import PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.session_cuda import device_of
-
-_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,8 @@ def predict(
 ) -> None:
     """Tell the emotion of faces; each image is one face, cropped roughly square.
 
+    For whole photos use photo, which finds the faces.
+
     An image that cannot be used is reported on stderr, the others are answered, and the exit
     status is 1.
     """
@@ -88,17 +88,17 @@ def predict(
         raise typer.BadParameter(str(error), param_hint="--device") from None
     if images.count("-") > 1:
         raise typer.BadParameter("- is given twice, but standard input can be read only once")
-    options = _options(value_range, channel_order, background)
+    options = options_of(value_range, channel_order, background)
     found = pictures(images, recursive)
     if found.passed_over:
         typer.echo(said(found.passed_over), err=True)
-    with Engine(library, threads=threads, device=device) as engine:
+    with warnings_on_stderr(), Engine(library, threads=threads, device=device) as engine:
         labels = engine.manifest.labels
         if top is not None and top > len(labels):
             raise typer.BadParameter(
                 f"{top} is more than the {len(labels)} classes of the model", param_hint="--top"
             )
-        answers = _watched(_answers(engine, found, options), len(found.names))
+        answers = watched("predict", _answers(engine, found, options), len(found.names))
         if len(found.names) == 1:
             answers = list(answers)
         if as_json:
@@ -111,32 +111,9 @@ def predict(
         raise typer.Exit(1)
 
 
-def _options(value_range: str | None, channel_order: str, background: float) -> PreprocessOptions:
-    """Check how images are to be read."""
-    options = PreprocessOptions(background=background)
-    options["channel_order"] = cast(Any, channel_order)
-    if value_range is not None:
-        options["value_range"] = _range(value_range)
-    try:
-        CheckedOptions.of(options, size=64, channels=1)
-    except ValueError as error:
-        raise typer.BadParameter(_for_command_line(str(error))) from None
-    return options
-
-
-def _range(text: str) -> tuple[float, float]:
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no range: expected two numbers, such as 0,1", param_hint="--value-range"
-        ) from None
-    return low, high
-
-
 def _answers(engine: Engine, found: Pictures, options: PreprocessOptions) -> Iterator[_Answer]:
     for names in _chunks(found.names):
-        given = [sys.stdin.buffer.read() if name == "-" else name for name in names]
+        given = [read_source(name) for name in names]
         answers = engine.predict_batch(given, on_error="return", **options)
         if not answers:
             yield _Answer(names[0], None, f"{names[0]!r} holds no faces: expected one at least")
@@ -148,7 +125,7 @@ def _answers(engine: Engine, found: Pictures, options: PreprocessOptions) -> Ite
             if name in found.problems:
                 yield _Answer(name, None, found.problems[name])
             elif isinstance(answer, InputError):
-                yield _Answer(name, None, _for_command_line(str(answer), name))
+                yield _Answer(name, None, for_command_line(str(answer), name))
             else:
                 yield _Answer(name, answer, None)
 
@@ -158,7 +135,7 @@ def _chunks(names: list[str]) -> Iterator[list[str]]:
     chunk: list[str] = []
     for name in names:
         tensor = name == "-" or name.lower().endswith(".pb")
-        if chunk and (tensor or len(chunk) == _AT_ONCE):
+        if chunk and (tensor or len(chunk) == AT_ONCE):
             yield chunk
             chunk = []
         chunk.append(name)
@@ -167,26 +144,6 @@ def _chunks(names: list[str]) -> Iterator[list[str]]:
             chunk = []
     if chunk:
         yield chunk
-
-
-def _watched(answers: Iterable[_Answer], count: int) -> Iterable[_Answer]:
-    """Draw a progress bar where there is much to do, and a terminal that nothing else fills."""
-    if count <= _AT_ONCE or not sys.stderr.isatty() or sys.stdout.isatty():
-        return answers
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(answers, "predict", count, console=Console(stderr=True), transient=True)
-
-
-def _for_command_line(sentence: str, name: str = "") -> str:
-    """Name the options of `preprocess` that a message advises, and standard input, as given."""
-    if name.startswith("-"):
-        sentence = sentence.replace("item 1 of 1", "standard input")
-    sentence = re.sub(r"value_range=\((\S+), (\S+)\)", r"--value-range \1,\2", sentence)
-    return sentence.replace("value_range", "--value-range").replace(
-        "channel_order", "--channel-order"
-    )
 
 
 def _complain(answer: _Answer) -> None:

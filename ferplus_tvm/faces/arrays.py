@@ -16,6 +16,7 @@ from ferplus_tvm.faces.options import CheckedOptions
 from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import name_of_face
+from ferplus_tvm.faces.whole import warn_if_whole
 
 
 def as_array(item: Any, name: str) -> NDArray[Any]:
@@ -56,7 +57,29 @@ def array_faces(
     array: NDArray[Any], value_range: tuple[float, float] | None, name: str, options: CheckedOptions
 ) -> Iterator[NDArray[np.floating[Any]]]:
     """Yield each face of an array as (channels, size, size), 0..255."""
-    images = channels_last(array, name)
+    for image, (low, high) in _images(channels_last(array, name), value_range, name):
+        warn_if_whole(image.shape[1], image.shape[0], name)
+        if options.resample == "numpy":
+            shape = (options.channels, options.size, options.size)
+            yield _levels(np.resize(image, shape), low, high)
+        else:
+            planes = bilinear(_planes(image, low, high, options), options.size)
+            yield np.broadcast_to(planes, (options.channels, options.size, options.size))
+
+
+def array_photos(
+    array: NDArray[Any], value_range: tuple[float, float] | None, name: str, options: CheckedOptions
+) -> Iterator[NDArray[np.float32]]:
+    """Yield each photo of an array at its own size, as (channels, H, W), 0..255."""
+    for image, (low, high) in _images(channels_last(array, name, whole=True), value_range, name):
+        planes = _planes(image, low, high, options)
+        yield np.broadcast_to(planes, (options.channels, *planes.shape[1:]))
+
+
+def _images(
+    images: NDArray[Any], value_range: tuple[float, float] | None, name: str
+) -> Iterator[tuple[NDArray[Any], tuple[float, float]]]:
+    """Yield each image of (N, H, W, C) with its black and white, checked."""
     count = len(images)
     transparent = images.shape[-1] in (2, 4)
     colours = images[..., :-1] if transparent else images
@@ -66,24 +89,25 @@ def array_faces(
         low, high = check_levels(colours[number - 1], value_range, brightest, named)
         if transparent:
             check_alpha(image[..., -1], low, high, named)
-        yield _face(image, low, high, options)
+        yield image, (low, high)
 
 
-def _face(
+def _levels(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    levels = numbers.astype(np.float64)
+    if (low, high) != (0, 255):
+        levels = (levels - low) / (high - low) * 255
+    # Integers have been checked; floats may be beyond by a rounding error.
+    return levels if numbers.dtype.kind in "bui" else np.clip(levels, 0, 255)
+
+
+def _planes(
     image: NDArray[Any], low: float, high: float, options: CheckedOptions
-) -> NDArray[np.floating[Any]]:
-    """Return one face, from (H, W, C) whose black is ``low`` and white ``high``."""
+) -> NDArray[np.float32]:
+    """Return the levels of (H, W, C) whose black is ``low`` and white ``high``.
 
-    def levels(numbers: NDArray[Any]) -> NDArray[np.float64]:
-        found = numbers.astype(np.float64)
-        if (low, high) != (0, 255):
-            found = (found - low) / (high - low) * 255
-        # Integers have been checked; floats may be beyond by a rounding error.
-        return found if numbers.dtype.kind in "bui" else np.clip(found, 0, 255)
-
-    if options.resample == "numpy":
-        return levels(np.resize(image, (options.channels, options.size, options.size)))
-    stored = [levels(image[..., c]) for c in range(image.shape[-1])]
+    They are (3, H, W), or (1, H, W) of what is grey.
+    """
+    stored = [_levels(image[..., c], low, high) for c in range(image.shape[-1])]
     colours = stored[:3] if len(stored) > 2 else stored[:1]
     if options.channel_order == "BGR":
         colours = colours[::-1]
@@ -94,5 +118,4 @@ def _face(
     if len(stored) in (2, 4):
         opacity = stored[-1] / 255
         planes = opacity * planes + (1 - opacity) * options.background
-    resampled = bilinear(planes.astype(np.float32), options.size)
-    return np.broadcast_to(resampled, (options.channels, options.size, options.size))
+    return planes.astype(np.float32)

@@ -11,13 +11,14 @@ import io
 import os
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ferplus_tvm.errors import InputError, one_line
-from ferplus_tvm.faces.diagnose import of_content, of_missing_path
+from ferplus_tvm.faces.diagnose import of_content, of_missing_path, of_object
 from ferplus_tvm.faces.formats import format_of
 from ferplus_tvm.faces.shapes import check_aspect
-from ferplus_tvm.faces.sources import Encoded
+from ferplus_tvm.faces.sources import Encoded, is_encoded
 
 # Drawings, not pixels: Pillow would start Ghostscript (EPS) or the Windows GDI (WMF, EMF) on
 # bytes that may come from strangers.
@@ -33,7 +34,33 @@ _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and one of its values
 _LONGEST_PATH = 255  # in bytes, of one name on most file systems
 
 
-def read_image(source: Encoded, name: str) -> Image.Image:
+def image_of(item: Any, name: str, *, whole: bool = False) -> Image.Image:
+    """Decode a Pillow image, a file or an encoded image, as it is stored.
+
+    Parameters
+    ----------
+    item
+        A Pillow image, or what `read_image` takes.
+    name, whole
+        Those of `read_image`.
+
+    Raises
+    ------
+    InputError
+        It is none of these, or not a whole image of an acceptable size.
+    """
+    if isinstance(item, Image.Image):
+        image = decoded(item, name, whole=whole)
+    elif is_encoded(item):
+        image = read_image(item, name, whole=whole)
+    else:
+        raise InputError(f"{name} {of_object(item)}")
+    if image.mode == "I" and image.format == "PPM":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # as Pillow scales them
+    return image
+
+
+def read_image(source: Encoded, name: str, *, whole: bool = False) -> Image.Image:
     """Open and decode a file or an encoded image; of several frames, the first.
 
     Parameters
@@ -42,6 +69,8 @@ def read_image(source: Encoded, name: str) -> Image.Image:
         Path of a file, the file's bytes, or a binary file, read from its current position.
     name
         What messages call the source.
+    whole
+        Whether it is a whole photo, which may be of any shape; else it shows one face.
 
     Returns
     -------
@@ -60,15 +89,17 @@ def read_image(source: Encoded, name: str) -> Image.Image:
             stream.seek(0)
             content = stream.read(_ENOUGH)
             if format_of(content[:64]) == "HEIC":
-                return _heic(stream, name)
+                return _heic(stream, name, whole)
             raise InputError(f"{name} {of_content(content)}") from error
         except Exception as error:
             raise _undecodable(name, error) from error
-        return decoded(image, name)
+        return decoded(image, name, whole=whole)
 
 
-def decoded(image: Image.Image, name: str) -> Image.Image:
+def decoded(image: Image.Image, name: str, *, whole: bool = False) -> Image.Image:
     """Decode an image that Pillow has opened, unless this has been done already.
+
+    With ``whole`` it may be of any shape.
 
     Raises
     ------
@@ -81,7 +112,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
         raise InputError(
             f"{name} is a vector drawing ({image.format}); expected pixels: save it as PNG"
         )
-    _check_size(image.size, name)
+    _check_size(image.size, name, whole)
     # Pillow keeps the upper 8 bits of colours of 16 bits, and forgets that it did when it loads.
     cut = image.mode in _COLOURS and any(
         ";16" in str(tile[3]) or str(tile[3]).endswith(", 65535)")  # the latter in PPM
@@ -93,7 +124,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
         # Pillow's decoders answer damaged bytes with OSError, SyntaxError, struct.error,
         # IndexError and more; there is no common base to name.
         raise _undecodable(name, error) from error
-    _check_size(image.size, name)  # icons say their true size only now
+    _check_size(image.size, name, whole)  # icons say their true size only now
     if cut:
         extremes: Any = image.getextrema()
         if max(high for _, high in extremes[: _COLOURS[image.mode]]) < 64:
@@ -112,7 +143,7 @@ def decoded(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _heic(stream: BinaryIO, name: str) -> Image.Image:
+def _heic(stream: BinaryIO, name: str, whole: bool) -> Image.Image:
     """Read the primary picture of a HEIC file by pillow-heif, as it is seen.
 
     libheif turns it as the file's own properties say; pillow-heif then takes off the orientation
@@ -128,7 +159,7 @@ def _heic(stream: BinaryIO, name: str) -> Image.Image:
         ) from error
     try:
         file = pillow_heif.open_heif(stream)
-        _check_size(file.size, name)
+        _check_size(file.size, name, whole)
         image: Image.Image = file.to_pillow()
     except InputError:
         raise
@@ -210,8 +241,8 @@ def _content(source: Any, name: str) -> bytes:
     return bytes(content)
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
-    """Refuse an image without pixels, beyond Pillow's limit, or too long to be one face.
+def _check_size(size: tuple[int, int], name: str, whole: bool) -> None:
+    """Refuse an image without pixels, beyond Pillow's limit, or too long to be what it is to be.
 
     The limit is compared here, since turning Pillow's warning into an error would change the
     warning filters of all threads.
@@ -225,13 +256,14 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         )
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise _too_large(name, f"{width} x {height} = {pixels} pixels")
-    check_aspect(width, height, name)
+    if not whole:
+        check_aspect(width, height, name)
 
 
 def _too_large(name: str, got: str) -> InputError:
     return InputError(
         f"{name} is too large ({got}); expected at most {Image.MAX_IMAGE_PIXELS} pixels "
-        "(PIL.Image.MAX_IMAGE_PIXELS): crop it to the face first"
+        "(PIL.Image.MAX_IMAGE_PIXELS): crop it or shrink it first"
     )
 
 

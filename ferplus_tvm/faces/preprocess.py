@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.arrays import array_faces, as_array
-from ferplus_tvm.faces.diagnose import of_object
 from ferplus_tvm.faces.onnx_tensor import tensor_of
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 from ferplus_tvm.faces.resample import bilinear
 from ferplus_tvm.faces.shapes import channels_last
 from ferplus_tvm.faces.sources import Source, is_encoded, name_of_face, named
+from ferplus_tvm.faces.whole import warn_if_whole
 
 
 def preprocess(
@@ -36,7 +36,8 @@ def preprocess(
     and resampled to ``size`` x ``size``.  All of it is done in floating point: Pillow's
     ``resize((64, 64), BILINEAR)`` of an 8-bit grey image, which rounds to whole levels after each
     axis, differs by at most one grey level, 0.3 on average.  The aspect ratio is not kept: give a
-    roughly square face crop, as a face detector does.
+    roughly square face crop, as a face detector does.  A picture that is plainly none, such as a
+    camera's at full size, is logged as a warning, once in a process.
 
     Parameters
     ----------
@@ -175,24 +176,16 @@ def _faces(item: Any, name: str, options: CheckedOptions) -> Iterator[NDArray[np
     if tensor is not None:
         yield from array_faces(tensor, options.value_range, name, options)
         return
-    from PIL import Image
-
-    from ferplus_tvm.faces.images import decoded, read_image
+    from ferplus_tvm.faces.images import image_of
     from ferplus_tvm.faces.pixels import levels, upright
 
-    if isinstance(item, Image.Image):
-        image = decoded(item, name)
-    elif is_encoded(item):
-        image = read_image(item, name)
-    else:
-        raise InputError(f"{name} {of_object(item)}")
-    if image.mode == "I" and image.format == "PPM":
-        image = Image.fromarray(np.asarray(image).astype(np.uint16))  # as Pillow scales them
+    image = image_of(item, name)
     if options.resample == "bilinear":
         image = upright(image)
     if image.mode in ("I", "F"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)
     elif options.resample == "bilinear":
+        warn_if_whole(*image.size, name)
         yield bilinear(levels(image, options, name), options.size)
     elif image.mode.startswith("I;16"):
         yield from array_faces(np.asarray(image), options.value_range, name, options)

@@ -18,8 +18,10 @@ LONGEST = 8
 _ROWS = (48 * 48, 64 * 64)
 
 
-def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
+def channels_last(array: NDArray[Any], name: str, *, whole: bool = False) -> NDArray[Any]:
     """View an array of any accepted shape as (N, H, W, C), by the rules of :func:`preprocess`.
+
+    Of whole photos, which may be long, none is taken for rows of pixels.
 
     Raises
     ------
@@ -29,7 +31,7 @@ def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
     """
     shape = array.shape
     last_is_channels = array.ndim > 0 and 1 <= shape[-1] <= 4
-    _check_order(array, name)
+    _check_order(array, name, whole)
     if array.ndim == 2:
         images = array[np.newaxis, :, :, np.newaxis]
     elif array.ndim == 3:
@@ -49,7 +51,8 @@ def channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name} has the shape {shape}; expected images of at least 1 x 1 pixels: "
             "check how it was cropped"
         )
-    check_aspect(images.shape[2], images.shape[1], name, f"the shape {shape}, ")
+    if not whole:
+        check_aspect(images.shape[2], images.shape[1], name, f"the shape {shape}, ")
     return images
 
 
@@ -77,7 +80,7 @@ def check_aspect(width: int, height: int, name: str, shape: str = "") -> None:
         )
 
 
-def _check_order(array: NDArray[Any], name: str) -> None:
+def _check_order(array: NDArray[Any], name: str, whole: bool) -> None:
     """Refuse what holds faces, but not in the order that its shape is read in."""
     got = f"{name} has the shape {array.shape}"
     content = _encoded(array)
@@ -88,7 +91,7 @@ def _check_order(array: NDArray[Any], name: str) -> None:
             "them, or decode it first"
         )
     for lines, step in ((array, "reshape it to"), (array.T, "transpose it and reshape it to")):
-        pictures = _pictures_of_rows(lines)
+        pictures = [] if whole else _pictures_of_rows(lines)
         if pictures:
             many = "" if array.ndim == 1 else "N, "
             targets = " or ".join(f"({many}{', '.join(map(str, shape))})" for shape in pictures)

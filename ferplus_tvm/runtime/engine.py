@@ -5,21 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self, Unpack, cast, overload
+from collections.abc import Callable
+from typing import Any, Self, cast
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ferplus_tvm.artifact.manifest import ChecksumLevel, Manifest
-from ferplus_tvm.errors import GpuError, InputError
-from ferplus_tvm.faces.options import PreprocessOptions
-from ferplus_tvm.faces.postprocess import Prediction, postprocess, postprocess_each
-from ferplus_tvm.faces.preprocess import preprocess, preprocess_each
-from ferplus_tvm.faces.sources import Source
+from ferplus_tvm.errors import GpuError
 from ferplus_tvm.runtime.inputs import as_faces
 from ferplus_tvm.runtime.opened import OpenedLibrary
-from ferplus_tvm.runtime.pictures import WholePictures
+from ferplus_tvm.runtime.photos import PhotoMethods
 from ferplus_tvm.runtime.session_cpu import Scores
 from ferplus_tvm.runtime.session_cuda import CudaSession, device_of
 from ferplus_tvm.runtime.threads import threads_to_use
@@ -27,7 +22,7 @@ from ferplus_tvm.runtime.threads import threads_to_use
 _log = logging.getLogger(__name__)
 
 
-class Engine(WholePictures):
+class Engine(PhotoMethods):
     """A compiled library, opened and ready to answer; made by `ferplus_tvm.load`.
 
     It may be called from any number of threads: one call runs at a time, on a thread of the
@@ -93,116 +88,6 @@ class Engine(WholePictures):
     def closed(self) -> bool:
         """Whether the engine has been closed."""
         return self._library.closed
-
-    def predict(self, source: Source, **options: Unpack[PreprocessOptions]) -> Prediction:
-        """Return the emotion of one face.
-
-        Parameters
-        ----------
-        source
-            An image of a face, as `ferplus_tvm.preprocess` takes it: a path, an encoded image as
-            bytes, a binary file, a PIL image, or an array.
-        **options
-            Those of `PreprocessOptions`, such as ``channel_order="BGR"`` for arrays of OpenCV.
-
-        Returns
-        -------
-        Prediction
-            The probability of each label.
-
-        Raises
-        ------
-        InputError
-            If the image cannot be used, or holds more than one face.
-        EngineClosedError
-            If the engine was closed.
-        """
-        faces = preprocess(source, size=self._size, channels=self._channels, **options)
-        if len(faces) != 1:
-            raise InputError(
-                f"predict takes one face, but {len(faces)} were given: call predict_batch"
-            )
-        return postprocess(self._scores(faces), self.labels)[0]
-
-    @overload
-    def predict_batch(
-        self,
-        sources: Source | Sequence[Source],
-        *,
-        on_error: Literal["raise"] = "raise",
-        **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction]: ...
-
-    @overload
-    def predict_batch(
-        self,
-        sources: Source | Sequence[Source],
-        *,
-        on_error: Literal["skip"],
-        **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction | None]: ...
-
-    @overload
-    def predict_batch(
-        self,
-        sources: Source | Sequence[Source],
-        *,
-        on_error: Literal["return"],
-        **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction | InputError]: ...
-
-    def predict_batch(
-        self,
-        sources: Source | Sequence[Source],
-        *,
-        on_error: Literal["raise", "skip", "return"] = "raise",
-        **options: Unpack[PreprocessOptions],
-    ) -> list[Prediction] | list[Prediction | None] | list[Prediction | InputError]:
-        """Return the emotions of any number of faces, in order.
-
-        Parameters
-        ----------
-        sources
-            A list of what `predict` takes, in any mixture, or an array of faces.
-        on_error
-            ``"raise"`` raises for the first image that cannot be used; ``"skip"`` puts None in
-            its place, logs why as a warning, and answers the others; ``"return"`` puts the
-            `InputError` in its place.
-        **options
-            Those of `PreprocessOptions`.
-
-        Returns
-        -------
-        list
-            A `Prediction` for each face, or what ``on_error`` puts in its place.
-
-        Raises
-        ------
-        InputError
-            If one of them cannot be used (the message says which).
-        EngineClosedError
-            If the engine was closed.
-        TypeError
-            For an option that does not exist.
-        ValueError
-            For a value that an option does not take.
-        """
-        if on_error == "raise":
-            faces = preprocess(sources, size=self._size, channels=self._channels, **options)
-            return postprocess(self._scores(faces), self.labels)
-        if on_error not in ("skip", "return"):
-            raise ValueError(f"on_error is {on_error!r}: expected 'raise', 'skip' or 'return'")
-        parts = preprocess_each(sources, size=self._size, channels=self._channels, **options)
-        usable = [part for part in parts if not isinstance(part, InputError)]
-        none = np.empty((0, *self.face_shape), np.float32)
-        scores = self._scores(np.concatenate([none, *usable]))
-        answers = postprocess_each(parts, scores, self.labels)
-        if on_error == "return":
-            return answers
-        for answer in answers:
-            if isinstance(answer, InputError):
-                _log.warning("skipped: %s", answer)
-        return [None if isinstance(answer, InputError) else answer for answer in answers]
 
     def scores(self, x: ArrayLike) -> Scores:
         """Return the raw scores of faces, without any work on images.

@@ -1,0 +1,133 @@
+"""Photos in, faces with predictions out: over any detector and any model."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferplus_tvm.errors import InputError
+from ferplus_tvm.faces.options import CheckedOptions
+from ferplus_tvm.faces.postprocess import Prediction
+from ferplus_tvm.vision.crop import Picture, crop, roll_of
+from ferplus_tvm.vision.detections import Detection
+from ferplus_tvm.vision.find import Detect, FindOptions, find_faces
+from ferplus_tvm.vision.photo import Face, Photo
+from ferplus_tvm.vision.read import read_picture
+
+Floats = NDArray[np.float32]
+Predict = Callable[[Floats], list[Prediction]]
+"""Faces, float32 (N, C, S, S) -> a prediction for each."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A photo whose faces are found and cropped, and not yet predicted."""
+
+    photo: Photo
+    detections: list[Detection]
+    crops: Floats
+
+
+def analyze_each(
+    photos: Sequence[tuple[Any, str]],
+    detect: Detect,
+    predict: Predict,
+    face_shape: tuple[int, int, int],
+    find: FindOptions,
+    options: CheckedOptions,
+    stop: bool,
+) -> list[Photo | InputError]:
+    """Return the faces of each photo, or why it cannot be used.
+
+    Photos are read one after the other, and only the crops of their faces are kept until all of
+    them are predicted in one batch.
+
+    Parameters
+    ----------
+    photos
+        Pictures, each with what messages call it.
+    detect
+        Finds faces.
+    predict
+        Predicts any number of faces.
+    face_shape
+        (C, S, S) of a face, as ``predict`` takes it.
+    find
+        Which faces are looked for.
+    options
+        How the photos are read.
+    stop
+        Whether to raise the first error.
+
+    Raises
+    ------
+    InputError
+        If ``stop`` and a photo cannot be used.
+    """
+    found = [_find(item, name, detect, face_shape, find, options, stop) for item, name in photos]
+    usable = [each for each in found if isinstance(each, _Found)]
+    crops = [each.crops for each in usable if len(each.crops)]
+    predictions = iter(predict(np.concatenate(crops)) if crops else [])
+    answers: list[Photo | InputError] = []
+    for each in found:
+        if isinstance(each, InputError):
+            answers.append(each)
+            continue
+        faces = tuple(
+            Face(one.box, one.points, one.score, roll_of(one.points), next(predictions))
+            for one in each.detections
+        )
+        answers.append(replace(each.photo, faces=faces))
+    return answers
+
+
+def crops_of(
+    picture: Picture, detections: Sequence[Detection], face_shape: tuple[int, int, int]
+) -> Floats:
+    """Crop faces for the model: float32 (N, C, S, S)."""
+    channels, size, _ = face_shape
+    crops = np.empty((len(detections), *face_shape), np.float32)
+    for number, one in enumerate(detections):
+        roll = roll_of(one.points)
+        crops[number] = crop(picture, one.box, roll, size=size, channels=channels)
+    return crops
+
+
+def _find(
+    item: Any,
+    name: str,
+    detect: Detect,
+    face_shape: tuple[int, int, int],
+    find: FindOptions,
+    options: CheckedOptions,
+    stop: bool,
+) -> _Found | InputError:
+    try:
+        picture = read_picture(item, name, options)
+        detections = find_faces(picture, detect, find)
+    except InputError as error:
+        if stop:
+            raise
+        return error
+    height, width = picture.shape[:2]
+    if callable(getattr(item, "read", None)):  # a file, which is at its end now
+        again = functools.partial(_same, picture)
+    else:
+        again = functools.partial(read_picture, item, name, options)
+    source = _source(item, name)
+    photo = Photo(source, width, height, (), again)
+    return _Found(photo, detections, crops_of(picture, detections, face_shape))
+
+
+def _same(picture: Picture) -> Picture:
+    return picture
+
+
+def _source(item: Any, name: str) -> str:
+    return os.fsdecode(item) if isinstance(item, str | os.PathLike) else name

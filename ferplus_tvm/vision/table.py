@@ -1,0 +1,100 @@
+"""One table for photos, videos and cameras: a row for each face."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from ferplus_tvm.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ferplus_tvm.vision.photo import Face
+
+Row = dict[str, Any]
+
+_BEFORE = (
+    *("source", "frame", "time", "face", "track", "x", "y", "w", "h", "score", "roll"),
+    *("label", "probability"),
+)
+_AFTER = ("smoothed_label", "smoothed_probability", "error")
+_TEXTS = ("source", "label", "smoothed_label", "error")
+_WHOLE = ("frame", "face", "track")
+
+
+def columns(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the columns for a model with these labels."""
+    return (*_BEFORE, *map(column_of, labels), *_AFTER)
+
+
+def column_of(label: str) -> str:
+    """Return the column that holds the probability of a label."""
+    return f"probability_{label}" if label in (*_BEFORE, *_AFTER) else label
+
+
+def row_of(source: str, number: int, face: Face) -> Row:
+    """Return the row of one face of a photo, its number counted from 1."""
+    probabilities = face.prediction.probabilities
+    x, y, width, height = face.box
+    row: Row = dict.fromkeys(columns(tuple(probabilities)))
+    row |= {"source": source, "face": number, "track": face.track}
+    row |= {"x": x, "y": y, "w": width, "h": height, "score": face.score, "roll": face.roll}
+    row |= {"label": face.prediction.label, "probability": face.prediction.probability}
+    return row | {column_of(label): share for label, share in probabilities.items()}
+
+
+def rows_without_face(source: str, labels: Sequence[str], error: str | None) -> list[Row]:
+    """Return the row of a photo that holds no face, or that cannot be read."""
+    return [{**dict.fromkeys(columns(labels)), "source": source, "error": error}]
+
+
+class CsvTable:
+    """Writes rows as CSV with a header; what does not apply is empty."""
+
+    def __init__(self, file: IO[str], labels: Sequence[str]) -> None:
+        self._writer = csv.DictWriter(file, columns(labels), lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows, numbers rounded to six digits behind the point."""
+        for row in rows:
+            self._writer.writerow({name: _short(value) for name, value in row.items()})
+
+
+def _short(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+class ParquetTable:
+    """Writes rows as a Parquet file, whose columns have the same types whatever they hold.
+
+    Raises
+    ------
+    MissingExtraError
+        If pyarrow is not installed.
+    OSError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], labels: Sequence[str]) -> None:
+        try:
+            self._arrow: Any = importlib.import_module("pyarrow")
+            parquet: Any = importlib.import_module("pyarrow.parquet")
+        except ModuleNotFoundError:
+            raise MissingExtraError.of("a Parquet file", "parquet") from None
+        kinds = dict.fromkeys(columns(labels), self._arrow.float64())
+        kinds |= dict.fromkeys(_TEXTS, self._arrow.string())
+        kinds |= dict.fromkeys(_WHOLE, self._arrow.int64())
+        self._schema = self._arrow.schema(kinds)
+        self._writer = parquet.ParquetWriter(os.fspath(path), self._schema)
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows as one group."""
+        table = self._arrow.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        """End the file, which can be read only then."""
+        self._writer.close()
