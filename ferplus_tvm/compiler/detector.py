@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +48,17 @@ def sizes_of(wanted: bool | Iterable[Size]) -> tuple[Size, ...]:
     ValueError
         For a height or width that is no multiple of 32 or out of 32..4096, or no sizes.
     TypeError
-        For sizes that are not pairs of numbers.
+        For sizes that are not pairs of whole numbers.
     """
     if isinstance(wanted, bool):
         return SIZES if wanted else ()
-    sizes = {(int(height), int(width)) for height, width in wanted}
+    try:
+        sizes = {(operator.index(height), operator.index(width)) for height, width in wanted}
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"detector is {wanted!r}: expected True, or picture sizes (height, width) in whole "
+            "pixels, such as [(480, 640)]"
+        ) from None
     last = STRIDES[-1]
     for size in sizes:
         if any(side % last or not last <= side <= LARGEST_SIDE for side in size):

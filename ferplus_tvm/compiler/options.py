@@ -102,8 +102,8 @@ class CompileOptions:
             than 1 or 3, a scaling or labels that cannot be or may mean two things, or sizes of a
             detector that cannot be.
         TypeError
-            For batch sizes that are not whole numbers, a scaling of no numbers, or labels of no
-            text.
+            For batch sizes or sizes of a detector that are not whole numbers, a scaling of no
+            numbers, or labels of no text.
         TargetError
             For a target that does not exist, several of different architectures or systems, a
             precision that a target does not have, or a detector where there are only GPUs.

@@ -52,7 +52,7 @@ class Verification:
 
     @property
     def error(self) -> float:
-        """The largest error of all."""
+        """The largest error of the scores."""
         return max(self.errors.values())
 
     def recorded(self, manifest: Manifest) -> Manifest:

@@ -100,7 +100,8 @@ def text_format_of(head: bytes) -> str | None:
         return "the text of a list"
     if hexadecimal := _HEXADECIMAL.match(text):
         digits = re.sub(rb"[\s:]|0x|\\x", b"", hexadecimal.group())
-        return "hexadecimal text" if format_of(bytes.fromhex(digits.decode())) else None
+        if format_of(bytes.fromhex(digits.decode())):
+            return "hexadecimal text"
     text = text.strip(b"'\"")
     if _BASE64.fullmatch(text) and (len(text) >= 100 or format_of(_decoded(text))):
         return "base64 text"

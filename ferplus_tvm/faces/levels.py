@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 # No face can be seen in a picture whose brightest level is below this one of 255, while pixels
 # divided by 255 end at 1, by 127.5 at 2, and a little above either after a bicubic resize.
@@ -47,8 +50,11 @@ def doubt(faces: NDArray[np.float32]) -> str | None:
     rows = faces.reshape(len(faces), -1)
     smallest, largest = rows.min(axis=1), rows.max(axis=1)
     black, white = -255 * _ROUNDING, 255 * (1 + _ROUNDING)
-    # Of nearly every batch three numbers tell enough.
-    if black <= smallest.min() and largest.min() > 1.01 * _PERCENT and largest.max() <= white:
+    # Of nearly every batch three numbers tell enough; one face needs no further reductions.
+    darkest, dimmest, brightest = smallest[0], largest[0], largest[0]
+    if len(rows) > 1:
+        darkest, dimmest, brightest = smallest.min(), largest.min(), largest.max()
+    if black <= darkest and dimmest > 1.01 * _PERCENT and brightest <= white:
         return None
     bright = (largest >= DARKEST) | (largest == 0)
     raw = (smallest >= black) & (largest <= white) & bright
@@ -165,6 +171,17 @@ def check_alpha(numbers: NDArray[Any], low: float, high: float, name: str) -> No
             f"the alpha of {name} holds numbers in {smallest:g}..{largest:g}; expected "
             f"{low:g}..{high:g}, as its colours: bring both to the same range"
         )
+    if largest <= low:
+        warn_of_transparency(name)
+
+
+def warn_of_transparency(name: str) -> None:
+    """Log that of a picture only the background is seen."""
+    _log.warning(
+        "%s is wholly transparent, so only the background is seen: leave its alpha out if its "
+        "colours are meant",
+        name,
+    )
 
 
 def _extremes(numbers: NDArray[Any], low: float, high: float, name: str) -> tuple[float, float]:
@@ -207,8 +224,12 @@ def _is_wrapped(numbers: NDArray[Any]) -> bool:
     """
     white = np.iinfo(numbers.dtype).max
     few = int(DARKEST)
-    if np.any((numbers >= few) & (numbers <= white - few)):
-        return False
+    middle = len(numbers) // 2
+    for part in (numbers[middle : middle + 1], numbers):  # one line tells of nearly every face
+        if np.any((part >= few) & (part <= white - few)):
+            return False
+    if numbers.min() >= few or numbers.max() <= white - few:
+        return False  # black, or overexposed
     channels = numbers if numbers.ndim == 3 else numbers[..., np.newaxis]
     return all(len(np.unique(channels[..., c])) > 2 for c in range(channels.shape[-1]))
 

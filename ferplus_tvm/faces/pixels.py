@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from ferplus_tvm.errors import InputError, one_line
-from ferplus_tvm.faces.levels import check_levels, check_saved_levels
+from ferplus_tvm.faces.levels import check_levels, check_saved_levels, warn_of_transparency
 from ferplus_tvm.faces.options import CheckedOptions
 
 # EXIF 2.32, tag 0x0112: what has to be done to the stored rows and columns to see the image.
@@ -80,6 +80,8 @@ def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np
     elif image.mode != "1" and options.value_range != (0, 255):
         check_saved_levels(colours, name)
     if opacity is not None:
+        if not opacity.any():
+            warn_of_transparency(name)
         planes = opacity * planes + (1 - opacity) * np.float32(options.background)
     return np.broadcast_to(planes, (options.channels, *planes.shape[1:]))
 

@@ -8,6 +8,8 @@ nodes dropped.  `ferplus_tvm.importer.general_relax` translates it operator by o
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from ferplus_tvm.errors import ModelShapeError
@@ -19,9 +21,11 @@ from ferplus_tvm.importer.precision import to_float32
 from ferplus_tvm.importer.structure import check_structure
 from ferplus_tvm.importer.upgrade import upgrade
 
+_MOST_VALUES = 1 << 26  # of an input: more than those of a picture of 4096 x 4096
+
 
 def general_graph(model: onnx.ModelProto, output: str | None = None) -> Graph:
-    """Return the graph of ``model``, which has one input of a fixed shape.
+    """Return the graph of ``model``, which has one input of a fixed shape and batch 1.
 
     Parameters
     ----------
@@ -49,10 +53,13 @@ def general_graph(model: onnx.ModelProto, output: str | None = None) -> Graph:
 
 
 def _expect_fixed(graph: onnx.GraphProto) -> None:
-    dims = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
-    if len(graph.input) != 1 or not dims or min(dims) < 1:
-        names = ", ".join(repr(value.name) for value in graph.input)
+    shapes = [
+        tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim) for value in graph.input
+    ]
+    fixed = len(shapes) == 1 and shapes[0][:1] == (1,) and min(shapes[0]) > 0
+    if not fixed or math.prod(shapes[0]) > _MOST_VALUES:
+        names = ", ".join(repr(value.name) for value in graph.input) or "none"
         raise ModelShapeError(
-            f"the model's inputs in use are {names}, of {dims}: expected one whose dimensions are "
-            "all fixed; export it so"
+            f"the model's inputs in use are {names}, of {shapes}: expected one whose dimensions "
+            f"are all fixed, the batch to 1, and of at most {_MOST_VALUES} values; export it so"
         )

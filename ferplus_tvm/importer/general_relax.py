@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.graph import Graph, Node
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
 from ferplus_tvm.importer.window import Window, window_of
+from ferplus_tvm.importer.wording import first_line
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,18 @@ def to_relax(graph: Graph, name: str, input_type: str = "float32") -> GeneralFun
     builder = relax.BlockBuilder()
     values = {graph.input: x}
     translator = _Translator(graph, values, variables, builder.emit)
-    refusal = None
+    refusal: UnsupportedModelError | None = None
     with BLOCK_BUILDER_LOCK, builder.function(name, [x, *variables.values()]):
         with builder.dataflow():
+            # A refusal is raised below, since TVM wants its blocks closed.
             try:
                 for node in graph.nodes:
                     values[node.outputs[0]] = translator.translate(node)
-            except UnsupportedModelError as error:  # raised below: TVM wants its blocks closed
+            except UnsupportedModelError as error:
                 refusal = error
+            except Exception as error:  # of many classes, from TVM
+                reason = first_line(error).split(". ")[0]
+                refusal = _refusal(node, f"does not fit what it reads ({reason})")
             result = builder.emit_output(x if refusal else values[graph.output])
         builder.emit_func_output(result)
     if refusal is not None:
@@ -130,7 +136,7 @@ class _Translator:
                 return self._max_pool(node, inputs[0])
             case "Resize":
                 return self._resize(node, inputs[0])
-            case "Cast":
+            case "Cast" if given["to"] == TensorProto.FLOAT:
                 return self.emit(op.astype(inputs[0], "float32"))
         raise _refusal(node, "is an operator, or a use of one, that is not supported in a branch")
 
@@ -147,7 +153,7 @@ class _Translator:
             dilation=list(window.dilations),
             groups=int(node.attributes.get("group", 1)),
         )
-        made = self.emit(made)
+        made = self._expected(node, made, window)
         bias = self.weights.get(f"{node.name}.bias")
         return made if bias is None else self.emit(op.add(made, bias))
 
@@ -163,7 +169,14 @@ class _Translator:
             dilation=list(window.dilations),
             ceil_mode=bool(node.attributes.get("ceil_mode", 0)),
         )
-        return self.emit(made)
+        return self._expected(node, made, window)
+
+    def _expected(self, node: Node, made: Any, window: Window) -> Any:
+        """Emit maps, which have to be of the size that ONNX says."""
+        made = self.emit(made)
+        if _shape(made)[2:] != window.output:
+            raise _refusal(node, "has a window that lies beyond what it reads")
+        return made
 
     def _window(self, node: Node, x: Any, kernel: tuple[int, ...]) -> Window:
         size = _shape(x)[2:]

@@ -40,8 +40,9 @@ def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
             f"cannot be read as an array ({one_line(error).split('. ')[0]}): convert it first"
         ) from error
     if faces.ndim != 4 or faces.shape[1:] != face:
+        got = faces.shape if faces.ndim else f"an object of type {type(x).__name__}"
         raise InputError(
-            f"{wanted}, but got {faces.shape}: use predict or predict_batch for images and arrays "
+            f"{wanted}, but got {got}: use predict or predict_batch for images and arrays "
             "of other shapes"
         )
     if faces.dtype.kind not in "fiub" and not is_narrow(faces.dtype):
@@ -58,8 +59,8 @@ def as_faces(x: ArrayLike, face: tuple[int, int, int]) -> NDArray[np.float32]:
         raise InputError("scores takes finite pixels in 0..255, but some are NaN or infinite")
     if doubtful and _warned.acquire(blocking=False):
         _log.warning(
-            "scores takes raw pixels in 0..255, but %s: give them as they are, since the library "
-            "scales them itself; this is said once in a process",
+            "scores takes raw pixels in 0..255, but %s: give them as they were before they were "
+            "scaled, since the library scales them itself; this is said once in a process",
             doubtful,
         )
     return faces

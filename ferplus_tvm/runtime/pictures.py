@@ -50,11 +50,7 @@ class WholePictures:
         library = self._library
         detector = library.manifest.detector
         if detector is None:
-            raise NoDetectorError(
-                f"{library.path} has no face detector{_elsewhere(library)}, which whole pictures "
-                "need: compile it with --detector (in Python detector=True), or give predict the "
-                "faces alone"
-            )
+            raise _no_detector(library)
         if not 0 <= min_score <= 1:
             raise ValueError(f"min_score is {min_score!r}: expected a number in 0..1")
         _expect_picture(picture)
@@ -64,9 +60,16 @@ class WholePictures:
         return decode(values, *function.size, detector.strides, min_score, scale)
 
 
-def _elsewhere(library: OpenedLibrary) -> str:
-    """Say that only a part of the library is in use, where another has one."""
-    return " for a GPU" if library.gpu is not None else ""
+def _no_detector(library: OpenedLibrary) -> NoDetectorError:
+    if library.gpu is not None:
+        return NoDetectorError(
+            f"{library.path} is used on a GPU, and face detectors run on CPUs only so far: load it "
+            "with device='cpu', compiled for a CPU with --detector, or give predict the faces alone"
+        )
+    return NoDetectorError(
+        f"{library.path} has no face detector, which whole pictures need: compile it with "
+        "--detector (in Python detector=True), or give predict the faces alone"
+    )
 
 
 def _expect_picture(picture: Picture) -> None:
@@ -100,14 +103,9 @@ def _fitted(picture: Picture, function: DetectorFunction) -> tuple[Picture, floa
 
         # One scale for both sides, so that boxes need one: what a rounded side leaves is black.
         inner = (max(int(width * scale), 1), max(int(height * scale), 1))
-        picture = np.asarray(
-            Image.fromarray(picture).resize(
-                inner,
-                Image.Resampling.BILINEAR,
-                box=(0, 0, inner[0] / scale, inner[1] / scale),
-                reducing_gap=3,
-            )
-        )
+        box = (0.0, 0.0, min(inner[0] / scale, width), min(inner[1] / scale, height))
+        image = Image.fromarray(picture)
+        picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=3))
     fitted = np.zeros((*function.size, 3), np.uint8)
     fitted[: picture.shape[0], : picture.shape[1]] = picture
     return fitted, scale

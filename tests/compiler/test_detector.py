@@ -75,6 +75,10 @@ def test_sizes_are_ordered_and_checked() -> None:
     for wrong in ([], [(100, 64)], [(0, 32)], [(32, 8192)]):
         with pytest.raises(ValueError, match="detector"):
             sizes_of(wrong)
+    for wrong in ([640], "640x640", [(64.5, 64)], 640, None, [(64, 64, 3)]):
+        with pytest.raises(TypeError) as caught:
+            sizes_of(wrong)
+        assert_sentence(str(caught.value), "(height, width)")
 
 
 def test_gpus_alone_are_refused(tmp_path: Path) -> None:
@@ -83,6 +87,14 @@ def test_gpus_alone_are_refused(tmp_path: Path) -> None:
         CompileOptions.of(**given, target="cuda/sm_90", detector=True)
     assert_sentence(str(caught.value), "CPUs only", "leave the detector out")
     assert CompileOptions.of(**given, target="cuda/sm_90", detector=False).detector == ()
+
+
+def test_the_command_line_refuses_gpus_alone(tmp_path: Path) -> None:
+    given = ["--target", "cuda/sm_90", "--detector", "-o", str(tmp_path / "x.so")]
+    result = CliRunner().invoke(app, ["compile", *given])
+
+    assert isinstance(result.exception, TargetError)
+    assert "CPUs only" in str(result.exception)
 
 
 def test_the_weights_lie_once_for_all_sizes(detector_library: Path, narrow_library: Path) -> None:

@@ -26,6 +26,7 @@ from ferplus_tvm.errors import (
     CompileError,
     FerplusError,
     LinkerError,
+    TemporaryFolderError,
     VerificationError,
 )
 from ferplus_tvm.host import cpu, runtime_library
@@ -240,6 +241,19 @@ def test_an_impossible_output_is_said_before_any_work(
         fer.compile(output=tmp_path / output)
 
     assert_sentence(str(caught.value), str(tmp_path), "a file name such as ferplus.so")
+
+
+def test_a_missing_folder_for_temporary_files_is_said_before_any_work(
+    narrow_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    seen: list[str] = []
+
+    with pytest.raises(TemporaryFolderError) as caught:
+        fer.compile(narrow_model, output=tmp_path / "x.so", progress=seen.append)
+
+    assert_sentence(str(caught.value), str(tmp_path / "absent"), "TMPDIR")
+    assert not seen and not list(tmp_path.iterdir())
 
 
 def test_what_must_not_be_replaced_is_not(

@@ -133,6 +133,16 @@ def test_a_picture_that_is_meant_to_be_nearly_black_is_stated():
     assert (preprocess(dark, value_range=(0, 255)) == 2).all()
 
 
+def test_a_wholly_transparent_picture_is_warned_of(caplog):
+    clear, faint = (np.dstack([GREY] * 3 + [GREY * 0 + alpha]) for alpha in (0, 9))
+    for source in (faint, Image.fromarray(faint)):
+        preprocess(source)
+    assert not caplog.records
+    for source in (clear, Image.fromarray(clear)):
+        assert (preprocess(source) == 255).all()
+    assert [each.getMessage().count("wholly transparent") for each in caplog.records] == [1, 1]
+
+
 # Percent, and what wraps around
 
 
@@ -166,6 +176,7 @@ def test_black_and_white_and_pure_colours_are_not_taken_for_these():
     for drawing in (mask, mask // 255 * 254, np.stack([mask, mask // 255, 255 - mask], axis=-1)):
         assert len(preprocess([drawing, encode(Image.fromarray(drawing))])) == 2
     assert len(preprocess(encode(Image.new("RGB", (64, 64), (0, 255, 1))))) == 1
+    assert len(preprocess(255 - GREY % 4)) == 1  # overexposed
 
 
 def test_bfloat16_is_read_and_masked_numbers_are_refused():

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from ferplus_tvm.compiler import build
-from ferplus_tvm.errors import ModelShapeError, UnsupportedModelError
+from ferplus_tvm.errors import ModelError, ModelShapeError, UnsupportedModelError
 from ferplus_tvm.importer.general import general_graph
 from ferplus_tvm.importer.general_relax import to_relax
 from ferplus_tvm.lowering.general import lower_general
@@ -96,9 +96,31 @@ def test_an_operator_that_is_not_known_is_named() -> None:
     assert_sentence(str(caught.value), "Tanh node 'lit'", "Conv, Relu, Sigmoid")
 
 
-def test_an_open_input_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("node", "changed", "said"),
+    [
+        ("turned", {"perm": [0, 2, 1]}, "does not fit what it reads"),
+        ("depth", {"group": 4}, "does not fit what it reads"),
+        ("depth", {"pads": [0, 0, 0, 0]}, "does not fit what it reads"),
+        ("pooled", {"pads": [0, 0, 1]}, "four numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(
+    node: str, changed: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        to_relax(general_graph(network(16, 16, **{node: changed}), "y"), "branches")
+    assert_sentence(str(caught.value), said)
+    assert capfd.readouterr().err == ""  # TVM says so where its blocks are left open
+
+
+@pytest.mark.parametrize("size", [None, 1 << 40])
+def test_an_open_or_huge_input_is_refused(size: int | None) -> None:
     model = network(16, 16)
-    model.graph.input[0].type.tensor_type.shape.dim[2].Clear()
+    dim = model.graph.input[0].type.tensor_type.shape.dim[2]
+    dim.Clear()
+    if size:
+        dim.dim_value = size
     with pytest.raises(ModelShapeError) as caught:
         general_graph(model, "y")
     assert_sentence(str(caught.value), "'x'", "all fixed")

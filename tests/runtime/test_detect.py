@@ -116,9 +116,11 @@ def test_values_are_those_of_onnxruntime(finder: fer.Engine) -> None:
     np.testing.assert_allclose(values, np.concatenate(rows), rtol=0, atol=2e-5)
 
 
-def test_no_face_is_an_empty_list(finder: fer.Engine) -> None:
-    assert finder.detect(np.zeros((100, 1000, 3), np.uint8)) == []
-    assert finder.detect(np.full((1, 1, 3), 255, np.uint8)) == []
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 2000), (3000, 1), (100, 1000), (641, 641), (997, 1409)]
+)
+def test_no_face_is_an_empty_list(finder: fer.Engine, height: int, width: int) -> None:
+    assert finder.detect(np.full((height, width, 3), 200, np.uint8)) == []
 
 
 def test_a_view_of_other_strides_is_read_as_it_looks(finder: fer.Engine) -> None:
