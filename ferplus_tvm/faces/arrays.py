@@ -61,7 +61,7 @@ def array_faces(
         warn_if_whole(image.shape[1], image.shape[0], name)
         if options.resample == "numpy":
             shape = (options.channels, options.size, options.size)
-            yield _unit(np.resize(image, shape), low, high) * 255
+            yield _levels(np.resize(image, shape), low, high)
         else:
             planes = bilinear(_planes(image, low, high, options), options.size)
             yield np.broadcast_to(planes, (options.channels, options.size, options.size))
@@ -92,8 +92,13 @@ def _images(
         yield image, (low, high)
 
 
-def _unit(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
-    return np.clip((numbers.astype(np.float64) - low) / (high - low), 0, 1)
+def _levels(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """Bring numbers whose black is ``low`` and white ``high`` to 0..255."""
+    found = numbers.astype(np.float64)
+    if (low, high) != (0, 255):
+        found = (found - low) / (high - low) * 255
+    # Integers have been checked; floats may be beyond by a rounding error.
+    return found if numbers.dtype.kind in "bui" else np.clip(found, 0, 255)
 
 
 def _planes(
@@ -103,14 +108,15 @@ def _planes(
 
     They are (3, H, W), or (1, H, W) of what is grey.
     """
-    stored = [_unit(image[..., c], low, high) for c in range(image.shape[-1])]
+    stored = [_levels(image[..., c], low, high) for c in range(image.shape[-1])]
     colours = stored[:3] if len(stored) > 2 else stored[:1]
     if options.channel_order == "BGR":
         colours = colours[::-1]
     if options.channels == 1 and len(colours) == 3:
         red, green, blue = colours
         colours = [0.299 * red + 0.587 * green + 0.114 * blue]
-    planes = np.stack(colours) * 255
+    planes = np.array(colours)
     if len(stored) in (2, 4):
-        planes = stored[-1] * planes + (1 - stored[-1]) * options.background
+        opacity = stored[-1] / 255
+        planes = opacity * planes + (1 - opacity) * options.background
     return planes.astype(np.float32)

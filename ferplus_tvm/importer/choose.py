@@ -5,7 +5,7 @@ from __future__ import annotations
 from ferplus_tvm.errors import ModelError, ModelShapeError
 from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.importer.interface import Face, Interface, Layout
-from ferplus_tvm.importer.reader import read_chain
+from ferplus_tvm.importer.reader import read_chain, start
 from ferplus_tvm.importer.steps import Chain
 
 _DEFAULT_SIZE = 64
@@ -26,16 +26,17 @@ def choose_and_read(
         One of its subclasses, if the layers fit none.
     """
     faces = sorted(interface.faces(), key=_preference)
-    first_error: ModelError | None = None
+    failures: list[tuple[int, ModelError]] = []
     fits: list[tuple[Face, Layout, Chain]] = []
     for face, layout in faces:
+        state = start(graph, face, layout)
         try:
-            fits.append((face, layout, read_chain(graph, face, layout)))
+            fits.append((face, layout, read_chain(state)))
         except ModelError as error:
-            first_error = first_error or error
+            failures.append((len(state.shapes), error))
     if not fits:
-        assert first_error is not None
-        raise first_error
+        # What no face helps against is said where the reader comes farthest.
+        raise max(failures, key=lambda failure: failure[0])[1]
     # Where the number of channels is open, numbers for three channels say that it is three.
     fits = [fit for fit in fits if not fit[2].broadcasts] or fits
     face, _, chain = fits[0]

@@ -33,7 +33,9 @@ _FLOAT8 = (TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E4M3FNUZ, TensorProto.FLO
 # Of the integer types, those that hold 0 to 255.
 _INTEGERS = (TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64,
              TensorProto.INT16, TensorProto.INT32, TensorProto.INT64)  # fmt: skip
-_LAYOUT = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
+# A Resize that changes the size is refused later, by the reader.
+_LAYOUT = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Resize", "Slice",
+           "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze")  # fmt: skip
 # What these give is of this type, whatever they get.
 _RESULTS: dict[str, int] = dict.fromkeys(
     ("Shape", "Size", "ArgMax", "ArgMin", "NonZero"), TensorProto.INT64
@@ -114,7 +116,7 @@ def _let_pixels_be_float(graph: onnx.GraphProto, name: str) -> None:
         if not integers.intersection(node.input) or node.op_type == "Shape":
             continue
         if node.op_type in _LAYOUT and node.input[0] in integers:
-            integers.add(node.output[0])
+            integers.update(node.output)
             continue
         to = next((a for a in node.attribute if a.name == "to"), None)
         if node.op_type != "Cast" or to is None or to.i not in (TensorProto.FLOAT, *_INTEGERS):

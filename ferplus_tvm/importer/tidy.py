@@ -7,6 +7,7 @@ writer makes the tidy graph.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 
 from ferplus_tvm.artifact.scaling import RAW, Scaling
@@ -67,8 +68,9 @@ def tidy(
     chain = choose_and_read(graph, interface, notes, warnings)
     if scaling != RAW:
         chain.steps.insert(0, scaling_step(scaling, chain.input_shape))
-    while any([rule(chain) for rule in CHAIN_RULES]) or own_layers.apply(chain):
-        pass
+    with np.errstate(all="ignore"):  # what overflows is found by the check for infinities
+        while any([rule(chain) for rule in CHAIN_RULES]) or own_layers.apply(chain):
+            pass
     made = write_graph(chain, graph)
     classes = check_graph(made)
     result = made.to_model(OPSET, IR_VERSION, (BATCH, *made.input_shape), (BATCH, classes))

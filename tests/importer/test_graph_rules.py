@@ -21,7 +21,7 @@ from ferplus_tvm.importer.passes import (
     own_layers,
     remove_dead,
 )
-from ferplus_tvm.importer.reader import read_chain
+from ferplus_tvm.importer.reader import read_chain, start
 from tests.importer.networks import around
 from tests.importer.support import assert_left_alone, assert_rewrites, graph, ops
 from tests.models import make_weights, official
@@ -148,7 +148,7 @@ def test_every_rule_leaves_a_tidy_graph_alone() -> None:
         made = Graph.from_model(load_model(form.SerializeToString()).proto)
         for rule in GRAPH_RULES:
             assert_left_alone(rule, made)
-        chain = read_chain(made, made.input_shape, Layout.NCHW)
+        chain = read_chain(start(made, made.input_shape, Layout.NCHW))
         merge_steps.apply(chain)  # the scaling of the input, which is two nodes
         before = list(chain.steps)
         assert not any(rule(chain) for rule in (*CHAIN_RULES, own_layers.apply))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer import load_model
 from tests.importer.networks import Net, around, assert_imported, pixels
+from tests.importer.support import run
 from tests.importer.test_channels import network
 
 
@@ -47,20 +49,26 @@ def test_softmax_over_the_faces_behind_a_one_before_the_batch_is_refused() -> No
     net = Net()
     x = net.dense(net.add("Flatten", net.conv("faces", 1, 2, strides=[2, 2])), 2 * 16 * 16, 5)
     x = net.add("Softmax", net.add("Unsqueeze", x, net.ints(0)), axis=1)
-    message = r"Softmax node.*not a softmax over the classes"
-    with pytest.raises(UnsupportedModelError, match=message):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Softmax node.*not a softmax over the classes"
+    ):
         load_model(net.model(x, ("N", 1, 32, 32)).SerializeToString())
 
 
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
 @pytest.mark.parametrize("batch", ["N", 1])
-def test_tensordot(batch: int | str) -> None:
-    """So Keras and TensorFlow write a dense layer on the channels of maps."""
+def test_tensordot(batch: int | str, op: str) -> None:
+    """So Keras, TensorFlow and onnxslim write a dense layer on the channels of maps."""
 
     def middle(net: Net, x: str) -> str:
         x = net.add("Transpose", x, perm=[0, 2, 3, 1])
         weight, bias = net.store(net.draw(4, 3)), net.store(net.draw(3))
         rows = net.ints(256, 4) if batch == 1 else net.ints(-1, 4)
-        x = net.add("Add", net.add("MatMul", net.add("Reshape", x, rows), weight), bias)
+        x = net.add("Reshape", x, rows)
+        if op == "Gemm":
+            x = net.add("Gemm", x, weight, bias)
+        else:
+            x = net.add("Add", net.add("MatMul", x, weight), bias)
         return net.add("Relu", net.add("Reshape", x, net.ints(-1, 16, 16, 3)))
 
     made = around(middle, 3 * 16 * 16)
@@ -83,6 +91,20 @@ def test_a_resize_that_changes_no_size(opset: int, how: str) -> None:
     made = network(before, 1, (1, 1, 32, 32))
     made.opset_import[0].version = opset
     assert_imported(made, batch=1)
+
+
+def test_bytes_that_are_moved_before_they_become_numbers() -> None:
+    def before(net: Net, x: str) -> str:
+        x = net.add("Slice", x, *(net.ints(number) for number in (-1, -(1 << 31), 1, -1)))
+        return net.add("Cast", net.add("Resize", x, "", net.store([1] * 4), mode="nearest"), to=1)
+
+    net = Net()
+    x = net.add("Relu", net.conv(before(net, "faces"), 3, 4, strides=[2, 2]))
+    made = net.model(net.dense(net.add("Flatten", x), 1024, 5), ("N", 3, 32, 32), TensorProto.UINT8)
+    faces = np.round(pixels(2, 3, 32))
+    found = run(load_model(made.SerializeToString()).proto, faces)
+    expected = run(made, faces.astype(np.uint8))  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_another_resize_is_refused_with_its_sizes() -> None:
@@ -128,6 +150,17 @@ def test_the_operator_that_moves_rows_and_columns_is_named() -> None:
     swapped = network(lambda n, x: n.add("Transpose", x, perm=[0, 1, 3, 2]), 1)
     with pytest.raises(UnsupportedModelError, match=r"Conv node.*Transpose node .* changes them"):
         load_model(swapped.SerializeToString())
+
+
+def test_a_shape_that_is_read_behind_a_cast() -> None:
+    """So float16 converters leave x.view(x.size(0), -1)."""
+
+    def middle(net: Net, x: str) -> str:
+        shape = net.add("Shape", net.add("Cast", x, to=1))
+        batch = net.add("Gather", shape, net.ints(0), axis=0)
+        return net.add("Reshape", x, net.add("Concat", batch, net.ints(-1), axis=0))
+
+    assert_imported(around(middle))
 
 
 def test_a_graph_without_a_name() -> None:

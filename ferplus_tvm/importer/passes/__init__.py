@@ -23,12 +23,14 @@ from ferplus_tvm.importer.passes import (
     place_activations,
     pool_before_conv,
     remove_dead,
+    shape_of_cast,
     split_slopes,
 )
 from ferplus_tvm.importer.steps import Chain
 
 GRAPH_RULES: tuple[Callable[[Graph], bool], ...] = (
     fold_constants.apply,
+    shape_of_cast.apply,
     remove_dead.apply,
     join_activations.apply,
 )

@@ -32,7 +32,7 @@ _COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 def apply(graph: Graph) -> bool:
     """Apply the rule; return whether it changed the graph."""
-    return any(_join(graph, name) for name in list(_branching(graph)))
+    return any([_join(graph, name) for name in list(_branching(graph))])
 
 
 def _branching(graph: Graph) -> Iterator[str]:
@@ -49,7 +49,10 @@ def _join(graph: Graph, start: str) -> bool:
     # Values that are 1 or 0 by the sign of x, as comparisons and casts of them are.
     masks: dict[str, Sides] = {}
     inside: list[Node] = []
-    first = graph.nodes.index(graph.consumers(start)[0])
+    readers = graph.consumers(start)
+    if not readers:  # it was inside of what is one operator now
+        return False
+    first = graph.nodes.index(readers[0])
     for node in graph.nodes[first : first + _MOST_NODES]:
         result = _multiples(graph, node, sides)
         mask = _mask(graph, node, start, masks)

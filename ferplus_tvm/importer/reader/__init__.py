@@ -6,6 +6,6 @@ knows a family of operators; none of them looks at its neighbours, so any order 
 
 from __future__ import annotations
 
-from ferplus_tvm.importer.reader.follow import read_chain
+from ferplus_tvm.importer.reader.follow import read_chain, start
 
-__all__ = ["read_chain"]
+__all__ = ["read_chain", "start"]

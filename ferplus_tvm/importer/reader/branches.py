@@ -31,7 +31,6 @@ _BY_VALUE = (
 )  # fmt: skip
 # Nodes are sorted by depth, so branches that meet soon stand together.
 _MAX_NODES = 64
-_MAX_CHANNELS = 64
 _MAX_NUMBERS = 1 << 22
 
 
@@ -43,18 +42,18 @@ def read_branches(state: State) -> Node | None:
     Node or None
         The node in which they meet; None if they do anything else, and nothing was done.
     """
-    maps = state.view.maps()
-    if maps is None or not state.view.batched or len(maps[1]) > _MAX_CHANNELS:
+    nodes = _meeting(state, _LINEAR) if state.view.batched else []
+    maps = state.view.maps() if nodes else None
+    if maps is None:
         return None
-    nodes = _meeting(state, _LINEAR)
     axis, count = maps[0], len(maps[1])
     height, width = state.view.base[1:]
+    if (count + 3) * count * height * width > _MAX_NUMBERS:
+        return None
     # Faces of zeros, of ones in one channel, and two of random numbers.
     probes = np.zeros((count + 3, count, height, width))
     probes[range(1, count + 1), range(count)] = 1
     probes[-2:] = np.random.default_rng(0).normal(0, 2, probes[-2:].shape)
-    if not nodes or probes.size > _MAX_NUMBERS:
-        return None
     given = {state.value: np.moveaxis(probes, 1, axis + 1)}
     values = run_nodes(nodes, state.graph.constants, given, _MAX_NUMBERS)
     found = None if values is None else values[nodes[-1].outputs[0]]

@@ -32,8 +32,8 @@ _ACTIVATIONS = (
 )
 
 
-def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
-    """Return the steps that ``graph`` computes on faces of one shape.
+def start(graph: Graph, shape: Shape, layout: Layout) -> State:
+    """Return the place before the first operator of ``graph``, for faces of one shape.
 
     Parameters
     ----------
@@ -43,6 +43,17 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
         (channels, height, width) of a face.
     layout
         How the file's input holds it.
+    """
+    return State(graph, shape, _input_view(shape, layout))
+
+
+def read_chain(state: State) -> Chain:
+    """Return the steps that a graph computes.
+
+    Parameters
+    ----------
+    state
+        What `start` returned; where an error is raised, it says how far the reader came.
 
     Raises
     ------
@@ -51,8 +62,7 @@ def read_chain(graph: Graph, shape: Shape, layout: Layout) -> Chain:
     UnsupportedModelError
         If it is no chain of layers that are supported; the message names the node.
     """
-    state = State(graph, shape, _input_view(shape, layout))
-    seen = 0
+    graph, seen = state.graph, 0
     while state.value != graph.output or state.value in state.readers:
         try:
             node = _next(state)

@@ -122,7 +122,8 @@ def _gemm(state: State, node: Node) -> None:
     state.first(node, _GEMM)
     given = node.attributes
     weight: Floats = state.weights(node, 1, _GEMM)
-    if given.get("transA", 0) or weight.ndim != 2 or state.view.rank != 2:
+    rows = state.view.rank == 2 or math.prod(state.view.shape[:-1]) > 1
+    if given.get("transA", 0) or weight.ndim != 2 or not rows:
         refuse(node, _GEMM)
     if given.get("transB", 0):
         weight = weight.T
@@ -138,7 +139,7 @@ def _gemm(state: State, node: Node) -> None:
         bias = np.broadcast_to(stored.reshape(-1), bias.shape)
         if given.get("beta", 1.0) != 1:
             bias = bias * np.float64(given["beta"])
-    _dense(state, node, weight, bias)
+    _product(state, node, weight, bias)
 
 
 def _matmul(state: State, node: Node) -> None:
@@ -150,6 +151,11 @@ def _matmul(state: State, node: Node) -> None:
         refuse(node, _MATMUL)
     matrix = weight.reshape(weight.shape[-2], weight.shape[-1])
     bias = np.zeros(matrix.shape[1], np.float32)
+    _product(state, node, matrix, bias)
+
+
+def _product(state: State, node: Node, matrix: Floats, bias: Floats) -> None:
+    """Read a product with the last dimension of the value."""
     maps = state.view.maps() if math.prod(state.view.shape[:-1]) != 1 else None
     if maps is None or maps[0] != 2:
         _dense(state, node, matrix, bias)

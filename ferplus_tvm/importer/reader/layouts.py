@@ -111,9 +111,9 @@ def _merges_pixels(state: State, node: Node) -> bool:
     between, products = node, 0
     while len(readers := state.readers.get(between.outputs[0], [])) == 1:
         between = readers[0]
-        if between.op not in ("MatMul", "Add", "Relu", "Identity"):
+        if between.op not in ("MatMul", "Gemm", "Add", "Relu", "Identity"):
             return between.op == "Reshape" and products > 0
-        products += between.op == "MatMul"
+        products += between.op in ("MatMul", "Gemm")
     return False
 
 
