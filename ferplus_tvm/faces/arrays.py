@@ -93,11 +93,12 @@ def _images(
 
 
 def _levels(numbers: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
-    levels = numbers.astype(np.float64)
+    """Bring numbers whose black is ``low`` and white ``high`` to 0..255."""
+    found = numbers.astype(np.float64)
     if (low, high) != (0, 255):
-        levels = (levels - low) / (high - low) * 255
+        found = (found - low) / (high - low) * 255
     # Integers have been checked; floats may be beyond by a rounding error.
-    return levels if numbers.dtype.kind in "bui" else np.clip(levels, 0, 255)
+    return found if numbers.dtype.kind in "bui" else np.clip(found, 0, 255)
 
 
 def _planes(
