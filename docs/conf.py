@@ -23,6 +23,7 @@ NAVIGATION = """
 
 docs/compile
 docs/own-models
+docs/photos
 docs/runtime
 docs/targets
 docs/gpu
