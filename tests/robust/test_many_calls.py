@@ -69,15 +69,18 @@ def cycle():
         engine.scores(x)
 for _ in range(50):
     cycle()
-before = held()
-for _ in range(int(sys.argv[2])):
-    cycle()
-for _ in range(500):  # the last helpers end by themselves
-    after = held()
-    if after[1:] <= before[1:]:
+for round in range(3):  # an allocator may take some megabytes once, a leak takes them each time
+    before = held()
+    for _ in range(int(sys.argv[2])):
+        cycle()
+    for _ in range(500):  # the last helpers end by themselves
+        after = held()
+        if after[1:] <= before[1:]:
+            break
+        time.sleep(0.01)
+    if after[0] - before[0] < 3:  # megabytes
         break
-    time.sleep(0.01)
-assert after[0] - before[0] < 3, (before, after)  # megabytes
+assert after[0] - before[0] < 3, (before, after)
 assert after[1] <= before[1] and after[2] <= before[2], (before, after)
 """
 
