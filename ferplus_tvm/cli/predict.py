@@ -14,7 +14,19 @@ import typer
 
 from ferplus_tvm.cli.output import bar, percent, printable, warnings_on_stderr
 from ferplus_tvm.cli.pictures import Pictures, pictures, said
-from ferplus_tvm.cli.reading import AT_ONCE, for_command_line, options_of, read_source, watched
+from ferplus_tvm.cli.reading import (
+    AT_ONCE,
+    Background,
+    ChannelOrder,
+    Device,
+    Recursive,
+    Threads,
+    ValueRange,
+    for_command_line,
+    options_of,
+    read_source,
+    watched,
+)
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import PreprocessOptions
 from ferplus_tvm.faces.postprocess import Prediction
@@ -50,28 +62,12 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, metavar="K", help="Only the K likeliest.")
     ] = None,
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Read the folders in folders too.")
-    ] = False,
-    value_range: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BLACK,WHITE",
-            help="Black and white of images of 16 or 32 bits, such as 0,4095 or 0,1.",
-        ),
-    ] = None,
-    channel_order: Annotated[
-        str, typer.Option(help="RGB or BGR, of tensors; images know their own.")
-    ] = "RGB",
-    background: Annotated[
-        float, typer.Option(help="Grey level behind transparent pixels, 0 to 255.")
-    ] = 255,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; as many as allowed by default.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, or for a library that holds code for GPUs cuda:0.")
-    ] = "cpu",
+    recursive: Recursive = False,
+    value_range: ValueRange = None,
+    channel_order: ChannelOrder = "RGB",
+    background: Background = 255,
+    threads: Threads = None,
+    device: Device = "cpu",
 ) -> None:
     """Tell the emotion of faces; each image is one face, cropped roughly square.
 

@@ -1,17 +1,34 @@
-"""How the verbs read pictures, and what they show where there are many."""
+"""How the verbs read pictures: their options, and what they show where there are many."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
 from ferplus_tvm.faces.options import CheckedOptions, PreprocessOptions
 
 T = TypeVar("T")
+
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Read the folders in folders too.")
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BLACK,WHITE",
+        help="Black and white of images of 16 or 32 bits, such as 0,4095 or 0,1.",
+    ),
+]
+ChannelOrder = Annotated[str, typer.Option(help="RGB or BGR, of tensors; images know their own.")]
+Background = Annotated[float, typer.Option(help="Grey level behind transparent pixels, 0 to 255.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; as many as allowed by default.")
+]
+Device = Annotated[str, typer.Option(help="cpu, or for a library that holds code for GPUs cuda:0.")]
 
 AT_ONCE = 32
 """The pictures that are answered in one batch."""
