@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,11 @@ from ferplus_tvm.artifact.detector import (
 )
 from ferplus_tvm.compiler import general_reference
 from ferplus_tvm.importer.detector import HEADS, STRIDES, ImportedDetector, load_detector
-from ferplus_tvm.importer.general_relax import to_relax
+from ferplus_tvm.importer.general_relax import GeneralFunction, to_relax
+from ferplus_tvm.importer.graph import Graph
 from ferplus_tvm.lowering.general import lower_general
+from ferplus_tvm.lowering.separable import lower_separable
+from ferplus_tvm.lowering.separable_match import match_separable
 from ferplus_tvm.targets import ResolvedTarget
 from ferplus_tvm.zoo import DETECTOR
 from ferplus_tvm.zoo import verify as verify_model
@@ -110,13 +113,13 @@ class CompiledDetector:
         module = tvm.IRModule()
         weights: dict[str, NDArray[np.float32]] = {}
         for size in self._sizes:
-            function = to_relax(self._imported.graph(*size), _name(size), "uint8")
+            function = _lowered(self._imported.graph(*size), _name(size), target)
             named = {
                 f"{self._imported.name}.{name}": each for name, each in function.weights.items()
             }
             self._arguments[size] = tuple(named)
             weights.update(named)
-            module.update(lower_general(function.module, _name(size), target))
+            module.update(function.module)
         return LoweredDetector(module, weights)
 
     def describe(self, index: Mapping[str, int]) -> Detector:
@@ -137,6 +140,15 @@ class CompiledDetector:
                 for size in self._sizes
             ),
         )
+
+
+def _lowered(graph: Graph, name: str, target: ResolvedTarget) -> GeneralFunction:
+    """Return a function in kernels of ours, or in TVM's where the network is another one."""
+    network = match_separable(graph)
+    if network is not None:
+        return lower_separable(network, name, target)
+    function = to_relax(graph, name, "uint8")
+    return replace(function, module=lower_general(function.module, name, target))
 
 
 def _name(size: Size) -> str:

@@ -185,34 +185,17 @@ class _Translator:
         return window_of(node, (kernel[0], kernel[1]), (size[0], size[1]))
 
     def _resize(self, node: Node, x: Any) -> Any:
-        """Return maps enlarged by a whole factor, each pixel repeated."""
+        """Return maps enlarged by whole factors, each pixel repeated."""
         from tvm.relax import op
 
-        given = {"mode": "nearest", "nearest_mode": "round_prefer_floor",
-                 "coordinate_transformation_mode": "half_pixel", **node.attributes}  # fmt: skip
-        scales = self._stored(node, 2)
-        sizes = self._stored(node, 3)
-        shape = _shape(x)
-        if sizes.size == 4 and not scales.size:
-            scales = sizes / np.array(shape)
-        # With whole factors these ways of counting all repeat each pixel.
-        repeats = given["mode"] == "nearest" and (
-            (given["coordinate_transformation_mode"] == "asymmetric"
-             and given["nearest_mode"] == "floor")
-            or (given["coordinate_transformation_mode"] == "half_pixel"
-                and given["nearest_mode"].startswith("round"))
-        )  # fmt: skip
-        whole = len(shape) == 4 == scales.size and (scales == scales.round()).all()
-        if not repeats or not whole or (scales[:2] != 1).any() or (scales < 1).any():
-            raise _refusal(node, "resizes in another way than by repeating whole pixels")
-        for axis in (2, 3):
-            if scales[axis] > 1:
-                x = self.emit(op.repeat(x, int(scales[axis]), axis))
+        for axis, factor in enumerate(whole_factors(self.graph, node, _shape(x)), 2):
+            if factor > 1:
+                x = self.emit(op.repeat(x, factor, axis))
         return x
 
     def _new_shape(self, node: Node, x: Any) -> tuple[int, ...]:
         """Return the shape that a Reshape asks for, whose 0 keeps a dimension."""
-        wanted = [int(size) for size in self._stored(node, 1)]
+        wanted = [int(size) for size in _stored(self.graph, node, 1)]
         old = _shape(x)
         keep = not node.attributes.get("allowzero", 0)
         if not wanted or any(size == 0 and (not keep or at >= len(old))
@@ -220,12 +203,40 @@ class _Translator:
             raise _refusal(node, "has a shape that is computed, or cannot be")
         return tuple(size or old[at] for at, size in enumerate(wanted))
 
-    def _stored(self, node: Node, at: int) -> NDArray[Any]:
-        """Return a stored input, empty where it is left out."""
-        name = node.inputs[at] if len(node.inputs) > at else ""
-        if name and name not in self.graph.constants:
-            raise _refusal(node, f"computes its input {name!r} from others")
-        return self.graph.constants.get(name, np.empty(0))
+
+def whole_factors(graph: Graph, node: Node, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return by what a Resize node enlarges height and width, each pixel repeated.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it does something else.
+    """
+    given = {"mode": "nearest", "nearest_mode": "round_prefer_floor",
+             "coordinate_transformation_mode": "half_pixel", **node.attributes}  # fmt: skip
+    scales = _stored(graph, node, 2)
+    sizes = _stored(graph, node, 3)
+    if sizes.size == 4 and not scales.size:
+        scales = sizes / np.array(shape)
+    # With whole factors these ways of counting all repeat each pixel.
+    repeats = given["mode"] == "nearest" and (
+        (given["coordinate_transformation_mode"] == "asymmetric"
+         and given["nearest_mode"] == "floor")
+        or (given["coordinate_transformation_mode"] == "half_pixel"
+            and given["nearest_mode"].startswith("round"))
+    )  # fmt: skip
+    whole = len(shape) == 4 == scales.size and (scales == scales.round()).all()
+    if not repeats or not whole or (scales[:2] != 1).any() or (scales < 1).any():
+        raise _refusal(node, "resizes in another way than by repeating whole pixels")
+    return int(scales[2]), int(scales[3])
+
+
+def _stored(graph: Graph, node: Node, at: int) -> NDArray[Any]:
+    """Return a stored input, empty where it is left out."""
+    name = node.inputs[at] if len(node.inputs) > at else ""
+    if name and name not in graph.constants:
+        raise _refusal(node, f"computes its input {name!r} from others")
+    return graph.constants.get(name, np.empty(0))
 
 
 def _shape(x: Any) -> tuple[int, ...]:
