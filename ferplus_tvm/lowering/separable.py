@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +12,15 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.importer.general_relax import GeneralFunction
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
-from ferplus_tvm.kernels.cpu.separable import define, output_shapes, pack
+from ferplus_tvm.kernels.cpu.separable import define, output_shapes, pack, panel_of
 from ferplus_tvm.lowering.separable_match import Block, SeparableNetwork
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+
+Chain = list[Block]
+"""Blocks of which each reads what the one before it writes, and nothing else."""
+
+_LARGE = 1 << 20
+"""Bytes of a map that costs more to write and read than the rows that a chain computes twice."""
 
 
 def lower_separable(
@@ -31,54 +40,73 @@ def lower_separable(
     from tvm import relax
 
     unit = target.vector_unit
-    everything = (*network.blocks, *network.heads)
     builder = relax.BlockBuilder()
     weights: dict[str, NDArray[np.float32]] = {}
+    everything = (*network.blocks, *network.heads)
     names = {block.name: _lay_out(block, unit, weights) for block in everything}
     parameters = {
-        name: relax.Var(name, relax.TensorType(array.shape, "float32"))
-        for name, array in weights.items()
+        weight: relax.Var(weight, relax.TensorType(array.shape, "float32"))
+        for weight, array in weights.items()
     }
     x = relax.Var("x", relax.TensorType(network.input_shape, "uint8"))
     values: dict[str, Any] = {network.input: x}
+    *calls, heads = _calls(network)
 
-    def call(blocks: tuple[Block, ...], number: int) -> Any:
-        workloads = [block.workload for block in blocks]
-        kernel = define(workloads, unit)
+    def call(chains: Sequence[Chain], number: int) -> Any:
+        workloads = [[block.workload for block in chain] for chain in chains]
         symbol = f"{name}_separable{number}"
-        operands = [
-            operand
-            for block in blocks
-            for operand in (
-                *(values[value] for value in block.inputs),
-                *(parameters[weight] for weight in names[block.name]),
-            )
-        ]
-        function = builder.add_func(kernel.with_attr("global_symbol", symbol), symbol)
-        kinds = [relax.TensorType(shape, "float32") for shape in output_shapes(workloads)]
-        return relax.call_tir(function, operands, kinds if len(kinds) > 1 else kinds[0])
+        kernel = define(workloads, unit).with_attr("global_symbol", symbol)
+        operands = []
+        for chain in chains:
+            operands += [values[value] for value in chain[0].inputs]
+            operands += [parameters[names[block.name]] for block in chain]
+        written = [relax.TensorType(shape, "float32") for shape in output_shapes(workloads)]
+        function = builder.add_func(kernel, symbol)
+        return relax.call_tir(function, operands, written if len(written) > 1 else written[0])
 
     with BLOCK_BUILDER_LOCK, builder.function(name, [x, *parameters.values()]):
         with builder.dataflow():
-            for number, block in enumerate(network.blocks):
-                made = builder.emit(call((block,), number))
-                several = len(block.outputs) > 1
-                for at, output in enumerate(block.outputs):
-                    values[output] = builder.emit(made[at]) if several else made
-            result = builder.emit_output(call(network.heads, len(network.blocks)))
+            for number, chains in enumerate(calls):
+                made = builder.emit(call(chains, number))
+                outputs = chains[-1][-1].outputs
+                for at, output in enumerate(outputs):
+                    values[output] = builder.emit(made[at]) if len(outputs) > 1 else made
+            result = builder.emit_output(call(heads, len(calls)))
         builder.emit_func_output(result)
     return GeneralFunction(builder.get(), weights)
 
 
-def _lay_out(
-    block: Block, unit: VectorUnit, weights: dict[str, NDArray[np.float32]]
-) -> tuple[str, ...]:
-    """Add a block's weights; return their names, which say their layout, in the kernel's order."""
-    panel = block.workload.panel(unit)
-    packed = pack(block.workload, unit, block.weights)
-    names = {
-        kind: f"{block.name}.{kind}.{panel}" if kind == "pointwise" else f"{block.name}.{kind}"
-        for kind in packed
-    }
-    weights.update({names[kind]: array for kind, array in packed.items()})
-    return tuple(names.values())
+def _calls(network: SeparableNetwork) -> list[list[Chain]]:
+    """Return the chains of each kernel call; the heads, and what only they read, are the last."""
+    everything = (*network.blocks, *network.heads)
+    read = Counter(value for block in everything for value in block.inputs)
+    chains: dict[str, Chain] = {}  # by what they write
+    for block in everything:
+        before = chains.get(block.inputs[0])
+        if before is not None and _passes(before, block, read):
+            del chains[block.inputs[0]]
+            chains[block.outputs[0]] = [*before, block]
+        else:
+            chains[block.outputs[0]] = [block]
+    heads = [chains.pop(head.outputs[0]) for head in network.heads]
+    return [*([chain] for chain in chains.values()), heads]
+
+
+def _passes(chain: Chain, block: Block, read: Mapping[str, int]) -> bool:
+    """Whether a block is better computed with the chain before it than from a map in memory."""
+    last = chain[-1]
+    return (
+        block.workload.source == "map"
+        and read[block.inputs[0]] == 1
+        and not last.workload.whole
+        # It would compute twice as many rows of a picture as those of its own border.
+        and last.workload.source != "picture"
+        and 4 * math.prod(last.workload.outputs[0]) >= _LARGE
+    )
+
+
+def _lay_out(block: Block, unit: VectorUnit, weights: dict[str, NDArray[np.float32]]) -> str:
+    """Add a block's weights; return their name, which says their layout."""
+    name = f"{block.name}.separable.{panel_of(block.workload, unit)}"
+    weights[name] = pack(block.workload, unit, block.weights)
+    return name

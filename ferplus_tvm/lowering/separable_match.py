@@ -36,11 +36,12 @@ class Block:
         That of its pointwise convolution.
     workload
         What it computes.
-    inputs, outputs
-        The names of the values that it reads, and of those that it writes.
+    inputs
+        The names of the values that it reads.
+    outputs
+        The names of what it writes: its map, or the 2x2 maxima of that, or these and the map.
     weights
-        As ONNX has them: ``pointwise`` (CO,CI,1,1), ``depthwise`` (CO,1,3,3), for a picture
-        ``picture`` (CI,3,3,3), and a ``..._bias`` of each.
+        As ONNX has them, see `Separable.weights`.
     """
 
     name: str
@@ -96,10 +97,14 @@ class _Matcher:
         read = {name for block in (*self._blocks.values(), *heads) for name in block.inputs}
         blocks = []
         for value, block in self._blocks.items():
-            whole, pooled = value in read, self._pooled.get(value)
-            workload = replace(block.workload, whole=whole, pooled=pooled is not None)
-            outputs = (value,) * whole + ((pooled,) if pooled else ())
-            blocks.append(replace(block, workload=workload, outputs=outputs))
+            pooled = self._pooled.get(value)
+            if pooled is not None:
+                whole = value in read
+                workload = replace(block.workload, pool=True, whole=whole)
+                outputs = (pooled, value) if whole else (pooled,)
+                blocks.append(replace(block, workload=workload, outputs=outputs))
+            else:
+                blocks.append(block)
         shape = (1, *self._graph.input_shape)
         return SeparableNetwork(self._graph.input, shape, tuple(blocks), tuple(heads))
 
@@ -132,9 +137,7 @@ class _Matcher:
             name: np.concatenate([part.weights[name] for part in parts])
             for name in parts[0].weights
         }
-        workload = replace(
-            parts[0].workload, out_channels=channels, activation="sigmoid", whole=True
-        )
+        workload = replace(parts[0].workload, out_channels=channels, activation="sigmoid")
         return replace(parts[0], workload=workload, outputs=(grid,), weights=weights)
 
     def _rows(self, value: str) -> Block:
@@ -164,7 +167,7 @@ class _Matcher:
                 w = block.workload
                 _expect(w.out_channels % CHANNELS == 0)
                 self._shapes[value] = (w.height, w.width, w.out_channels)
-                self._blocks[value] = block
+                self._blocks[value] = replace(block, outputs=(value,))
         return self._shapes[value]
 
     def _pool(self, node: Node) -> Shape:
@@ -188,10 +191,8 @@ class _Matcher:
         inner = (height, width, out_channels)
         weights |= self._convolution(depthwise, "depthwise", inner, kernel=3, groups=out_channels)
         _expect(len(weights["depthwise"]) == out_channels and channels % CHANNELS == 0)
-        workload = Separable(
-            height, width, channels, out_channels, source, "relu", whole=True, pooled=False
-        )
-        return Block(pointwise.name, workload, inputs, (), weights)
+        workload = Separable(height, width, channels, out_channels, source, "relu")
+        return Block(pointwise.name, workload, inputs, (value,), weights)
 
     def _source(
         self, value: str

@@ -1,36 +1,41 @@
-"""Separable convolution: a pointwise (1x1) and a depthwise 3x3 convolution, in one pass.
+"""Chains of separable convolutions: each a pointwise (1x1) and a depthwise 3x3 one, in one pass.
 
 Pattern
     t[y,x,o] = p[o] + sum over i of s[y,x,i] * q[i,o], and zero beyond the map
     z[y,x,o] = activation(b[o] + sum over ky,kx of t[y+ky-1,x+kx-1,o] * d[ky,kx,o])
     where s is a map; or the sum of a map and one of half its size, each pixel repeated; or the
-    rectified 3x3 convolution with stride 2 of a picture of three bytes a pixel.  Written are z, the
-    2x2 maxima of z, or both.
+    rectified 3x3 convolution with stride 2 of a picture of three bytes a pixel.  The result is z
+    or its 2x2 maxima; within a chain it is the s of the next workload.
 Buffers
-    s (1, H, W, CI), z (1, H, W, CO), maxima (1, H/2, W/2, CO), picture (1, 2H, 2W, 3) in uint8; q
-    (CO/panel, CI, panel), d (9, CO), p and b (CO), the picture's weight (27, CI) and bias (CI):
-    float32, 64-byte aligned; panel = ``vectors * lanes`` channels, CO a multiple of it, CI one of
+    s (1, H, W, CI), z (1, H, W, CO), maxima (1, H/2, W/2, CO), picture (1, 2H, 2W, 3) in uint8;
+    all weights in one array, q as (CO/panel, CI, panel), p (CO), d (9, CO), b (CO), and those of
+    the picture (27, CI) and (CI): float32, 64-byte aligned; CO is a multiple of the panel, CI of
     the lanes.
 Registers
     The pointwise convolution is `tensorir.RegisterTile`.  The depthwise one has nine weights and a
     few sums, and loads each value of t once for all sums of a row that want it.
 Caches
-    A task computes a panel of channels in a run of rows.  Of t it keeps four rows in a ring, which
-    stay in L1 or L2; t is never written to memory, nor is z where its maxima alone are wanted.  The
-    two rows of t beyond a run are computed twice.
+    A task computes a run of rows of the last result, row by row through the whole chain.  Of every
+    t it keeps four rows in a ring, and of every s within the chain a single row, which stay in L2:
+    maps are written at the end of a chain alone.  The rows beyond a run that each workload wants
+    are computed by two tasks.
 Not used
-    Tiles of columns: they would need fewer values of t at once, and compute borders twice.
+    Tiles of columns, which would stay in L1: they compute borders twice, and are no faster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferplus_tvm.kernels.cpu.sigmoid import sigmoid
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
     RegisterTile,
@@ -56,8 +61,10 @@ SIGMOIDS = 2
 """The channels of a head that go through a sigmoid: the first ones."""
 
 _RING = 4  # rows of t
-_MOST_ROWS = 8  # of a register tile: more sums than these hide no more latency
+_MOST_ROWS = 12  # of a register tile: more sums than these hide no more latency
 _COLUMNS = 4  # outputs of the depthwise convolution that share what they load
+_LEAST_RUN = 16  # rows, of a run whose border costs too much if it is shorter
+_RUNS = 8  # that a map is split into, if they are not too short
 _TAPS = 27  # of a picture: 3x3 of three colours
 
 
@@ -75,8 +82,10 @@ class Separable:
         What s is, as the module's docstring says.
     activation
         What z goes through: ``"sigmoid"`` for the first `SIGMOIDS` channels alone.
-    whole, pooled
-        Whether z is written, and whether its 2x2 maxima are.
+    pool
+        Whether the result is the 2x2 maxima of z.
+    whole
+        Whether z is written besides its maxima, by the last one of a chain.
     """
 
     height: int
@@ -85,8 +94,8 @@ class Separable:
     out_channels: int
     source: Literal["map", "sum", "picture"]
     activation: Literal["relu", "sigmoid"]
-    whole: bool
-    pooled: bool
+    pool: bool = False
+    whole: bool = False
 
     @property
     def inputs(self) -> tuple[tuple[tuple[int, ...], str], ...]:
@@ -97,170 +106,343 @@ class Separable:
         return {"map": (here,), "sum": (here, half), "picture": (picture,)}[self.source]
 
     @property
-    def outputs(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each output."""
-        whole = (1, self.height, self.width, self.out_channels)
-        pooled = (1, self.height // 2, self.width // 2, self.out_channels)
-        return (whole,) * self.whole + (pooled,) * self.pooled
+    def outputs(self) -> list[tuple[int, ...]]:
+        """The shape of the result, and that of z if it is written as well."""
+        shapes = [
+            (1, self.height // shrink, self.width // shrink, self.out_channels)
+            for shrink in (self.step, 1)
+        ]
+        return shapes[: 2 if self.whole else 1]
 
-    def panel(self, unit: VectorUnit) -> int:
-        """Return the output channels that are computed at once."""
-        most = 4 if unit.registers >= 32 or self.source == "picture" else 2
-        return unit.lanes * vectors_per_tile(self.out_channels, unit.lanes, most)
+    @property
+    def step(self) -> int:
+        """The rows of z that are computed at once, for one row of the result."""
+        return 2 if self.pool else 1
 
-    def weights(self, unit: VectorUnit) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each weight, in the order of the arguments."""
-        panel = self.panel(unit)
+    @property
+    def weights(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each weight, as `pack` takes it."""
         shapes: dict[str, tuple[int, ...]] = {
-            "pointwise": (self.out_channels // panel, self.in_channels, panel),
+            "pointwise": (self.out_channels, self.in_channels, 1, 1),
             "pointwise_bias": (self.out_channels,),
-            "depthwise": (9, self.out_channels),
+            "depthwise": (self.out_channels, 1, 3, 3),
             "depthwise_bias": (self.out_channels,),
         }
         if self.source == "picture":
-            shapes |= {"picture": (_TAPS, self.in_channels), "picture_bias": (self.in_channels,)}
+            shapes |= {"picture": (self.in_channels, 3, 3, 3), "picture_bias": (self.in_channels,)}
         return shapes
+
+    @property
+    def weight_count(self) -> int:
+        """The number of all weights together."""
+        return sum(math.prod(shape) for shape in self.weights.values())
+
+
+def panel_of(w: Separable, unit: VectorUnit) -> int:
+    """Return the output channels that are computed at once, which is the layout of the weights."""
+    most = 4 if unit.registers >= 32 else 2
+    return unit.lanes * vectors_per_tile(w.out_channels, unit.lanes, most)
 
 
 def pack(
     w: Separable, unit: VectorUnit, weights: Mapping[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """Lay weights out as the kernel takes them, in its order.
-
-    ``pointwise`` comes as (CO,CI,1,1), ``depthwise`` as (CO,1,3,3), ``picture`` as (CI,3,3,3), and
-    each ``..._bias`` as it is.
-    """
-    panel = w.panel(unit)
-    orders = {"pointwise": (0, 2, 1), "depthwise": (2, 3, 1, 0), "picture": (2, 3, 1, 0)}
-    packed = {}
-    for name, shape in w.weights(unit).items():
+) -> NDArray[np.float32]:
+    """Lay the weights out as the kernel takes them: (CO/panel, CI, panel), then as (taps, CO)."""
+    panel = panel_of(w, unit)
+    packed = []
+    for name in w.weights:
         array = weights[name]
         if name == "pointwise":
             array = array.reshape(w.out_channels // panel, panel, w.in_channels)
-        if name in orders:
-            array = array.transpose(orders[name])
-        packed[name] = np.ascontiguousarray(array).reshape(shape)
-    return packed
+            array = array.transpose(0, 2, 1)
+        elif array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        packed.append(array.ravel())
+    return np.concatenate(packed)
 
 
-def output_shapes(workloads: Sequence[Separable]) -> list[tuple[int, ...]]:
-    """Return the shapes of what the kernel of some workloads writes."""
-    if len(workloads) == 1:
-        return list(workloads[0].outputs)
-    rows = sum(w.height * w.width for w in workloads)
-    return [(1, rows, workloads[0].out_channels)]
+def output_shapes(chains: Sequence[Sequence[Separable]]) -> list[tuple[int, ...]]:
+    """Return the shapes of what the kernel of some chains writes."""
+    results = [chain[-1].outputs for chain in chains]
+    if len(results) == 1:
+        return results[0]
+    rows = sum(height * width for ((_, height, width, _),) in results)
+    return [(1, rows, chains[0][-1].out_channels)]
 
 
-def define(workloads: Sequence[Separable], unit: VectorUnit) -> Any:
-    """Return the PrimFunc (inputs, weights of all workloads, outputs).
+def define(chains: Sequence[Sequence[Separable]], unit: VectorUnit) -> Any:
+    """Return the PrimFunc (inputs of each chain, then the weights of its workloads; outputs).
 
-    Several workloads, each with its own inputs and weights, write one output (1, rows, CO), in
-    which the maps follow each other.
+    Several chains write one output (1, rows, CO), in which their results follow each other.
     """
     with function() as builder:
-        operands = []
-        for number, w in enumerate(workloads):
-            given = [
+        declared = []
+        for number, chain in enumerate(chains):
+            inputs = [
                 argument(f"x{number}_{at}", shape, kind)
-                for at, (shape, kind) in enumerate(w.inputs)
+                for at, (shape, kind) in enumerate(chain[0].inputs)
             ]
-            weights = {
-                name: argument(f"{name}{number}", shape) for name, shape in w.weights(unit).items()
-            }
-            operands.append((given, weights))
+            weights = [
+                argument(f"weights{number}_{at}", (w.weight_count,)) for at, w in enumerate(chain)
+            ]
+            declared.append((inputs, weights))
         outputs = [
-            argument(f"y{at}", shape) for at, shape in enumerate(output_shapes(workloads))
+            argument(f"y{number}", shape) for number, shape in enumerate(output_shapes(chains))
         ]
         written = [flat(each) for each in outputs]
         start = 0
-        for w, (given, weights) in zip(workloads, operands, strict=True):
-            inputs = [flat(each) for each in given]
-            named = {name: flat(each) for name, each in weights.items()}
-            _Stage(w, unit, inputs, named, written, start).emit()
-            start += w.height * w.width * w.out_channels
+        for chain, (inputs, weights) in zip(chains, declared, strict=True):
+            stages = [
+                _Stage(w, unit, flat(each), number > 0)
+                for number, (w, each) in enumerate(zip(chain, weights, strict=True))
+            ]
+            _Chain(stages, [flat(each) for each in inputs], written, start).emit()
+            start += math.prod(chain[-1].outputs[0])
     return builder.get()
 
 
-class _Stage:
-    """The kernel of one workload while it is being emitted."""
+class _Chain:
+    """The kernel of a chain while it is being emitted."""
 
     def __init__(
-        self,
-        w: Separable,
-        unit: VectorUnit,
-        inputs: Sequence[Any],
-        weights: dict[str, Any],
-        outputs: Sequence[Any],
-        start: int,
+        self, stages: Sequence[_Stage], inputs: Sequence[Any], outputs: Sequence[Any], start: int
     ) -> None:
-        self.w, self.inputs, self.weights, self.start = w, inputs, weights, start
-        self.z = outputs[0] if w.whole else None
-        self.maxima = outputs[-1] if w.pooled else None
-        self.unit = Vectors(unit.lanes)
-        self.registers = unit.registers
-        self.panel = w.panel(unit)
-        self.step = 2 if w.pooled else 1  # rows of z that are computed at once
-        self.line = (w.width + 2) * self.panel  # values of a row of t, a zero pixel at each end
+        self.stages, self.inputs, self.start = stages, inputs, start
+        self.y, *self.z = outputs
 
     def emit(self) -> None:
-        """Emit tasks of a run of rows and a panel."""
-        w = self.w
-        panels = w.out_channels // self.panel
-        rows = _run(w.height, self.step)
-        with parallel(w.height // rows * panels) as task:
-            first = value(task // panels * rows)
-            self.o = value(task % panels * self.panel)
-            self.ring = scratch(_RING * self.line)
-            if w.source != "map":
-                self.s = scratch(w.width * w.in_channels)
-            if w.source == "picture":
-                self.bytes = scratch(3 * self._bytes_line)
-            with serial(_RING) as slot:
-                self._clear(slot * self.line, self.panel)
-                self._clear(slot * self.line + (w.width + 1) * self.panel, self.panel)
-            with serial((rows + 2) // self.step) as turn:
-                for ahead in range(self.step):
-                    row = value(first + turn * self.step + ahead - 1)
-                    slot = value((turn * self.step + ahead) % _RING * self.line + self.panel)
-                    inside = (row >= 0) & (row < w.height)
-                    with when(inside):
-                        self._pointwise(row, slot)
-                    with when(_not(inside)):
-                        self._clear(slot, w.width * self.panel)
-                with when(turn >= 2 // self.step):
-                    self._depthwise(first, turn)
+        """Emit tasks of a run of rows; of a chain of one workload, of a run and a panel.
 
-    def _clear(self, start: Expr, size: int) -> None:
+        The rows of s and t that a workload computes for a run grow from the last one to the first:
+        by one above and below, and by two for one where there is a pooling.
+        """
+        last = self.stages[-1].w
+        run = _run(last.height, last.step)
+        split = self.stages[-1].panels if len(self.stages) == 1 else 1
+        with parallel(last.height // run * split) as task:
+            top, rows = task // split * run - 1, run + 2
+            for stage in reversed(self.stages):
+                stage.top = value(top)
+                stage.allocate(None if split == 1 else value(task % split))
+                if stage is not self.stages[0]:
+                    before = self.stages[self.stages.index(stage) - 1].w.step
+                    top, rows = stage.top * before - 1, rows * before + 2
+            source = _Source(self.stages[0].w, self.stages[0], self.inputs)
+            source.allocate()
+            with serial(rows) as turn:
+                row = value(self.stages[0].top + turn)
+                self.feed(0, row, turn, lambda: source.row(row))
+
+    def feed(self, at: int, row: Expr, turn: Expr, s: Callable[[], tuple[Any, Expr]]) -> None:
+        """Give a workload its next row of s, and what it makes of that to the workload behind.
+
+        A row beyond the map has none: its t is zero.
+        """
+        stage = self.stages[at]
+        w, step = stage.w, stage.w.step
+        with when((row >= 0) & (row < w.height)):
+            stage.pointwise(turn, *s())
+        with when((row < 0) | (row >= w.height)):
+            stage.clear(turn)
+        z = value(row - step)  # the row of z, or the first of two, whose t is complete
+        complete = turn >= 2 if step == 1 else (turn >= 3) & (turn % 2 == 1)
+        inside = (z >= 0) & (z < w.height)
+        if stage is self.stages[-1]:
+            with when(complete):
+                width = w.outputs[0][2] * w.out_channels
+                result = (self.y, value(self.start + z // step * width))
+                whole = [(each, value(z * w.width * w.out_channels)) for each in self.z]
+                stage.depthwise(turn, *result, *whole)
+            return
+        following = self.stages[at + 1]
+        with when(complete):
+            with when(inside):
+                stage.depthwise(turn, following.line, 0)
+            behind = value((turn - step - 1) // step)
+            self.feed(at + 1, value(following.top + behind), behind, lambda: (following.line, 0))
+
+
+class _Stage:
+    """A workload of a chain while it is being emitted: its two convolutions.
+
+    Attributes
+    ----------
+    w
+        The workload.
+    panels
+        The panels of its channels.
+    top
+        The row of its first t in a task.
+    line
+        A row of its s, where that is another workload's result.
+    """
+
+    def __init__(self, w: Separable, unit: VectorUnit, weights: Any, chained: bool) -> None:
+        self.w, self.weights, self.chained = w, weights, chained
+        self.unit, self.registers = Vectors(unit.lanes), unit.registers
+        self.panel = panel_of(w, unit)
+        self.panels = w.out_channels // self.panel
+        self.ring_line = (w.width + 2) * self.panel  # a row of t, with a zero pixel at each end
+        sizes = [math.prod(shape) for shape in w.weights.values()]
+        starts = itertools.accumulate(sizes, initial=0)
+        self.offsets = dict(zip(w.weights, starts, strict=False))
+        self.top: Expr = 0
+
+    def allocate(self, panel: Expr | None) -> None:
+        """Allocate the memory of a task, which computes one panel, or all of them."""
+        w, line = self.w, self.ring_line
+        self.only = panel
+        panels = self.panels if panel is None else 1
+        self.ring = scratch(panels * _RING * line)
+        if self.chained:
+            self.line = scratch(w.width * w.in_channels)
+        with serial(panels * _RING) as each:
+            self.zero(each * line, self.panel)
+            self.zero((each + 1) * line - self.panel, self.panel)
+
+    @contextmanager
+    def each_panel(self) -> Iterator[tuple[Expr, Expr]]:
+        """Do what follows for each panel: its first channel, and its place in the ring."""
+        if self.only is not None:
+            yield value(self.only * self.panel), 0
+        elif self.panels == 1:
+            yield 0, 0
+        else:
+            with serial(self.panels) as panel:
+                yield value(panel * self.panel), value(panel * (_RING * self.ring_line))
+
+    def zero(self, start: Expr, size: int) -> None:
+        """Set a part of the ring to zero."""
         with serial(size // self.unit.lanes) as vector:
             self.unit.store(self.ring, self.unit.splat(0), start + vector * self.unit.lanes)
 
-    def _pointwise(self, row: Expr, target: Expr) -> None:
-        """Compute a row of a panel of t."""
-        w, unit = self.w, self.unit
-        s, base = self._source(row)
-        weight, bias = self.weights["pointwise"], self.weights["pointwise_bias"]
-        vectors = self.panel // unit.lanes
+    def weight(self, name: str, at: Expr) -> Expr:
+        """Return a vector of a weight."""
+        return self.unit.load(self.weights, self.offsets[name] + at)
 
-        def columns(start: Expr, count: int) -> None:
-            tile = RegisterTile(unit, count, vectors)
-            at = value(base + start * w.in_channels)
-            with serial(w.in_channels) as k:
-                weights = value(self.o * w.in_channels + k * self.panel)
-                tile.add(
-                    lambda column: s[at + column * w.in_channels + k],
-                    lambda vector: unit.load(weight, weights + vector * unit.lanes),
-                )
-            to = value(target + start * self.panel)
+    def slot(self, turn: Expr, ring: Expr) -> Expr:
+        """Return where a row of t lies in the ring, behind its zero pixel."""
+        return value(ring + turn % _RING * self.ring_line + self.panel)
+
+    def clear(self, turn: Expr) -> None:
+        """Set a row of t to zero, for a row beyond the map."""
+        with self.each_panel() as (_, ring):
+            self.zero(self.slot(turn, ring), self.w.width * self.panel)
+
+    def gemm(
+        self,
+        vectors: int,
+        add: Callable[[RegisterTile, Expr], None],
+        bias: Callable[[Expr], Expr],
+        write: Callable[[Expr, Expr, Expr], None],
+    ) -> None:
+        """Emit register tiles for a row: what is added to each, and where its sums are written."""
+        lanes = self.unit.lanes
+
+        def emit(start: Expr, count: int) -> None:
+            tile = RegisterTile(self.unit, count, vectors)
+            add(tile, start)
             for vector in range(vectors):
-                o = vector * unit.lanes
-                added = value(unit.load(bias, self.o + o))
+                added = value(bias(vector * lanes))
                 for column in range(count):
-                    total = tile.result(column, vector) + added
-                    unit.store(self.ring, total, to + column * self.panel + o)
+                    write(start + column, vector * lanes, tile.result(column, vector) + added)
 
-        in_tiles(0, w.width, min(most_rows(vectors, self.registers), _MOST_ROWS), columns)
+        in_tiles(0, self.w.width, min(most_rows(vectors, self.registers), _MOST_ROWS), emit)
 
-    def _source(self, row: Expr) -> tuple[Any, Expr]:
+    def pointwise(self, turn: Expr, s: Any, base: Expr) -> None:
+        """Compute a row of t out of a row of s."""
+        w, unit = self.w, self.unit
+        with self.each_panel() as (o, ring):
+            target = self.slot(turn, ring)
+
+            def add(tile: RegisterTile, start: Expr) -> None:
+                at = value(base + start * w.in_channels)
+                with serial(w.in_channels) as k:
+                    weights = value(o * w.in_channels + k * self.panel)
+                    tile.add(
+                        lambda column: s[at + column * w.in_channels + k],
+                        lambda vector: self.weight("pointwise", weights + vector * unit.lanes),
+                    )
+
+            self.gemm(
+                self.panel // unit.lanes,
+                add,
+                lambda c: self.weight("pointwise_bias", o + c),
+                lambda column, c, total: unit.store(
+                    self.ring, total, target + column * self.panel + c
+                ),
+            )
+
+    def depthwise(self, turn: Expr, y: Any, base: Expr, *whole: tuple[Any, Expr]) -> None:
+        """Compute a row of the result out of the last rows of t.
+
+        It is written to ``y``, and the rows of z to ``whole``.
+        """
+        w, unit, step = self.w, self.unit, self.w.step
+        with self.each_panel() as (first, ring):
+            lines = [
+                value(self.slot(turn + (_RING - 1 - step + ahead), ring) - self.panel)
+                for ahead in range(step + 2)
+            ]
+            with serial(self.panel // unit.lanes) as vector:
+                c = value(vector * unit.lanes)
+                o = value(first + c)
+                taps = [
+                    value(self.weight("depthwise", o + tap * w.out_channels)) for tap in range(9)
+                ]
+                bias = value(self.weight("depthwise_bias", o))
+
+                def columns(start: Expr, count: int) -> None:
+                    at = [value(line + start * self.panel + c) for line in lines]
+                    t = [
+                        [value(unit.load(self.ring, a + x * self.panel)) for x in range(count + 2)]
+                        for a in at
+                    ]
+                    sums = []
+                    for upper in range(step):
+                        for left in range(count):
+                            total = bias
+                            for tap, weight in enumerate(taps):
+                                total = total + t[upper + tap // 3][left + tap % 3] * weight
+                            sums.append(value(self.activated(total, o)))
+                    to = value(base + start // step * w.out_channels + o)
+                    for x, result in enumerate(_pooled(sums) if w.pool else sums):
+                        unit.store(y, result, to + x * w.out_channels)
+                    for z, row in whole:
+                        for at, total in enumerate(sums):
+                            pixel = at // count * w.width + at % count + start
+                            unit.store(z, total, row + pixel * w.out_channels + o)
+
+                in_tiles(0, w.width, _COLUMNS, columns)
+
+    def activated(self, total: Expr, o: Expr) -> Expr:
+        """Apply the activation to a vector of z, which begins with channel ``o``."""
+        if self.w.activation == "relu":
+            return self.unit.clip(total)
+        return self.unit.select(
+            lambda lane: o + lane < SIGMOIDS, sigmoid(self.unit, value(total)), total
+        )
+
+
+class _Source:
+    """Rows of the first s of a chain, which come from its inputs."""
+
+    def __init__(self, w: Separable, stage: _Stage, inputs: Sequence[Any]) -> None:
+        self.w, self.stage, self.inputs = w, stage, inputs
+        self.unit = stage.unit
+        self.pixel_line = self.unit.lanes + 6 * w.width  # a vector before the row's own pixels
+
+    def allocate(self) -> None:
+        """Allocate the memory of a task."""
+        w, unit = self.w, self.unit
+        if w.source != "map":
+            self.s = scratch(w.width * w.in_channels)
+        if w.source == "picture":
+            self.pixels = scratch(3 * self.pixel_line)
+            for line in range(3):
+                unit.store(self.pixels, unit.splat(0), line * self.pixel_line)
+
+    def row(self, row: Expr) -> tuple[Any, Expr]:
         """Return where a row of s lies: a buffer and an index.  What is no map is computed here."""
         w = self.w
         if w.source == "map":
@@ -268,10 +450,11 @@ class _Stage:
         if w.source == "sum":
             self._sum(row)
         else:
-            self._convolve_picture(row)
+            self._convolve(row)
         return self.s, 0
 
     def _sum(self, row: Expr) -> None:
+        """Compute a row of s, the sum of two maps."""
         w, unit = self.w, self.unit
         here, half = self.inputs
         at = value(row * (w.width * w.in_channels))
@@ -283,122 +466,56 @@ class _Stage:
                 to = value((pair * 2 + column) * w.in_channels + c)
                 unit.store(self.s, unit.load(here, at + to) + added, to)
 
-    @property
-    def _bytes_line(self) -> int:
-        """The values of a row of the picture, as float32: a zero pixel, and whole vectors."""
-        lanes = self.unit.lanes
-        return lanes + -(-6 * self.w.width // lanes) * lanes
-
-    def _convolve_picture(self, row: Expr) -> None:
+    def _convolve(self, row: Expr) -> None:
         """Compute a row of s of a picture: three of its rows as float32, and a GEMM of 27 taps."""
-        w, unit = self.w, self.unit
-        picture = self.inputs[0]
-        lanes, line, across = unit.lanes, self._bytes_line, 6 * w.width
+        w, unit, lanes = self.w, self.unit, self.unit.lanes
+        across = 6 * w.width
         for ky in range(3):
+            line = ky * self.pixel_line + lanes
             source = value((row * 2 + ky - 1) * across)
-            target = ky * line
-            unit.store(self.bytes, unit.splat(0), target)
-            with when(row * 2 + ky >= 1):
-                with serial(across // lanes) as vector:
-                    at = vector * lanes
-                    unit.store(self.bytes, unit.load(picture, source + at), target + lanes + at)
-            with when(row * 2 + ky < 1), serial(across // lanes) as vector:
-                unit.store(self.bytes, unit.splat(0), target + lanes + vector * lanes)
-        weight, bias = self.weights["picture"], self.weights["picture_bias"]
-        vectors = w.in_channels // lanes
+            inside = row * 2 + ky >= 1
+            with serial(across // lanes) as vector:
+                at = value(vector * lanes)
+                with when(inside):
+                    unit.store(self.pixels, unit.load(self.inputs[0], source + at), line + at)
+                with when(row * 2 + ky < 1):
+                    unit.store(self.pixels, unit.splat(0), line + at)
 
-        def columns(start: Expr, count: int) -> None:
-            tile = RegisterTile(unit, count, vectors)
+        def add(tile: RegisterTile, start: Expr) -> None:
             at = value(start * 6 + lanes - 3)
             for tap in range(_TAPS):
-                begin = tap // 9 * line + tap % 9
+                begin = tap // 9 * self.pixel_line + tap % 9
                 tile.add(
-                    lambda column, begin=begin: self.bytes[at + column * 6 + begin],
-                    lambda vector, tap=tap: unit.load(weight, tap * w.in_channels + vector * lanes),
+                    lambda column, begin=begin: self.pixels[at + column * 6 + begin],
+                    lambda vector, tap=tap: self.stage.weight(
+                        "picture", tap * w.in_channels + vector * lanes
+                    ),
                 )
-            to = value(start * w.in_channels)
-            for vector in range(vectors):
-                added = value(unit.load(bias, vector * lanes))
-                for column in range(count):
-                    total = unit.clip(tile.result(column, vector) + added)
-                    unit.store(self.s, total, to + column * w.in_channels + vector * lanes)
 
-        in_tiles(0, w.width, min(most_rows(vectors, self.registers), _MOST_ROWS), columns)
-
-    def _depthwise(self, first: Expr, turn: Expr) -> None:
-        """Compute ``step`` rows of a panel of z out of the ring."""
-        w, unit, step = self.w, self.unit, self.step
-        z_row = value(first + turn * step - 2)
-        slots = [
-            value((turn * step + ahead + _RING - 2) % _RING * self.line)
-            for ahead in range(step + 2)
-        ]
-        with serial(self.panel // unit.lanes) as vector:
-            c = value(vector * unit.lanes)
-            o = value(self.o + c)
-            taps = [
-                value(unit.load(self.weights["depthwise"], o + tap * w.out_channels))
-                for tap in range(9)
-            ]
-            bias = value(unit.load(self.weights["depthwise_bias"], o))
-
-            def columns(start: Expr, count: int) -> None:
-                at = [value(slot + start * self.panel + c) for slot in slots]
-                rows = [
-                    [value(unit.load(self.ring, line + x * self.panel)) for x in range(count + 2)]
-                    for line in at
-                ]
-                sums = []
-                for y in range(step):
-                    for x in range(count):
-                        total = bias
-                        for tap, weight in enumerate(taps):
-                            total = total + rows[y + tap // 3][x + tap % 3] * weight
-                        sums.append(value(self._activated(total)))
-                self._write(z_row, start, count, o, sums)
-
-            in_tiles(0, w.width, _COLUMNS, columns)
-        if w.activation == "sigmoid":
-            self._squash(z_row)
-
-    def _activated(self, total: Expr) -> Expr:
-        return self.unit.clip(total) if self.w.activation == "relu" else total
-
-    def _write(self, row: Expr, start: Expr, count: int, o: Expr, sums: Sequence[Expr]) -> None:
-        from tvm import tirx
-
-        w, unit = self.w, self.unit
-        if self.z is not None:
-            for y in range(self.step):
-                to = value(self.start + ((row + y) * w.width + start) * w.out_channels + o)
-                for x in range(count):
-                    unit.store(self.z, sums[y * count + x], to + x * w.out_channels)
-        if self.maxima is not None:
-            to = value((row // 2 * (w.width // 2) + start // 2) * w.out_channels + o)
-            for x in range(0, count, 2):
-                upper = tirx.max(sums[x], sums[x + 1])
-                lower = tirx.max(sums[count + x], sums[count + x + 1])
-                unit.store(self.maxima, tirx.max(upper, lower), to + x // 2 * w.out_channels)
-
-    def _squash(self, row: Expr) -> None:
-        """Put the first channels of a row of z through a sigmoid."""
-        from tvm.script.ir_builder import tirx as T
-
-        w = self.w
-        with when(self.o == 0), serial(w.width) as column, serial(SIGMOIDS) as c:
-            at = value(self.start + (row * w.width + column) * w.out_channels + c)
-            T.buffer_store(self.z, 1.0 / (1.0 + T.exp(0.0 - self.z[at])), [at])
+        self.stage.gemm(
+            w.in_channels // lanes,
+            add,
+            lambda c: self.stage.weight("picture_bias", c),
+            lambda column, c, total: unit.store(
+                self.s, unit.clip(total), column * w.in_channels + c
+            ),
+        )
 
 
-def _not(condition: Expr) -> Expr:
+def _pooled(sums: Sequence[Expr]) -> list[Expr]:
+    """Return the 2x2 maxima of two rows, which follow each other."""
     from tvm import tirx
 
-    return tirx.Not(condition)
+    width = len(sums) // 2
+    return [
+        tirx.max(tirx.max(sums[x], sums[x + 1]), tirx.max(sums[width + x], sums[width + x + 1]))
+        for x in range(0, width, 2)
+    ]
 
 
 def _run(height: int, step: int) -> int:
-    """Return the rows of a task: a divisor of the height, some eighth of it and not too few."""
-    least = max(16, -(-height // 8))
+    """Return the rows of a task: they split a map evenly, into some eight runs."""
+    least = max(_LEAST_RUN, -(-height // _RUNS))
     return next(
         rows
         for rows in range(min(least, height), height + 1)

@@ -160,6 +160,12 @@ class Vectors:
 
         return tirx.max(vector, self.splat(0))
 
+    def select(self, condition: Callable[[Expr], Expr], yes: Expr, no: Expr) -> Expr:
+        """Return ``yes`` in the lanes whose number fulfils a condition, and ``no`` in the others."""
+        from tvm import tirx
+
+        return tirx.Select(condition(tirx.Ramp(0, 1, self.lanes) if self.lanes > 1 else 0), yes, no)
+
     def combine(self, terms: Sequence[tuple[float, Expr]]) -> Expr:
         """Return the sum of factor * vector in the order given; ones and zeros cost nothing."""
         total = None
