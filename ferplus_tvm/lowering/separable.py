@@ -98,9 +98,8 @@ def _passes(chain: Chain, block: Block, read: Mapping[str, int]) -> bool:
     return (
         block.workload.source == "map"
         and read[block.inputs[0]] == 1
-        and not last.workload.whole
-        # It would compute twice as many rows of a picture as those of its own border.
-        and last.workload.source != "picture"
+        # The rows of a border are twice as many before a pooling.
+        and not last.workload.pool
         and 4 * math.prod(last.workload.outputs[0]) >= _LARGE
     )
 

@@ -234,7 +234,7 @@ class _Matcher:
     ) -> tuple[Literal["picture"], tuple[str, ...], Shape, dict[str, Floats]]:
         shape = cast(Shape, self._graph.input_shape)
         height, width, colours = shape
-        _expect(colours == 3 and height % 2 == width % 2 == 0)
+        _expect(colours == 3 and height % 2 == width % 16 == 0)
         weights = self._convolution(node, "picture", shape, kernel=3, stride=2)
         out = (height // 2, width // 2, len(weights["picture"]))
         return "picture", (self._graph.input,), out, weights

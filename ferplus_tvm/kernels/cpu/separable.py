@@ -108,11 +108,11 @@ class Separable:
     @property
     def outputs(self) -> list[tuple[int, ...]]:
         """The shape of the result, and that of z if it is written as well."""
-        shapes = [
+        shrinks = (self.step, 1) if self.whole else (self.step,)
+        return [
             (1, self.height // shrink, self.width // shrink, self.out_channels)
-            for shrink in (self.step, 1)
+            for shrink in shrinks
         ]
-        return shapes[: 2 if self.whole else 1]
 
     @property
     def step(self) -> int:
@@ -409,8 +409,8 @@ class _Stage:
                     for x, result in enumerate(_pooled(sums) if w.pool else sums):
                         unit.store(y, result, to + x * w.out_channels)
                     for z, row in whole:
-                        for at, total in enumerate(sums):
-                            pixel = at // count * w.width + at % count + start
+                        for number, total in enumerate(sums):
+                            pixel = number // count * w.width + number % count + start
                             unit.store(z, total, row + pixel * w.out_channels + o)
 
                 in_tiles(0, w.width, _COLUMNS, columns)
@@ -484,13 +484,7 @@ class _Source:
         def add(tile: RegisterTile, start: Expr) -> None:
             at = value(start * 6 + lanes - 3)
             for tap in range(_TAPS):
-                begin = tap // 9 * self.pixel_line + tap % 9
-                tile.add(
-                    lambda column, begin=begin: self.pixels[at + column * 6 + begin],
-                    lambda vector, tap=tap: self.stage.weight(
-                        "picture", tap * w.in_channels + vector * lanes
-                    ),
-                )
+                self._add_tap(tile, at, tap)
 
         self.stage.gemm(
             w.in_channels // lanes,
@@ -499,6 +493,15 @@ class _Source:
             lambda column, c, total: unit.store(
                 self.s, unit.clip(total), column * w.in_channels + c
             ),
+        )
+
+    def _add_tap(self, tile: RegisterTile, at: Expr, tap: int) -> None:
+        """Add one of three colours of one of 3x3 pixels, which lie side by side in a row."""
+        begin = at + tap // 9 * self.pixel_line + tap % 9
+        weights = tap * self.w.in_channels
+        tile.add(
+            lambda column: self.pixels[begin + column * 6],
+            lambda vector: self.stage.weight("picture", weights + vector * self.unit.lanes),
         )
 
 

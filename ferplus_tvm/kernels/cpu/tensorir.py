@@ -161,7 +161,7 @@ class Vectors:
         return tirx.max(vector, self.splat(0))
 
     def select(self, condition: Callable[[Expr], Expr], yes: Expr, no: Expr) -> Expr:
-        """Return ``yes`` in the lanes whose number fulfils a condition, and ``no`` in the others."""
+        """Return ``yes`` in the lanes whose number fulfils a condition, ``no`` in the others."""
         from tvm import tirx
 
         return tirx.Select(condition(tirx.Ramp(0, 1, self.lanes) if self.lanes > 1 else 0), yes, no)
