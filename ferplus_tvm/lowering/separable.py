@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ferplus_tvm.importer.general_relax import GeneralFunction
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
-from ferplus_tvm.kernels.cpu.separable import define, output_shapes, pack, panel_of
+from ferplus_tvm.kernels.cpu.separable import output_shapes, pack, panel_of
+from ferplus_tvm.kernels.cpu.separable_kernel import define
 from ferplus_tvm.lowering.separable_match import Block, SeparableNetwork
 from ferplus_tvm.targets import ResolvedTarget, VectorUnit
 

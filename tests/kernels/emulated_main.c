@@ -1,7 +1,7 @@
 /* Runs one kernel without TVM's runtime, for processors that this machine only emulates.
  *
- * argv[1] is a file of arrays, the output last.  Each: int32 bits of a float, int32 dimensions,
- * int64 extents, values.  The output's values go to argv[2].  Parallel loops run as THREADS tasks,
+ * argv[1] is a file of arrays, the output last.  Each: int32 bits of a number, 8 for whole ones and
+ * more for floats, int32 dimensions, int64 extents, values.  The output's values go to argv[2].  Parallel loops run as THREADS tasks,
  * one after the other, so that their work is split as between threads.
  *
  * The structures are those of dlpack.h and tvm/ffi/c_api.h.
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS = 3, CPU = 1, FLOAT = 2, TENSOR_POINTER = 7, MOST = 8 };
+enum { THREADS = 3, CPU = 1, UNSIGNED = 1, FLOAT = 2, TENSOR_POINTER = 7, MOST = 8 };
 
 typedef struct {
   void *data;
@@ -81,7 +81,7 @@ int main(int argc, char **argv) {
   while (count < MOST && fread(header, sizeof header, 1, file) == 1) {
     Tensor *tensor = &tensors[count];
     tensor->device_type = CPU;
-    tensor->code = FLOAT;
+    tensor->code = header[0] == 8 ? UNSIGNED : FLOAT;
     tensor->bits = header[0];
     tensor->lanes = 1;
     tensor->ndim = header[1];

@@ -40,7 +40,8 @@ def run_kernel(
     """Run a kernel over arrays of the types given; return its output.
 
     Every array lies at 64 bytes between guards of not-a-number, so that a read beyond it is seen
-    in the result, and a write beyond the output in its guards.
+    in the result, and a write beyond the output in its guards.  What else the kernel writes is
+    written into the arrays given, if it is not emulated.
     """
     library = compile_kernel(function, target)
     if target.arch != cpu.architecture():
@@ -48,6 +49,8 @@ def run_kernel(
     out, guarded = _guarded(np.full(out_shape, np.nan, np.float32))
     inputs = [_guarded(array)[0] for array in arrays]
     library["main"](*[tvm_ffi.from_dlpack(array) for array in (*inputs, out)])
+    for array, read in zip(arrays, inputs, strict=True):
+        array[...] = read
     start = (out.ctypes.data - guarded.ctypes.data) // 4
     around = np.concatenate([guarded[:start], guarded[start + out.size :]])
     assert np.isnan(around).all(), "the kernel wrote beyond its output"
@@ -71,8 +74,13 @@ def inside(maps: NDArray[np.float32], halo: Halo) -> NDArray[np.float32]:
 
 
 def _guarded(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return a copy at a multiple of 64 bytes, and the not-a-numbers that it lies in."""
-    whole = np.full(array.size + 2 * _GUARD + 64, np.nan, array.dtype)
+    """Return a copy at a multiple of 64 bytes, and the not-a-numbers that it lies in.
+
+    Whole numbers lie in the largest of theirs.
+    """
+    kind = array.dtype
+    guard = np.nan if kind.kind == "f" else np.iinfo(kind).max
+    whole = np.full(array.size + 2 * _GUARD + 64, guard, kind)
     start = _GUARD + (-whole.ctypes.data % 64) // array.itemsize
     inner = whole[start : start + array.size].reshape(array.shape)
     inner[...] = array
