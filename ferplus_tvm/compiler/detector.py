@@ -84,10 +84,13 @@ class LoweredDetector:
         The ``tvm.IRModule``: a Relax function for each size, and the kernels' PrimFuncs.
     weights
         By name.
+    arguments
+        The names of the weights that each size's function takes after the picture.
     """
 
     module: Any
     weights: dict[str, NDArray[np.float32]]
+    arguments: dict[Size, tuple[str, ...]]
 
 
 class CompiledDetector:
@@ -104,7 +107,6 @@ class CompiledDetector:
         self._imported = load_detector(verify_model(DETECTOR))
         self._sizes = sizes
         self._checks = {size: _check(self._imported, size) for size in sizes}
-        self._arguments: dict[Size, tuple[str, ...]] = {}
 
     def lower(self, target: ResolvedTarget) -> LoweredDetector:
         """Return the functions of all sizes for a CPU."""
@@ -112,17 +114,18 @@ class CompiledDetector:
 
         module = tvm.IRModule()
         weights: dict[str, NDArray[np.float32]] = {}
+        arguments: dict[Size, tuple[str, ...]] = {}
         for size in self._sizes:
             function = _lowered(self._imported.graph(*size), _name(size), target)
             named = {
                 f"{self._imported.name}.{name}": each for name, each in function.weights.items()
             }
-            self._arguments[size] = tuple(named)
+            arguments[size] = tuple(named)
             weights.update(named)
             module.update(function.module)
-        return LoweredDetector(module, weights)
+        return LoweredDetector(module, weights, arguments)
 
-    def describe(self, index: Mapping[str, int]) -> Detector:
+    def describe(self, lowered: LoweredDetector, index: Mapping[str, int]) -> Detector:
         """Return what is said of a target's detector, whose weights have these numbers."""
         return Detector(
             model_name=self._imported.name,
@@ -134,7 +137,7 @@ class CompiledDetector:
                     name=_name(size),
                     height=size[0],
                     width=size[1],
-                    weights=tuple(index[name] for name in self._arguments[size]),
+                    weights=tuple(index[name] for name in lowered.arguments[size]),
                     check=self._checks[size],
                 )
                 for size in self._sizes

@@ -181,7 +181,7 @@ def run(options: CompileOptions, progress: Callable[[str], None]) -> CompileResu
             weights.tensors,
             index,
             acceptance,
-            detector.describe(index) if detector and part.faces else None,
+            detector.describe(part.faces, index) if detector and part.faces else None,
         )
         for part, index in zip(parts, weights.index, strict=True)
     ]

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ferplus_tvm.importer.general_relax import GeneralFunction
 from ferplus_tvm.importer.relax import BLOCK_BUILDER_LOCK
-from ferplus_tvm.kernels.cpu.separable import output_shapes, pack, panel_of
+from ferplus_tvm.kernels.cpu.separable import output_shapes, pack
 from ferplus_tvm.kernels.cpu.separable_kernel import define
 from ferplus_tvm.lowering.separable_match import Block, SeparableNetwork
-from ferplus_tvm.targets import ResolvedTarget, VectorUnit
+from ferplus_tvm.targets import ResolvedTarget
 
 Chain = list[Block]
 """Blocks of which each reads what the one before it writes, and nothing else."""
@@ -42,12 +39,13 @@ def lower_separable(
 
     unit = target.vector_unit
     builder = relax.BlockBuilder()
-    weights: dict[str, NDArray[np.float32]] = {}
-    everything = (*network.blocks, *network.heads)
-    names = {block.name: _lay_out(block, unit, weights) for block in everything}
+    weights = {
+        block.name: pack(block.workload, block.weights)
+        for block in (*network.blocks, *network.heads)
+    }
     parameters = {
-        weight: relax.Var(weight, relax.TensorType(array.shape, "float32"))
-        for weight, array in weights.items()
+        block: relax.Var(f"{block}.weights", relax.TensorType(array.shape, "float32"))
+        for block, array in weights.items()
     }
     x = relax.Var("x", relax.TensorType(network.input_shape, "uint8"))
     values: dict[str, Any] = {network.input: x}
@@ -60,7 +58,7 @@ def lower_separable(
         operands = []
         for chain in chains:
             operands += [values[value] for value in chain[0].inputs]
-            operands += [parameters[names[block.name]] for block in chain]
+            operands += [parameters[block.name] for block in chain]
         written = [relax.TensorType(shape, "float32") for shape in output_shapes(workloads)]
         function = builder.add_func(kernel, symbol)
         return relax.call_tir(function, operands, written if len(written) > 1 else written[0])
@@ -103,10 +101,3 @@ def _passes(chain: Chain, block: Block, read: Mapping[str, int]) -> bool:
         and not last.workload.pool
         and 4 * math.prod(last.workload.outputs[0]) >= _LARGE
     )
-
-
-def _lay_out(block: Block, unit: VectorUnit, weights: dict[str, NDArray[np.float32]]) -> str:
-    """Add a block's weights; return their name, which says their layout."""
-    name = f"{block.name}.separable.{panel_of(block.workload, unit)}"
-    weights[name] = pack(block.workload, unit, block.weights)
-    return name

@@ -112,7 +112,7 @@ def check(chains: Sequence[Sequence[Separable]], target: ResolvedTarget) -> None
         arrays += read
         for w in chain:
             weights = weights_of(w, random)
-            arrays.append(pack(w, unit, weights))
+            arrays.append(pack(w, weights))
             z = reference(w, read, weights)
             read = [(maxima(z) if w.pool else z)[np.newaxis]]
         wanted.append(read[0][0])

@@ -8,9 +8,9 @@ Pattern
     or its 2x2 maxima; within a chain it is the s of the next workload.
 Buffers
     s (1, H, W, CI), z (1, H, W, CO), maxima (1, H/2, W/2, CO), picture (1, 2H, 2W, 3) in uint8;
-    all weights in one array, q as (CO/panel, CI, panel), p (CO), d (9, CO), b (CO), and those of
-    the picture (27, CI) and (CI): float32, 64-byte aligned; CO is a multiple of the panel, CI of
-    the lanes.
+    all weights in one array, for every vector unit alike: q as (CO/16, CI, 16), p (CO), d (9, CO),
+    b (CO), and those of the picture (27, CI) and (CI): float32, 64-byte aligned; CI and CO are
+    multiples of 16.
 Registers
     The pointwise convolution is `tensorir.RegisterTile`.  The depthwise one has nine weights and a
     few sums, and loads each value of t once for all sums of a row that want it.
@@ -32,9 +32,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ferplus_tvm.kernels.cpu.tensorir import vectors_per_tile
-from ferplus_tvm.targets import VectorUnit
 
 CHANNELS = 16
 """What the channels of every map are a multiple of, so that they are whole vectors everywhere."""
@@ -113,26 +110,13 @@ class Separable:
         return sum(math.prod(shape) for shape in self.weights.values())
 
 
-def panel_of(w: Separable, unit: VectorUnit) -> int:
-    """Return the output channels that are computed at once, which is the layout of the weights."""
-    return unit.lanes * vectors_per_tile(w.out_channels, unit.lanes, most_vectors(unit))
-
-
-def most_vectors(unit: VectorUnit) -> int:
-    """Return the vectors of channels of a register tile, of which there are rows enough then."""
-    return 4 if unit.registers >= 32 else 2
-
-
-def pack(
-    w: Separable, unit: VectorUnit, weights: Mapping[str, NDArray[np.float32]]
-) -> NDArray[np.float32]:
-    """Lay the weights out as the kernel takes them: (CO/panel, CI, panel), then as (taps, CO)."""
-    panel = panel_of(w, unit)
+def pack(w: Separable, weights: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Lay the weights out as the kernel takes them, one behind the other."""
     packed = []
     for name in w.weights:
         array = weights[name]
         if name == "pointwise":
-            array = array.reshape(w.out_channels // panel, panel, w.in_channels)
+            array = array.reshape(w.out_channels // CHANNELS, CHANNELS, w.in_channels)
             array = array.transpose(0, 2, 1)
         elif array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ferplus_tvm.kernels.cpu.separable import SIGMOIDS, Separable, most_vectors, panel_of
+from ferplus_tvm.kernels.cpu.separable import CHANNELS, SIGMOIDS, Separable
 from ferplus_tvm.kernels.cpu.sigmoid import sigmoid
 from ferplus_tvm.kernels.cpu.tensorir import (
     Expr,
@@ -19,6 +19,7 @@ from ferplus_tvm.kernels.cpu.tensorir import (
     scratch,
     serial,
     value,
+    vectors_per_tile,
 )
 from ferplus_tvm.targets import VectorUnit
 
@@ -45,8 +46,9 @@ class Stage:
     def __init__(self, w: Separable, unit: VectorUnit, weights: Any, chained: bool) -> None:
         self.w, self.weights, self.chained = w, weights, chained
         self.unit, self.registers = Vectors(unit.lanes), unit.registers
-        self.most_vectors = most_vectors(unit)
-        self.panel = panel_of(w, unit)
+        # Four vectors of channels share a broadcast value where there are registers for many rows.
+        self.most_vectors = 4 if unit.registers >= 32 else 2
+        self.panel = unit.lanes * vectors_per_tile(w.out_channels, unit.lanes, self.most_vectors)
         self.panels = w.out_channels // self.panel
         self.ring_line = (w.width + 2) * self.panel  # a row of t, with a zero pixel at each end
         sizes = [math.prod(shape) for shape in w.weights.values()]
@@ -86,6 +88,13 @@ class Stage:
         """Return a vector of a weight."""
         return self.unit.load(self.weights, self.offsets[name] + at)
 
+    def pointwise_weight(self, o: Expr, k: Expr) -> Expr:
+        """Return a vector of q, for the output channels from ``o`` and an input channel."""
+        return self.weight(
+            "pointwise",
+            o // CHANNELS * (self.w.in_channels * CHANNELS) + k * CHANNELS + o % CHANNELS,
+        )
+
     def slot(self, turn: Expr, ring: Expr) -> Expr:
         """Return where a row of t lies in the ring, behind its zero pixel."""
         return value(ring + turn % _RING * self.ring_line + self.panel)
@@ -124,10 +133,9 @@ class Stage:
             def add(tile: RegisterTile, start: Expr) -> None:
                 at = value(base + start * w.in_channels)
                 with serial(w.in_channels) as k:
-                    weights = value(o * w.in_channels + k * self.panel)
                     tile.add(
                         lambda column: s[at + column * w.in_channels + k],
-                        lambda vector: self.weight("pointwise", weights + vector * unit.lanes),
+                        lambda vector: self.pointwise_weight(o + vector * unit.lanes, k),
                     )
 
             self.gemm(
