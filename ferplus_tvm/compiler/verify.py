@@ -242,7 +242,7 @@ def _detector_error(engine: Engine, function: DetectorFunction) -> float:
     """Return how far the detector is off its reference in pictures of a size."""
     check = function.check
     picture = reference_inputs.picture(check.seed, function.height, function.width)
-    values = engine.on_session(lambda session: session.detect(picture))
+    values = engine.on_session(lambda session: session.detect(picture, function.size))
     off = float(np.max(np.abs(values[list(check.places)] - np.asarray(check.reference))))
     return off if np.isfinite(off) else float("inf")
 

@@ -56,7 +56,7 @@ class WholePictures:
         _expect_picture(picture)
         function = _fitting(detector.functions, *picture.shape[:2])
         fitted, scale = _fitted(picture, function)
-        values = library.submit(lambda session: session.detect(fitted)).result()
+        values = library.submit(lambda session: session.detect(fitted, function.size)).result()
         return decode(values, *function.size, detector.strides, min_score, scale)
 
 
@@ -92,10 +92,7 @@ def _fitting(functions: Sequence[DetectorFunction], height: int, width: int) -> 
 
 
 def _fitted(picture: Picture, function: DetectorFunction) -> tuple[Picture, float]:
-    """Return a picture at the upper left of one of the function's size, and by what it was shrunk.
-
-    The rest is black.
-    """
+    """Return a picture that fits the function's size, and by what it was shrunk."""
     height, width = picture.shape[:2]
     scale = min(1.0, function.height / height, function.width / width)
     if scale < 1:
@@ -106,6 +103,4 @@ def _fitted(picture: Picture, function: DetectorFunction) -> tuple[Picture, floa
         box = (0.0, 0.0, min(inner[0] / scale, width), min(inner[1] / scale, height))
         image = Image.fromarray(picture)
         picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=3))
-    fitted = np.zeros((*function.size, 3), np.uint8)
-    fitted[: picture.shape[0], : picture.shape[1]] = picture
-    return fitted, scale
+    return picture, scale

@@ -101,7 +101,11 @@ class CpuSession(Session):
         }
         detector = artifact.manifest.detector
         self._detect = {
-            each.size: (self._vm[each.name], [self._tensors[index] for index in each.weights])
+            each.size: (
+                self._vm[each.name],
+                [self._tensors[index] for index in each.weights],
+                aligned((1, *each.size, 3), np.uint8),
+            )
             for each in (detector.functions if detector else ())
         }
 
@@ -122,16 +126,19 @@ class CpuSession(Session):
             result[start : start + count] = np.from_dlpack(answer)[:count]
         return result
 
-    def detect(self, picture: NDArray[np.uint8]) -> Scores:
-        """Return what the detector computes for a picture (H, W, 3) of a compiled size.
+    def detect(self, picture: NDArray[np.uint8], size: tuple[int, int]) -> Scores:
+        """Return what the detector computes for a picture (H, W, 3), with black around it.
 
-        The result is float32 (A, 16), see `ferplus_tvm.vision.detections.decode`; on the thread.
+        The picture lies at the upper left of one of a compiled size.  The result is float32
+        (A, 16), see `ferplus_tvm.vision.detections.decode`; on the thread.
         """
         import tvm_ffi
 
-        run, weights = self._detect[picture.shape[:2]]
-        buffer = aligned((1, *picture.shape), np.uint8)
-        buffer[0] = picture
+        run, weights, buffer = self._detect[size]
+        height, width = picture.shape[:2]
+        buffer[0, :height, :width] = picture
+        buffer[0, :height, width:] = 0
+        buffer[0, height:] = 0
         answer = run(tvm_ffi.from_dlpack(buffer, require_alignment=ALIGNMENT), *weights)
         return np.array(np.from_dlpack(answer)[0])
 

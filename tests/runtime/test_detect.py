@@ -103,7 +103,7 @@ def test_values_are_those_of_onnxruntime(finder: fer.Engine) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     picture = np.random.default_rng(7).integers(0, 256, (640, 640, 3)).astype(np.uint8)
 
-    values = finder.on_session(lambda session: session.detect(picture))
+    values = finder.on_session(lambda session: session.detect(picture, (640, 640)))
 
     session = onnxruntime.InferenceSession(str(local_path(DETECTOR)))
     bgr = picture[None, ..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
@@ -201,3 +201,14 @@ def test_a_detector_that_is_off_does_not_verify(detector_library: Path, tmp_path
         fer.verify(path)
 
     assert_sentence(str(caught.value), "face detector", "1.0e-02", "320x320")
+
+
+def test_a_picture_leaves_nothing_behind_for_a_smaller_one(finder: fer.Engine) -> None:
+    picture = astronaut()
+    face = picture[40:240, 130:330]
+    before = finder.detect(face)
+    assert len(before) == 1
+
+    finder.detect(np.tile(picture, (1, 2, 1)))
+
+    assert finder.detect(face) == before
