@@ -78,18 +78,18 @@ class Separable:
         return {"map": (here,), "sum": (here, half), "picture": (picture,)}[self.source]
 
     @property
+    def shrink(self) -> int:
+        """How many times as high and wide z is as the result."""
+        return 2 if self.pool else 1
+
+    @property
     def outputs(self) -> list[tuple[int, ...]]:
         """The shape of the result, and that of z if it is written as well."""
-        shrinks = (self.step, 1) if self.whole else (self.step,)
+        shrinks = (self.shrink, 1) if self.whole else (self.shrink,)
         return [
             (1, self.height // shrink, self.width // shrink, self.out_channels)
             for shrink in shrinks
         ]
-
-    @property
-    def step(self) -> int:
-        """The rows of z that are computed at once, for one row of the result."""
-        return 2 if self.pool else 1
 
     @property
     def weights(self) -> dict[str, tuple[int, ...]]:

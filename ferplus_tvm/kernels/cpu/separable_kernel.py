@@ -21,7 +21,7 @@ from ferplus_tvm.kernels.cpu.tensorir import (
 )
 from ferplus_tvm.targets import VectorUnit
 
-_LEAST_RUN = 16  # rows, of a run whose border costs too much if it is shorter
+_LEAST_RUN = 20  # rows, of a run whose border costs too much if it is shorter
 _RUNS = 8  # that a map is split into, if they are not too short
 
 
@@ -47,10 +47,7 @@ def define(chains: Sequence[Sequence[Separable]], unit: VectorUnit) -> Any:
         written = [flat(each) for each in outputs]
         start = 0
         for chain, (inputs, weights) in zip(chains, declared, strict=True):
-            stages = [
-                Stage(w, unit, flat(each), number > 0)
-                for number, (w, each) in enumerate(zip(chain, weights, strict=True))
-            ]
+            stages = [Stage(w, unit, flat(each)) for w, each in zip(chain, weights, strict=True)]
             _Chain(stages, [flat(each) for each in inputs], written, start).emit()
             start += math.prod(chain[-1].outputs[0])
     return builder.get()
@@ -72,16 +69,19 @@ class _Chain:
         by one above and below, and by two for one where there is a pooling.
         """
         last = self.stages[-1].w
-        run = _run(last.height, last.step)
+        run = _run(last.height, last.shrink)
         split = self.stages[-1].panels if len(self.stages) == 1 else 1
+        for stage in self.stages:
+            stage.choose_rows(run)
         with parallel(last.height // run * split) as task:
             top, rows = task // split * run - 1, run + 2
-            for stage in reversed(self.stages):
+            for at, stage in reversed(list(enumerate(self.stages))):
                 stage.top = value(top)
                 stage.allocate(None if split == 1 else value(task % split))
-                if stage is not self.stages[0]:
-                    before = self.stages[self.stages.index(stage) - 1].w.step
-                    top, rows = stage.top * before - 1, rows * before + 2
+                if at > 0:
+                    before = self.stages[at - 1]
+                    stage.allocate_line(before.results)
+                    top, rows = stage.top * before.w.shrink - 1, rows * before.w.shrink + 2
             source = Source(self.stages[0].w, self.stages[0], self.inputs)
             source.allocate()
             with serial(rows) as turn:
@@ -94,34 +94,39 @@ class _Chain:
         A row beyond the map has none: its t is zero.
         """
         stage = self.stages[at]
-        w, step = stage.w, stage.w.step
+        w, rows = stage.w, stage.rows
         with when((row >= 0) & (row < w.height)):
             stage.pointwise(turn, *s())
         with when((row < 0) | (row >= w.height)):
             stage.clear(turn)
-        z = value(row - step)  # the row of z, or the first of two, whose t is complete
-        complete = turn >= 2 if step == 1 else (turn >= 3) & (turn % 2 == 1)
-        inside = (z >= 0) & (z < w.height)
+        z = value(row - rows)  # the row of z, or the first of two, whose t is complete
+        complete = turn >= 2 if rows == 1 else (turn >= 3) & (turn % 2 == 1)
         if stage is self.stages[-1]:
             with when(complete):
                 width = w.outputs[0][2] * w.out_channels
-                result = (self.y, value(self.start + z // step * width))
+                result = (self.y, value(self.start + z // w.shrink * width))
                 whole = [(each, value(z * w.width * w.out_channels)) for each in self.z]
                 stage.depthwise(turn, *result, *whole)
             return
-        following = self.stages[at + 1]
+        behind = self.stages[at + 1]
         with when(complete):
-            with when(inside):
-                stage.depthwise(turn, following.line, 0)
-            behind = value((turn - step - 1) // step)
-            self.feed(at + 1, value(following.top + behind), behind, lambda: (following.line, 0))
+            with when((z > -rows) & (z < w.height)):
+                stage.depthwise(turn, behind.line, 0)
+            with serial(stage.results) as number:
+                next_turn = value((turn - rows - 1) // w.shrink + number)
+                self.feed(
+                    at + 1,
+                    value(behind.top + next_turn),
+                    next_turn,
+                    lambda: (behind.line, number * (behind.w.width * behind.w.in_channels)),
+                )
 
 
-def _run(height: int, step: int) -> int:
+def _run(height: int, shrink: int) -> int:
     """Return the rows of a task: they split a map evenly, into some eight runs."""
     least = max(_LEAST_RUN, -(-height // _RUNS))
     return next(
         rows
         for rows in range(min(least, height), height + 1)
-        if height % rows == 0 and rows % step == 0
+        if height % rows == 0 and rows % shrink == 0
     )

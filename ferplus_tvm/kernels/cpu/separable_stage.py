@@ -37,14 +37,16 @@ class Stage:
         The workload.
     panels
         The panels of its channels.
+    rows
+        The rows of z that are computed at once.
     top
         The row of its first t in a task.
     line
-        A row of its s, where that is another workload's result.
+        The rows of its s that were computed at once, where that is another workload's result.
     """
 
-    def __init__(self, w: Separable, unit: VectorUnit, weights: Any, chained: bool) -> None:
-        self.w, self.weights, self.chained = w, weights, chained
+    def __init__(self, w: Separable, unit: VectorUnit, weights: Any) -> None:
+        self.w, self.weights = w, weights
         self.unit, self.registers = Vectors(unit.lanes), unit.registers
         # Four vectors of channels share a broadcast value where there are registers for many rows.
         self.most_vectors = 4 if unit.registers >= 32 else 2
@@ -56,14 +58,29 @@ class Stage:
         self.offsets = dict(zip(w.weights, starts, strict=False))
         self.top: Expr = 0
 
+    def choose_rows(self, run: int) -> None:
+        """Choose how many rows of z are computed at once, in a task of so many rows.
+
+        Two share what they load of t; not so with few registers, which the weights alone fill.
+        """
+        pair = self.w.pool or (run % 2 == 0 and self.registers >= 32)
+        self.rows = 2 if pair else 1
+
+    @property
+    def results(self) -> int:
+        """The rows of the result that are computed at once."""
+        return self.rows // self.w.shrink
+
+    def allocate_line(self, rows: int) -> None:
+        """Allocate a task's memory for rows of s."""
+        self.line = scratch(rows * self.w.width * self.w.in_channels)
+
     def allocate(self, panel: Expr | None) -> None:
         """Allocate the memory of a task, which computes one panel, or all of them."""
-        w, line = self.w, self.ring_line
+        line = self.ring_line
         self.only = panel
         panels = self.panels if panel is None else 1
         self.ring = scratch(panels * _RING * line)
-        if self.chained:
-            self.line = scratch(w.width * w.in_channels)
         with serial(panels * _RING) as each:
             self.zero(each * line, self.panel)
             self.zero((each + 1) * line - self.panel, self.panel)
@@ -148,15 +165,15 @@ class Stage:
             )
 
     def depthwise(self, turn: Expr, y: Any, base: Expr, *whole: tuple[Any, Expr]) -> None:
-        """Compute a row of the result out of the last rows of t.
+        """Compute rows of the result out of the last rows of t.
 
-        It is written to ``y``, and the rows of z to ``whole``.
+        They are written to ``y``, and those of z to ``whole``.
         """
-        w, unit, step = self.w, self.unit, self.w.step
+        w, unit, rows = self.w, self.unit, self.rows
         with self.each_panel() as (first, ring):
             lines = [
-                value(self.slot(turn + (_RING - 1 - step + ahead), ring) - self.panel)
-                for ahead in range(step + 2)
+                value(self.slot(turn + (_RING - 1 - rows + ahead), ring) - self.panel)
+                for ahead in range(rows + 2)
             ]
             with serial(self.panel // unit.lanes) as vector:
                 c = value(vector * unit.lanes)
@@ -173,19 +190,19 @@ class Stage:
                         for a in at
                     ]
                     sums = []
-                    for upper in range(step):
+                    for upper in range(rows):
                         for left in range(count):
                             total = bias
                             for tap, weight in enumerate(taps):
                                 total = total + t[upper + tap // 3][left + tap % 3] * weight
                             sums.append(value(self.activated(total, o)))
-                    to = value(base + start // step * w.out_channels + o)
-                    for x, result in enumerate(_pooled(sums) if w.pool else sums):
-                        unit.store(y, result, to + x * w.out_channels)
-                    for z, row in whole:
+                    places = [] if w.pool else [(y, base)]
+                    for map_, first_row in [*places, *whole]:
                         for number, total in enumerate(sums):
                             pixel = number // count * w.width + number % count + start
-                            unit.store(z, total, row + pixel * w.out_channels + o)
+                            unit.store(map_, total, first_row + pixel * w.out_channels + o)
+                    for x, greatest in enumerate(_pooled(sums) if w.pool else []):
+                        unit.store(y, greatest, base + (start // 2 + x) * w.out_channels + o)
 
                 in_tiles(0, w.width, _COLUMNS, columns)
 
