@@ -1,0 +1,129 @@
+"""The sound of a video, copied into another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+
+_ENCODERS = {"opus": "libopus"}  # FFmpeg's own encoder of Opus is experimental
+
+
+@dataclass(frozen=True)
+class _Track:
+    """A sound track of the output: either a copy, or encoded again."""
+
+    stream: Any
+    encoded: bool
+
+
+class Sound:
+    """Copies the sound tracks of a source, and encodes what the output's container cannot hold.
+
+    Parameters
+    ----------
+    source
+        The source, opened for this alone.
+    output
+        The container that is written, before its first packet.
+    zero
+        Where the source's time begins, in seconds by its container's time stamps.
+
+    Attributes
+    ----------
+    notes
+        A sentence for each track that is no copy.
+    """
+
+    def __init__(self, source: InputContainer, output: OutputContainer, zero: Fraction) -> None:
+        self.notes: list[str] = []
+        self._output, self._zero = output, zero
+        self._cut = Fraction(0)
+        tracks = {
+            stream: track
+            for number, stream in enumerate(source.streams.audio, 1)
+            if (track := self._track(number, stream)) is not None
+        }
+        self._tracks = {stream.index: track for stream, track in tracks.items()}
+        self._packets: Iterator[Packet] = source.demux(*tracks) if tracks else iter(())
+        self._next: Packet | None = None
+
+    def _track(self, number: int, stream: AudioStream) -> _Track | None:
+        context, container = stream.codec_context, self._output.format.name
+        if context is None:
+            self.notes.append(f"sound track {number} is left out: its codec is unknown here")
+            return None
+        name = context.codec.canonical_name
+        if name in self._output.supported_codecs:
+            return _Track(self._output.add_stream_from_template(stream), encoded=False)
+        codec = self._output.default_audio_codec
+        reason = f"the container {container} cannot hold {name}"
+        try:
+            encoder = self._output.add_stream(_ENCODERS.get(codec, codec), _rate(stream, codec))
+        except (OSError, ValueError) as error:
+            self.notes.append(f"sound track {number} is left out: {reason}, nor is {codec} here ({error})")
+            return None
+        self.notes.append(f"sound track {number} is encoded as {codec}: {reason}")
+        return _Track(encoder, encoded=True)
+
+    def cut(self, time: Fraction) -> None:
+        """Leave out what is before a time of the source, in seconds: there the output begins."""
+        self._cut = time
+
+    def copy_until(self, time: float) -> None:
+        """Copy what begins before a time of the source, in seconds, and is not copied yet."""
+        while (packet := self._next or self._read()) is not None:
+            self._next = packet
+            if packet.pts is not None and _seconds(packet) - self._zero >= time:
+                return
+            self._next = None
+            self._copy(packet)
+
+    def finish(self) -> None:
+        """Write what encoders still hold."""
+        for track in self._tracks.values():
+            if track.encoded:
+                self._output.mux(track.stream.encode(None))
+
+    def _read(self) -> Packet | None:
+        try:
+            return next(self._packets, None)
+        except (OSError, ValueError):  # the file breaks off here, which the pictures will tell
+            return None
+
+    def _copy(self, packet: Packet) -> None:
+        if packet.pts is None:  # the end of a track
+            return
+        track, shift = self._tracks[packet.stream_index], self._zero + self._cut
+        if self._cut and _seconds(packet) < shift:
+            return
+        if track.encoded:
+            for frame in packet.decode():
+                frame.pts = _shifted(frame, shift)
+                self._output.mux(track.stream.encode(frame))
+            return
+        pts = _shifted(packet, shift)
+        packet.dts = pts if packet.dts is None else packet.dts + pts - packet.pts
+        packet.pts = pts
+        packet.stream = track.stream
+        self._output.mux_one(packet)
+
+
+def _seconds(packet: Any) -> Fraction:
+    return Fraction(packet.pts * packet.time_base)
+
+
+def _shifted(packet: Any, shift: Fraction) -> int:
+    """Return the time stamp of a packet or a frame, moved to an earlier time."""
+    return int(packet.pts - round(shift / packet.time_base))
+
+
+def _rate(stream: AudioStream, codec: str) -> int:
+    """Return the sample rate to encode with; Opus knows few."""
+    return 48000 if codec == "opus" else stream.rate
