@@ -104,7 +104,7 @@ class Encoder:
         if more != (0, 0) and set(more) <= {0, 1}:
             picture = np.pad(picture, ((0, more[0]), (0, more[1]), (0, 0)), mode="edge")
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
-        # A picture of another size, as some streams have it later on, is brought to the first one's.
+        # Some streams change their size: a file has one.
         frame = frame.reformat(
             *self._size, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
@@ -132,6 +132,6 @@ def _encoder(names: tuple[str, ...]) -> str:
             continue
         return name
     raise InputError(
-        f"this build of FFmpeg has none of the encoders {', '.join(names)}: install PyAV from PyPI, "
-        "or write another container"
+        f"this build of FFmpeg has none of the encoders {', '.join(names)}: install PyAV from "
+        "PyPI, or write a file with another suffix"
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.host.files import replace
-from ferplus_tvm.video.clock import clock
+from ferplus_tvm.video.clock import clock, length
 from ferplus_tvm.video.timeline import Person, Timeline, mostly
 from ferplus_tvm.vision.draw import colour_of
 
@@ -158,7 +158,7 @@ def _draw(axes: Axes, timeline: Timeline, person: Person, order: Sequence[str]) 
             axes.stairs(top, edges, baseline=floor, fill=True, facecolor=colour, linewidth=0)
             floor = top
     axes.set_facecolor(_UNSEEN)
-    said = f"person {person.track}: {person.seconds:.1f} s, {mostly(person, timeline.labels)}"
+    said = f"person {person.track}: {length(person.seconds)}, {mostly(person, timeline.labels)}"
     axes.set_title(said, loc="left", fontsize=9, pad=3)
     axes.set(ylim=(0, 100), yticks=(0, 50, 100))
     axes.yaxis.set_major_formatter("{x:.0f} %")

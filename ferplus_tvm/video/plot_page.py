@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from ferplus_tvm.video.clock import clock
+from ferplus_tvm.video.clock import clock, length
 from ferplus_tvm.video.timeline import Person, Timeline
 from ferplus_tvm.vision.draw import colour_of
 
@@ -17,14 +17,14 @@ _COLUMNS = 12  # people in it
 
 _STYLE = """
 :root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto;
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto;
   padding: 1.5rem 1rem 3rem; color: #1f2328; background: #fff }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
 figure { margin: 1rem 0 }
 figure svg { display: block; width: 100%; height: auto }
 .table { overflow-x: auto }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .25rem }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #d0d7de; text-align: right;
   white-space: nowrap }
@@ -81,7 +81,7 @@ def _people(timeline: Timeline, people: Sequence[Person]) -> str:
         rows.append(
             [
                 str(person.track),
-                f"{person.seconds:.1f} s",
+                length(person.seconds),
                 clock(person.first, tenths=True),
                 clock(person.last, tenths=True),
                 escape(best),
@@ -109,8 +109,8 @@ def _over_time(timeline: Timeline, people: Sequence[Person]) -> str:
         for person in people:
             sums = person.bins[first : first + step].sum(axis=0)
             best = int(np.argmax(sums))
-            share = sums[best] / sums.sum() if sums.any() else 0
-            row.append(f"{_name(timeline, timeline.labels[best])} {_percent(share)}" if share else "")
+            label = _name(timeline, timeline.labels[best])
+            row.append(f"{label} {_percent(sums[best] / sums.sum())}" if sums.any() else "")
         rows.append(row)
     what = "The most probable emotion of each person, and its mean probability; empty: not seen"
     header = ["time", *(f"person {person.track}" for person in people)]

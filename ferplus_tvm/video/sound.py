@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
-    from av.packet import Packet
 
+# Which have no times before 0: all would be moved for the sake of what a decoder leaves out anyway.
+_FROM_ZERO = ("matroska", "webm")
 _ENCODERS = {"opus": "libopus"}  # FFmpeg's own encoder of Opus is experimental
 
 
@@ -51,8 +53,8 @@ class Sound:
             if (track := self._track(number, stream)) is not None
         }
         self._tracks = {stream.index: track for stream, track in tracks.items()}
-        self._packets: Iterator[Packet] = source.demux(*tracks) if tracks else iter(())
-        self._next: Packet | None = None
+        self._packets: Iterator[Any] = source.demux(*tracks) if tracks else iter(())
+        self._next: Any = None
 
     def _track(self, number: int, stream: AudioStream) -> _Track | None:
         context, container = stream.codec_context, self._output.format.name
@@ -60,14 +62,17 @@ class Sound:
             self.notes.append(f"sound track {number} is left out: its codec is unknown here")
             return None
         name = context.codec.canonical_name
-        if name in self._output.supported_codecs:
+        if _holds(container, stream):
             return _Track(self._output.add_stream_from_template(stream), encoded=False)
         codec = self._output.default_audio_codec
+        encoder_name = _ENCODERS.get(codec, codec)
         reason = f"the container {container} cannot hold {name}"
         try:
-            encoder = self._output.add_stream(_ENCODERS.get(codec, codec), _rate(stream, codec))
+            encoder = self._output.add_stream(encoder_name, _rate(stream.rate, encoder_name))
         except (OSError, ValueError) as error:
-            self.notes.append(f"sound track {number} is left out: {reason}, nor is {codec} here ({error})")
+            self.notes.append(
+                f"sound track {number} is left out: {reason}, and there is no {codec} ({error})"
+            )
             return None
         self.notes.append(f"sound track {number} is encoded as {codec}: {reason}")
         return _Track(encoder, encoded=True)
@@ -91,13 +96,13 @@ class Sound:
             if track.encoded:
                 self._output.mux(track.stream.encode(None))
 
-    def _read(self) -> Packet | None:
+    def _read(self) -> Any:
         try:
             return next(self._packets, None)
         except (OSError, ValueError):  # the file breaks off here, which the pictures will tell
             return None
 
-    def _copy(self, packet: Packet) -> None:
+    def _copy(self, packet: Any) -> None:
         if packet.pts is None:  # the end of a track
             return
         track, shift = self._tracks[packet.stream_index], self._zero + self._cut
@@ -109,10 +114,25 @@ class Sound:
                 self._output.mux(track.stream.encode(frame))
             return
         pts = _shifted(packet, shift)
+        if pts < 0 and packet.stream.codec_context.name != 'opus' and self._output.format.name in _FROM_ZERO:
+            return
         packet.dts = pts if packet.dts is None else packet.dts + pts - packet.pts
         packet.pts = pts
         packet.stream = track.stream
         self._output.mux_one(packet)
+
+
+def _holds(container: str, stream: AudioStream) -> bool:
+    """Whether a container takes a track as it is: FFmpeg's list of codecs says too much."""
+    import av
+
+    try:
+        with av.open(os.devnull, "w", format=container) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+    return True
 
 
 def _seconds(packet: Any) -> Fraction:
@@ -124,6 +144,9 @@ def _shifted(packet: Any, shift: Fraction) -> int:
     return int(packet.pts - round(shift / packet.time_base))
 
 
-def _rate(stream: AudioStream, codec: str) -> int:
-    """Return the sample rate to encode with; Opus knows few."""
-    return 48000 if codec == "opus" else stream.rate
+def _rate(rate: int, codec: str) -> int:
+    """Return the sample rate that an encoder takes, and that is not below a track's."""
+    import av
+
+    known = sorted(av.Codec(codec, "w").audio_rates or [rate])
+    return next((each for each in known if each >= rate), known[-1])

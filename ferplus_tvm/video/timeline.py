@@ -56,7 +56,9 @@ class Person:
     def probabilities(self) -> Floats:
         """The mean probability of each label in each bin; NaN where the person was not seen."""
         seen = self.bins.sum(axis=1, keepdims=True)
-        return np.divide(self.bins, seen, out=np.full_like(self.bins, np.nan), where=seen > 0)
+        shares = np.full_like(self.bins, np.nan)
+        np.divide(self.bins, seen, out=shares, where=seen > 0)
+        return shares
 
 
 class Timeline:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -173,7 +173,7 @@ class VideoWriter:
         if self._source is not None:
             try:
                 source = self._opened.enter_context(av.open(self._source))
-                stream = picture_stream(source)
+                stream = source.streams.video[0]
             except self._errors as error:
                 raise InputError(
                     f"{self._source!r} cannot be read again for its sound ({one_line(error)})"
@@ -228,7 +228,8 @@ class VideoWriter:
             self._failed = True
             reason = getattr(error, "strerror", None) or one_line(error)
             raise InputError(
-                f"the video {self.path} cannot be written ({reason}): name another file, or make room"
+                f"the video {self.path} cannot be written ({reason}): name another file, or make "
+                "room"
             ) from error
 
 
