@@ -12,17 +12,26 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
 
-# Which have no times before 0: all would be moved for the sake of what a decoder leaves out anyway.
-_FROM_ZERO = ("matroska", "webm")
 _ENCODERS = {"opus": "libopus"}  # FFmpeg's own encoder of Opus is experimental
 
 
 @dataclass(frozen=True)
 class _Track:
-    """A sound track of the output: either a copy, or encoded again."""
+    """A sound track of the output.
+
+    Attributes
+    ----------
+    stream
+        PyAV's stream.
+    encoded
+        Whether it is encoded again, and no copy.
+    from_zero
+        Whether what is before time 0 is left out.
+    """
 
     stream: Any
     encoded: bool
+    from_zero: bool
 
 
 class Sound:
@@ -63,7 +72,11 @@ class Sound:
             return None
         name = context.codec.canonical_name
         if _holds(container, stream):
-            return _Track(self._output.add_stream_from_template(stream), encoded=False)
+            copied = self._output.add_stream_from_template(stream)
+            # What decoders leave out at the beginning has times before 0, which Matroska knows for
+            # Opus alone: FFmpeg would move all times for its sake, those of the pictures too.
+            from_zero = container in ("matroska", "webm") and name != "opus"
+            return _Track(copied, encoded=False, from_zero=from_zero)
         codec = self._output.default_audio_codec
         encoder_name = _ENCODERS.get(codec, codec)
         reason = f"the container {container} cannot hold {name}"
@@ -75,7 +88,7 @@ class Sound:
             )
             return None
         self.notes.append(f"sound track {number} is encoded as {codec}: {reason}")
-        return _Track(encoder, encoded=True)
+        return _Track(encoder, encoded=True, from_zero=False)
 
     def cut(self, time: Fraction) -> None:
         """Leave out what is before a time of the source, in seconds: there the output begins."""
@@ -114,7 +127,7 @@ class Sound:
                 self._output.mux(track.stream.encode(frame))
             return
         pts = _shifted(packet, shift)
-        if pts < 0 and packet.stream.codec_context.name != 'opus' and self._output.format.name in _FROM_ZERO:
+        if pts < 0 and track.from_zero:
             return
         packet.dts = pts if packet.dts is None else packet.dts + pts - packet.pts
         packet.pts = pts
