@@ -14,8 +14,8 @@ import numpy as np
 
 from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.host.files import replace
-from ferplus_tvm.video.clock import clock, length
 from ferplus_tvm.video.timeline import Person, Timeline, mostly
+from ferplus_tvm.video.words import clock, length
 from ferplus_tvm.vision.draw import colour_of
 
 if TYPE_CHECKING:
