@@ -96,7 +96,7 @@ class VideoFiles:
                 self._writer = VideoWriter(wanted.draw, source, start=wanted.start, end=wanted.end)
                 stack.callback(self._writer.close)
             if wanted.parquet is not None:
-                table = ParquetTable(wanted.parquet, labels)
+                table = _parquet(wanted.parquet, labels)
                 stack.callback(table.close)
                 self._tables.append(table)
             self._opened = stack.pop_all()
@@ -139,3 +139,12 @@ class VideoFiles:
     def _write_rows(self, rows: Sequence[Row]) -> None:
         for table in self._tables:
             table.write(rows)
+
+
+def _parquet(path: Path, labels: Sequence[str]) -> ParquetTable:
+    try:
+        return ParquetTable(path, labels)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}): name another file"
+        ) from error
