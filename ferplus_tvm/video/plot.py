@@ -146,16 +146,19 @@ def _figure(timeline: Timeline, title: str | None) -> Figure:
 
 def _draw(axes: Axes, timeline: Timeline, person: Person, order: Sequence[str]) -> None:
     """Draw a person's probabilities as areas, one above the other."""
+    from matplotlib.patches import StepPatch
+
     shares = person.probabilities
     seen = np.flatnonzero(~np.isnan(shares[:, 0]))
     if seen.size:
         part = slice(int(seen[0]), int(seen[-1]) + 1)
         edges = timeline.start + timeline.bin * np.arange(part.start, part.stop + 1)
-        floor = shares[part, 0] * 0
+        floor: Any = shares[part, 0] * 0
         for label in order:
             top = floor + 100 * shares[part, timeline.labels.index(label)]
             colour = colour_of(label, timeline.labels)
-            axes.stairs(top, edges, baseline=floor, fill=True, facecolor=colour, linewidth=0)
+            area = StepPatch(top, edges, baseline=floor, fill=True, facecolor=colour, linewidth=0)
+            axes.add_artist(area)  # not `stairs`, which looks for limits that are known
             floor = top
     axes.set_facecolor(_UNSEEN)
     said = f"person {person.track}: {length(person.seconds)}, {mostly(person, timeline.labels)}"

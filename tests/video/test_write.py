@@ -120,9 +120,7 @@ def test_mpeg_ts_whose_clock_begins_anywhere_gives_times_from_zero(tmp_path: Pat
 @pytest.mark.parametrize(
     ("output", "size"), [("b.mp4", (66, 48)), ("b.webm", (65, 47))], ids=["mp4", "webm"]
 )
-def test_odd_sizes_and_colours_are_kept(
-    tmp_path: Path, output: str, size: tuple[int, int]
-) -> None:
+def test_odd_sizes_and_colours_are_kept(tmp_path: Path, output: str, size: tuple[int, int]) -> None:
     """H.264 has even sides: the last column is there twice, nothing is scaled."""
     path = write_clip(tmp_path / "a.webm", size=(65, 47), codec="libvpx-vp9", sound=None)
     with VideoWriter(tmp_path / output, path) as writer:
