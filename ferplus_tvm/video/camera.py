@@ -12,6 +12,7 @@ import numpy as np
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.video.devices import Device, cannot_open, find_device, import_av, stopped
+from ferplus_tvm.video.source import RawFrame, Taken
 from ferplus_tvm.vision.crop import Picture
 
 _PATIENCE = 10.0  # seconds without a picture until a camera is given up
@@ -32,9 +33,10 @@ class _Taken:
 class Camera:
     """A camera, or a live stream in place of one.
 
-    An iterator over ``(index, time, picture)`` that gives the newest picture, or waits for the next
-    one.  A thread reads the camera all the time and keeps one picture: what its user is too slow
-    for is dropped, and counted.
+    `ferplus_tvm.video` takes it as a source, and by itself it is an iterator over
+    ``(index, time, picture)``: always the newest picture, or the next one.  A thread reads the
+    camera all the time and keeps one picture: what its user is too slow for is dropped, and
+    counted.
 
     Parameters
     ----------
@@ -48,9 +50,15 @@ class Camera:
     Attributes
     ----------
     name
-        What messages call it.
-    width, height
-        Those of its pictures, in pixels.
+        What messages and tables call it.
+    live
+        True: a picture that is not taken at once is lost.
+    duration
+        None: a camera has no end.
+    fps
+        Pictures a second, if the camera says so.
+    size
+        Width and height of its pictures, in pixels.
 
     Raises
     ------
@@ -60,6 +68,9 @@ class Camera:
         If PyAV is not installed.
     """
 
+    live = True
+    duration: float | None = None
+
     def __init__(self, device: int | str = 0, *, size: tuple[int, int] | None = None) -> None:
         self._device = find_device(device, size)
         self.name = self._device.name
@@ -68,6 +79,7 @@ class Camera:
         self._error: Exception | None = None
         self._ended = self._closing = False
         self._dropped = 0
+        self.fps: float | None = None
         self._arrived = time.monotonic()
         self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
         self._thread.start()
@@ -82,7 +94,7 @@ class Camera:
         except BaseException:
             self.close()
             raise
-        self.width, self.height = newest.frame.width, newest.frame.height
+        self.size: tuple[int, int] | None = (newest.frame.width, newest.frame.height)
 
     @property
     def dropped(self) -> int:
@@ -126,6 +138,14 @@ class Camera:
             self._arrived = taken.arrived
         picture = np.ascontiguousarray(taken.frame.to_ndarray(format="rgb24"))
         return taken.index, taken.time, picture
+
+    def frames(self, taken: Taken) -> Iterator[RawFrame]:
+        """Yield the pictures that are taken, as `ferplus_tvm.video` does."""
+        for index, seconds, picture in self:
+            if taken.past(seconds):
+                break
+            if taken.takes(seconds):
+                yield RawFrame(index, seconds, picture)
 
     def close(self) -> None:
         """Let go of the camera; again is harmless."""
@@ -177,6 +197,8 @@ class Camera:
         av = import_av()
         clock = _Clock()
         stream = container.streams.video[0]
+        if stream.average_rate:
+            self.fps = float(stream.average_rate)
         stream.codec_context.thread_type = "SLICE"  # threads for whole frames would hold some back
         index = 0
         try:
@@ -240,8 +262,12 @@ def _open(device: Device) -> Any:
     error: Exception | None = None
     for options in device.attempts:
         try:
+            # Given as "options" they would go to the decoder too, which has a "video_size" as well.
             container = av.open(
-                device.file, format=device.format, options=options, timeout=2 * _PATIENCE
+                device.file,
+                format=device.format,
+                container_options=options,
+                timeout=2 * _PATIENCE,
             )
         except (OSError, ValueError, av.FFmpegError) as reason:
             error = reason

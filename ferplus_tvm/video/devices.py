@@ -187,9 +187,7 @@ def cannot_open(device: Device, error: Exception) -> InputError:
     if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
         return InputError(f"there is no camera {device.name}: {_choice(list_cameras())}")
     if number in (errno.EACCES, errno.EPERM):
-        return InputError(
-            f"{device.name} may not be read by this user: {_permission(device.file)}"
-        )
+        return InputError(f"{device.name} may not be read by this user: {_permission(device.file)}")
     if number == errno.EBUSY:
         return InputError(f"{device.name} is used by another program: close that, and try again")
     if number in (errno.ENOTTY, errno.EINVAL, errno.ENOSYS):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _HOST = "127.0.0.1"
 _NAMES = [_HOST, "localhost"]  # by which a browser here may know the page
@@ -58,7 +58,9 @@ class _Shown:
                 ]
                 self._body = b"".join(
                     f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\n"
-                    f"Content-Type: {kind}\r\n\r\n".encode() + content + b"\r\n"
+                    f"Content-Type: {kind}\r\n\r\n".encode()
+                    + content
+                    + b"\r\n"
                     for name, kind, content in parts
                 )
                 self._body += f"--{boundary}--\r\n".encode()
@@ -185,8 +187,9 @@ class LivePage:
         self.close()
 
     def _wake(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._announce)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the page has just ended
+                self._loop.call_soon_threadsafe(self._announce)
 
     def _announce(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
