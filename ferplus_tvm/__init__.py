@@ -33,6 +33,7 @@ from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
+from ferplus_tvm.video.camera import Camera
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.video import Video, video
 from ferplus_tvm.vision.detections import Detection
@@ -57,6 +58,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = [
     "EMOTIONS",
     "AvailableTarget",
+    "Camera",
     "CompileResult",
     "Detection",
     "Engine",

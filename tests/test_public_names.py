@@ -11,6 +11,7 @@ from ferplus_tvm.targets import GPUS, NAMED
 
 CLASSES = {
     "AvailableTarget",
+    "Camera",
     "CompileResult",
     "Detection",
     "Engine",

@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Self, Unpack
 
-from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.sources import Source, is_encoded
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
 from ferplus_tvm.video.ahead import Ahead
+from ferplus_tvm.video.camera import Camera
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.source import FrameSource, GivenFrames, RawFrame, Taken
@@ -111,7 +111,7 @@ def _always() -> bool:
 
 
 def video(
-    source: str | os.PathLike[str] | int | Iterable[Any] | Source,
+    source: str | os.PathLike[str] | int | Camera | Iterable[Any] | Source,
     engine: Engine,
     *,
     every: int = 1,
@@ -127,7 +127,8 @@ def video(
     Parameters
     ----------
     source
-        A video file's path, address or binary file; a camera's number; or an iterable of pictures,
+        A video file's path, address or binary file; a camera's number, or a `Camera`, which is
+        closed with the video; or an iterable of pictures,
         each of which is what `Engine.analyze` takes, or of (time, picture), the time in seconds.
     engine
         A library with a face detector, or any with ``detector=``.
@@ -168,7 +169,9 @@ def video(
 
 def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
     if isinstance(source, int):
-        raise InputError("cameras come soon")
+        return Camera(source)
+    if isinstance(source, Camera):
+        return source
     if is_encoded(source):
         return Clip(source)
     return GivenFrames(source, steps.reading, _RATE)
