@@ -15,7 +15,7 @@ import typer
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.video.encode import container_of
 from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.plot import expect_plot, plot
+from ferplus_tvm.video.plot import expect_plot
 from ferplus_tvm.video.timeline import Timeline
 from ferplus_tvm.video.write import VideoWriter, expect_other_file
 from ferplus_tvm.vision.table import CsvTable, ParquetTable, Row, rows_without_face
@@ -134,7 +134,7 @@ class VideoFiles:
         self.timeline.close()
         with self._opened:
             for path in self._wanted.plots:
-                plot(self.timeline, f"Emotions in {Path(self._wanted.clip).name}", path)
+                self.timeline.plot(path, f"Emotions in {Path(self._wanted.clip).name}")
 
     def _write_rows(self, rows: Sequence[Row]) -> None:
         for table in self._tables:

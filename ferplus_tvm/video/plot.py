@@ -54,25 +54,7 @@ def expect_plot(path: Path) -> None:
 
 
 def plot(timeline: Timeline, title: str, path: str | os.PathLike[str]) -> None:
-    """Draw the emotions of each person over time.
-
-    Parameters
-    ----------
-    timeline
-        Who was seen when; closed.
-    title
-        What stands above.
-    path
-        ``.png``, or ``.html`` for a page that needs no other file and has the figures as tables
-        too.
-
-    Raises
-    ------
-    MissingExtraError
-        If matplotlib is not installed.
-    InputError
-        If the file has another suffix, or cannot be written.
-    """
+    """Draw a timeline that is closed; see `Timeline.plot`."""
     from ferplus_tvm.video.plot_page import render
 
     path = Path(path)

@@ -21,8 +21,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 0 auto;
   padding: 1.5rem 1rem 3rem; color: #1f2328; background: #fff }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
-figure { margin: 1rem 0 }
-figure svg { display: block; width: 100%; height: auto }
+figure { margin: 1rem 0; overflow-x: auto }
+figure svg { display: block; width: 100%; min-width: 40rem; height: auto }
 .table { overflow-x: auto }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .25rem }
@@ -50,7 +50,7 @@ def _body(timeline: Timeline, title: str, svg: str) -> Iterator[str]:
     more = f", and {timeline.left_out} more for a shorter time" if timeline.left_out else ""
     yield f"<h1>{escape(title)}</h1>"
     yield f"<p>{_count(len(people))}{more}; {span} (minutes:seconds).</p>"
-    yield f"<figure>{svg}</figure>"
+    yield f'<figure role="region" aria-label="Plot" tabindex="0">{svg}</figure>'
     if people:
         yield "<h2>People</h2>"
         yield _people(timeline, people)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,10 +63,11 @@ class Person:
 
 
 class Timeline:
-    """Gathers who is seen when in a video, and with which emotion.
+    """Gathers who is seen when in a video, and with which emotion; and plots it.
 
-    A bin is made twice as long whenever the video is too long for all of them.  Of very many
-    people those are kept who are seen longest.
+    Its memory does not grow with the video: time is kept in bins, each twice as long whenever the
+    video is too long for all of them, and of hundreds of people those are kept who are seen
+    longest.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ class Timeline:
 
     @property
     def people(self) -> list[Person]:
-        """Those who are kept, the longest seen first."""
+        """Those who are kept, the longest seen first; the last frame counts once it is closed."""
         return sorted(self._people.values(), key=lambda each: (-each.seconds, each.track))
 
     def add(self, frame: Frame) -> None:
@@ -105,8 +107,30 @@ class Timeline:
             self._count()
         self._shown = frame.time, frame.faces
 
+    def plot(self, path: str | os.PathLike[str], title: str = "Emotions over time") -> None:
+        """Close it, and draw the emotions of each person.
+
+        Parameters
+        ----------
+        path
+            ``.png``, or ``.html`` for a page that needs no other file, and says all in tables too.
+        title
+            What stands above.
+
+        Raises
+        ------
+        InputError
+            If the file has another suffix, or cannot be written.
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        from ferplus_tvm.video.plot import plot
+
+        self.close()
+        plot(self, title, path)
+
     def close(self) -> None:
-        """Add the last frame for good; it lasts as long as the one before."""
+        """Count the last frame, as long as the one before; again is harmless."""
         if self._shown is not None:
             self._count()
             self._shown = None

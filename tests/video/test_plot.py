@@ -14,7 +14,6 @@ from PIL import Image
 from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.plot import plot
 from ferplus_tvm.video.timeline import BINS, Timeline
 from ferplus_tvm.video.words import clock, length
 from tests.video.clips import face_of
@@ -86,7 +85,7 @@ def test_times_are_written_as_clocks_show_them() -> None:
 
 def test_the_png_has_the_colours_of_the_drawing(two: Timeline, tmp_path: Path) -> None:
     path = tmp_path / "emotions.png"
-    plot(two, "Emotions in a.mp4", path)
+    two.plot(path, "Emotions in a.mp4")
 
     pixels = np.asarray(Image.open(io.BytesIO(path.read_bytes())).convert("RGB")).reshape(-1, 3)
     happy, sad, contempt = (
@@ -127,7 +126,7 @@ class Page(HTMLParser):
 
 def test_the_page_says_all_in_words_and_loads_nothing(two: Timeline, tmp_path: Path) -> None:
     path = tmp_path / "emotions.html"
-    plot(two, "Emotions in <b>.mp4", path)
+    two.plot(path, "Emotions in <b>.mp4")
 
     page = Page(path.read_text(encoding="utf-8"))
     assert page.texts["title"] == page.texts["h1"] == ["Emotions in <b>.mp4"]
@@ -158,7 +157,7 @@ def test_the_page_says_all_in_words_and_loads_nothing(two: Timeline, tmp_path: P
 def test_nobody_and_a_crowd_are_drawn_too(tmp_path: Path, people: int) -> None:
     faces = dict.fromkeys(range(1, people + 1), HAPPY)
     made = timeline((0, faces), (9, faces))
-    plot(made, "Emotions", tmp_path / "a.html")
+    made.plot(tmp_path / "a.html", "Emotions")
 
     page = Page((tmp_path / "a.html").read_text())
     texts = page.texts
@@ -173,9 +172,9 @@ def test_what_cannot_be_drawn_is_said(
     two: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(InputError, match=r"expected \.png or \.html"):
-        plot(two, "Emotions", tmp_path / "a.pdf")
+        two.plot(tmp_path / "a.pdf", "Emotions")
     with pytest.raises(InputError, match="cannot be written"):
-        plot(two, "Emotions", tmp_path / "none" / "a.png")
+        two.plot(tmp_path / "none" / "a.png", "Emotions")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"ferplus_tvm\[video\]"):
-        plot(two, "Emotions", tmp_path / "a.png")
+        two.plot(tmp_path / "a.png", "Emotions")
