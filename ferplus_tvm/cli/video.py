@@ -80,6 +80,12 @@ def video(
     fps: Annotated[
         float | None, typer.Option(metavar="F", help="Look at no more than F frames a second.")
     ] = None,
+    detect_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Detect faces in each N-th of these, and follow them between."
+        ),
+    ] = None,
     start: Annotated[
         float | None,
         typer.Option(parser=_seconds, metavar="TIME", help="Begin at 75, 1:15 or 1:02:03.5."),
@@ -124,6 +130,7 @@ def video(
                 engine,
                 every=every or 1,
                 fps=fps,
+                detect_every=detect_every,
                 start=start,
                 end=end,
                 smooth=smooth,

@@ -10,23 +10,22 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 
-from ferplus_tvm.errors import InputError, MissingExtraError, one_line
+from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.faces.sources import name_of
 from ferplus_tvm.host.files import permit_as_new
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.encode import Encoder, container_of
 from ferplus_tvm.video.frame import Frame
+from ferplus_tvm.video.opening import import_av, open_container
 from ferplus_tvm.video.sound import Sound
 from ferplus_tvm.video.source import RawFrame, Taken
 from ferplus_tvm.vision.crop import Picture
 from ferplus_tvm.vision.draw import drawn
 from ferplus_tvm.vision.photo import Face
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
 
 _TIME_BASE = Fraction(1, 90000)  # of frames that are from no file
 _RATE = Fraction(25)
@@ -71,10 +70,7 @@ class VideoWriter:
         start: float | None = None,
         end: float | None = None,
     ) -> None:
-        try:
-            import av
-        except ModuleNotFoundError:
-            raise MissingExtraError.of("a written video (no module av)", "video") from None
+        av = import_av()
         self.path, self.notes = Path(path), list[str]()
         self._container = container_of(self.path)
         self._source = None if source is None else os.fspath(source)
@@ -166,27 +162,20 @@ class VideoWriter:
 
     def _begin(self, frame: Frame) -> None:
         """Open the file, now that the size of the frames is known."""
-        import av
-
-        time_base, rate = _TIME_BASE, _RATE
-        source: InputContainer | None = None
+        time_base, rate, origin = _TIME_BASE, _RATE, Fraction(0)
+        container = None
         if self._source is not None:
-            try:
-                source = self._opened.enter_context(av.open(self._source))
-                stream = source.streams.video[0]
-            except self._errors as error:
-                raise InputError(
-                    f"{self._source!r} cannot be read again for its sound ({one_line(error)})"
-                ) from error
-            time_base = stream.time_base or time_base
-            rate = stream.average_rate or rate
+            with contextlib.closing(Clip(self._source)) as clip:
+                time_base, origin = clip.time_base, clip.origin
+                rate = Fraction(clip.fps or rate).limit_denominator(1001)
+            container = open_container(self._source, name_of(self._source))
+            self._opened.callback(container.close)
         with self._writing():
             size = (frame.width, frame.height)
             encoder = Encoder(self._name, self._container, size, time_base, rate)
             self._opened.callback(encoder.close)
-            if source is not None:
-                zero = (stream.start_time or 0) * time_base
-                self._sound = Sound(source, encoder.output, zero)
+            if container is not None:
+                self._sound = Sound(container, encoder.output, origin)
                 self.notes += self._sound.notes
         if self._start is not None:
             self._zero = frame.time
