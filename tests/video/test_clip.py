@@ -166,9 +166,7 @@ def test_odd_sizes_and_every_kind_of_pixel(
 ) -> None:
     size = (64, 48) if codec == "libx264" and "420" in pix_fmt else (63, 49)
     picture = corners(*size)
-    path = write(
-        folder / f"{codec}-{pix_fmt}{suffix}", [picture] * 2, codec=codec, pix_fmt=pix_fmt
-    )
+    path = write(folder / f"{codec}-{pix_fmt}{suffix}", [picture] * 2, codec=codec, pix_fmt=pix_fmt)
     found = read(path)[0].picture
     if pix_fmt == "gray":
         picture = np.repeat((picture @ [0.299, 0.587, 0.114])[..., None], 3, 2).astype(np.uint8)
