@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -173,6 +173,8 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
     except InputError as error:
         status = 1
         files.write_error(str(error))
+        with interrupts_held(), suppress(InputError):  # of a broken video, which was said
+            files.finish()
         typer.echo(f"error: {printable(str(error))}", err=True)
     finally:
         with interrupts_held():

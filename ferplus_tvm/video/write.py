@@ -116,7 +116,7 @@ class VideoWriter:
         InputError
             If the file cannot be written, or the source cannot be read to its end.
         """
-        if self._encoder is not None:
+        if self._encoder is not None and not self._failed:
             self._fill(math.inf)
             with self._writing():
                 self._copy_sound(math.inf if self._end is None else self._end)
