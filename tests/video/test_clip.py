@@ -16,13 +16,13 @@ import pytest
 
 from ferplus_tvm.errors import InputError, MissingExtraError, VideoDamagedError
 from ferplus_tvm.video.clip import Clip
+from ferplus_tvm.video.cuts import Cuts
 from ferplus_tvm.video.opening import without_password
 from ferplus_tvm.video.source import RawFrame, Taken
 from tests.artifacts import assert_sentence
 from tests.video.encoding import corners, difference, moving, read, write
 
 PICTURES = moving(60)
-LOSSLESS = {"crf": "0"}
 
 
 def assert_same(found: list[RawFrame], expected: list[RawFrame]) -> None:
@@ -52,9 +52,9 @@ def test_every_frame_comes_once_with_its_number_and_time(plain: Path) -> None:
     frames = list(clip.frames(Taken()))
     assert [each.index for each in frames] == list(range(60))
     assert [each.time for each in frames] == [number / 25 for number in range(60)]
-    for frame, picture in zip(frames, PICTURES, strict=True):
-        assert difference(frame.picture, picture) < 8
-        assert frame.picture.flags.c_contiguous
+    for number, frame in enumerate(frames):
+        away = [difference(frame.picture, PICTURES[each]) for each in (number, (number + 20) % 60)]
+        assert away[0] < min(away[1], 10)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -214,10 +214,19 @@ def test_seeking_gives_the_same_frames_as_reading_from_the_start(
     everything = read(path)
     assert len(everything) == 60
     for start in (0.01, 1.0, 1.5, 1.59, 2.3):
-        expected = [each for each in everything if start <= each.time < 2.2]
-        assert_same(read(path, start=start, end=2.2), expected) if start < 2.2 else assert_same(
-            read(path, start=start), [each for each in everything if start <= each.time]
-        )
+        expected = [each for each in everything if start <= each.time]
+        assert_same(read(path, start=start), expected)
+    assert_same(read(path, start=1.5, end=1.7), [e for e in everything if 1.5 <= e.time < 1.7])
+
+
+def test_what_lies_far_before_the_start_is_not_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(folder / "far.mp4", PICTURES, gop=10)
+    seen = []
+    monkeypatch.setattr(Cuts, "see_frame", lambda _, frame: seen.append(frame.pts))
+    assert read(path, start=2.2)[0].index == 55
+    assert len(seen) == 10
 
 
 def test_a_start_behind_the_end_is_told(plain: Path) -> None:
@@ -248,14 +257,16 @@ def test_of_a_clip_that_breaks_off_what_can_be_read_is_given_and_then_its_end_to
         pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
         container_options={"movflags": "faststart"} if suffix == ".mp4" else {},
     )
-    expected = read(path)
+    expected = {frame.time: frame.picture for frame in read(path)}
     found = []
     with pytest.raises(VideoDamagedError) as caught:
         for frame in Clip(cut(path, 0.6)).frames(Taken()):
             found.append(frame)
     assert 20 < len(found) < 55
-    assert_same(found, expected[: len(found)])
-    assert caught.value.time == pytest.approx(len(found) / 25)
+    for number, frame in enumerate(found):
+        assert frame.time == number / 25 or number > len(found) - 4  # one between two may be lost
+        np.testing.assert_array_equal(frame.picture, expected[frame.time])
+    assert caught.value.time == pytest.approx(found[-1].time + 1 / 25)
     assert_sentence(str(caught.value), f"whole-cut{suffix}", f"{caught.value.time:.2f} s")
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.time) == (str(caught.value), caught.value.time)
