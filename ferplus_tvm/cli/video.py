@@ -123,29 +123,29 @@ def video(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     wanted = Wanted(clip, draw, parquet, plot or (), as_csv, as_jsonl, start, end)
-    with Engine(library, threads=threads, device=device) as engine:
-        try:
-            frames = open_video(
-                clip,
-                engine,
-                every=every or 1,
-                fps=fps,
-                detect_every=detect_every,
-                start=start,
-                end=end,
-                smooth=smooth,
-                views=views.value,
-                **vars(find),
-            )
-        except ValueError as error:
-            if isinstance(error, InputError):
+    try:
+        with Engine(library, threads=threads, device=device) as engine:
+            try:
+                frames = open_video(
+                    clip,
+                    engine,
+                    every=every or 1,
+                    fps=fps,
+                    detect_every=detect_every,
+                    start=start,
+                    end=end,
+                    smooth=smooth,
+                    views=views.value,
+                    **vars(find),
+                )
+            except InputError:
                 raise
-            raise typer.BadParameter(str(error)) from None
-        try:
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
             with frames:
                 status = _run(frames, wanted, engine.labels)
-        except KeyboardInterrupt:
-            status = _INTERRUPTED
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
     if status:
         raise typer.Exit(status)
 
