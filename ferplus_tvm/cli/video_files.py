@@ -91,8 +91,9 @@ class VideoFiles:
         self._noted = 0
         with ExitStack() as stack:
             if wanted.draw is not None:
-                # What an address gives once it may not give again.
                 source = wanted.clip if os.path.exists(wanted.clip) else None
+                if source is None:  # what an address has given it may not give again
+                    typer.echo("warning: no sound is written of an address", err=True)
                 self._writer = VideoWriter(wanted.draw, source, start=wanted.start, end=wanted.end)
                 stack.callback(self._writer.close)
             if wanted.parquet is not None:
