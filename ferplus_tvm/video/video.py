@@ -115,7 +115,9 @@ class _Stages:
 
     def close(self) -> None:
         """End the threads, and then let go of the source, which one of them may be reading."""
-        ended = [thread.close() for thread in self._threads]
+        for thread in self._threads:
+            thread.stop()
+        ended = [thread.join() for thread in self._threads]
         if all(ended):
             self._source.close()
 
