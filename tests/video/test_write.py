@@ -15,7 +15,18 @@ from ferplus_tvm.video import encode
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.source import Taken
 from ferplus_tvm.video.write import VideoWriter
-from tests.video.clips import BLUE, CLICK, RED, TIMES, face_of, framed, read, write_clip
+from tests.video import encoding
+from tests.video.clips import (
+    BLUE,
+    CLICK,
+    RED,
+    TIMES,
+    face_of,
+    framed,
+    picture,
+    read,
+    write_clip,
+)
 
 HAPPY = face_of(3, 0, 9)
 
@@ -34,9 +45,9 @@ def annotate(
     return writer
 
 
-def shown(picture: np.ndarray) -> bool:
+def shown(array: np.ndarray) -> bool:
     """Whether the left side of the face's box, which is yellow, is in the picture."""
-    return bool(picture[20, 4:14, 1].max() > 150)
+    return bool(array[20, 4:14, 1].max() > 150)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +126,23 @@ def test_mpeg_ts_whose_clock_begins_anywhere_gives_times_from_zero(tmp_path: Pat
     assert after.times == [time - before.times[0] for time in before.times]
     assert before.click is not None
     assert after.click == pytest.approx(before.click - float(before.times[0]), abs=0.005)
+
+
+def test_a_turned_video_is_written_upright(tmp_path: Path) -> None:
+    path = encoding.write(
+        tmp_path / "a.mp4",
+        [picture(64, 48)] * 3,
+        prepare=lambda stream: stream.set_display_rotation(90),
+    )
+    annotate(path, tmp_path / "b.mp4")
+
+    after = read(tmp_path / "b.mp4")
+    assert after.pictures[0].shape == (64, 48, 3)
+    # What was above lies to the left: FFmpeg's degrees are counted against the clock.
+    for column, colour in ((4, RED), (44, BLUE)):
+        assert np.abs(after.pictures[2][50, column].astype(int) - colour).max() < 24
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert next(container.decode(video=0)).rotation == 0
 
 
 @pytest.mark.parametrize(
