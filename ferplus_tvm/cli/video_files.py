@@ -88,7 +88,6 @@ class VideoFiles:
         self._wanted, self._labels = wanted, labels
         self._tables: list[CsvTable | ParquetTable] = []
         self._writer: VideoWriter | None = None
-        self._noted = 0
         with ExitStack() as stack:
             if wanted.draw is not None:
                 source = wanted.clip if os.path.exists(wanted.clip) else None
@@ -129,13 +128,12 @@ class VideoFiles:
 
     def close(self) -> None:
         """End the files, which can be read then, and draw the plots."""
-        notes = [] if self._writer is None else self._writer.notes
-        for note in notes:
-            typer.echo(f"warning: {note}", err=True)
         self.timeline.close()
         with self._opened:
             for path in self._wanted.plots:
                 self.timeline.plot(path, f"Emotions in {Path(self._wanted.clip).name}")
+        for note in [] if self._writer is None else self._writer.notes:
+            typer.echo(f"warning: {note}", err=True)
 
     def _write_rows(self, rows: Sequence[Row]) -> None:
         for table in self._tables:

@@ -128,6 +128,18 @@ def test_mpeg_ts_whose_clock_begins_anywhere_gives_times_from_zero(tmp_path: Pat
     assert after.click == pytest.approx(before.click - float(before.times[0]), abs=0.005)
 
 
+def test_sound_whose_times_begin_anew_is_left_out_and_said(tmp_path: Path) -> None:
+    """As of recordings put one behind the other, whose second one no container would take."""
+    path, twice = write_clip(tmp_path / "a.ts"), tmp_path / "twice.ts"
+    twice.write_bytes(2 * path.read_bytes())
+    writer = annotate(twice, tmp_path / "b.mp4")
+
+    once, after = read(path), read(tmp_path / "b.mp4")
+    assert len(after.times) == 2 * len(TIMES)
+    assert len(after.packets) == len(once.packets)
+    assert "out of order" in writer.notes[0] and str(len(once.packets)) in writer.notes[0]
+
+
 def test_a_turned_video_is_written_upright(tmp_path: Path) -> None:
     path = encoding.write(
         tmp_path / "a.mp4",
