@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ferplus_tvm.video import encode
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.source import Taken
 from ferplus_tvm.video.write import VideoWriter
+from ferplus_tvm.vision.draw import drawn
 from tests.video import encoding
 from tests.video.clips import (
     BLUE,
@@ -229,6 +231,18 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         annotate(path, output)
     assert output.read_text() == "an old one"
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
+
+
+def test_what_is_drawn_is_the_smoothed_emotion_and_the_number() -> None:
+    sad = face_of(3, 0, 0, 0, 9)
+    face = replace(HAPPY, smoothed=sad.prediction)
+    grey = np.full((200, 300, 3), 90, np.uint8)
+
+    box = {tuple(pixel) for pixel in np.asarray(drawn(grey, [face])).reshape(-1, 3).tolist()}
+    assert (0x00, 0x72, 0xB2) in box and (0xF0, 0xE4, 0x42) not in box
+    other = np.asarray(drawn(grey, [replace(face, track=4)]))
+    alone = np.asarray(drawn(grey, [replace(face, track=None)]))
+    assert (np.asarray(drawn(grey, [face])) != other).any() and (alone != other).any()
 
 
 def test_names_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> None:
