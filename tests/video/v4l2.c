@@ -4,9 +4,9 @@
    FAKE_CAMERAS is a folder of files named video0, video1...: each holds what the camera does:
      "pictures N"  N pictures a second, for ever; "unplugged N" gives N pictures, and is gone;
      "busy", "denied", "silent", "metadata" (a node of a camera that gives no pictures).
-   FAKE_PICTURE is a file with one picture of 320 x 240 pixels as YUYV 4:2:2; every picture begins
-   with its number in the first four grey levels, seven bits each.
-   FAKE_JPEG, where it is set, is the same as JPEG: such cameras offer both. */
+   FAKE_PICTURE is a file with one picture of 320 x 240 pixels as YUYV 4:2:2; the first four pixels
+   of every picture are grey, and tell its number in steps of six levels, five bits each.
+   FAKE_JPEG, where it is set, is a picture as JPEG, which all cameras then offer too. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -107,7 +107,10 @@ static int give_picture(int fd, struct camera *camera, struct v4l2_buffer *buffe
   FILE *stream = fopen(getenv(camera->jpeg ? "FAKE_JPEG" : "FAKE_PICTURE"), "rb");
   size_t length = fread(picture, 1, BYTES, stream);
   fclose(stream);
-  for (int i = 0; i < 4 && !camera->jpeg; i++) picture[2 * i] = 16 + (camera->next >> (7 * i) & 127);
+  for (int i = 0; i < 8 && !camera->jpeg; i++) {
+    picture[2 * i] = 16 + (i < 4 ? 6 * (camera->next >> (5 * i) & 31) : 0);
+    picture[2 * i + 1] = 128;
+  }
   if (pwrite(fd, picture, length, (off_t)index * STEP) != (ssize_t)length) abort();
   camera->next++;
   camera->left -= camera->left > 0;
