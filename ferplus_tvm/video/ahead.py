@@ -55,8 +55,8 @@ class Ahead(Generic[T]):
         with self._changed:
             return bool(self._made) or self._ended
 
-    def close(self) -> None:
-        """End the thread.
+    def close(self) -> bool:
+        """End the thread, and return whether it has ended.
 
         If an item is being made, this waits for it some seconds; the thread ends after it.
         """
@@ -66,6 +66,7 @@ class Ahead(Generic[T]):
             self._changed.notify_all()
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
+        return not self._thread.is_alive()
 
     def _take(self) -> T:
         if self._made:

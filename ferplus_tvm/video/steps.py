@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.smooth import Smoother
 from ferplus_tvm.video.source import RawFrame
-from ferplus_tvm.video.track import LOST, Tracker
+from ferplus_tvm.video.track import LOST, Tracker, looks_of
 from ferplus_tvm.vision.analyze import Floats, PhotoSteps, crops_of
 from ferplus_tvm.vision.crop import roll_of
 from ferplus_tvm.vision.detections import Detection
@@ -24,6 +25,10 @@ _BYTES = 64 << 20
 """Of the pictures of one batch."""
 
 
+_SOON = 0.15
+"""Seconds after which the detector looks anyway: a face that turns about in less is off by 5 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundFrame:
     """A frame whose faces are found, followed and cropped, and not yet scored."""
@@ -34,14 +39,77 @@ class FoundFrame:
     crops: Floats
 
 
-def found(frames: Iterator[RawFrame], steps: PhotoSteps) -> Iterator[FoundFrame]:
-    """Find the faces in frames, and tell who is who."""
+def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> Iterator[FoundFrame]:
+    """Find the faces in frames, and tell who is who.
+
+    Parameters
+    ----------
+    frames
+        In order.
+    steps
+        What is done with a picture.
+    detect_every
+        The detector looks at each so-manieth frame, or sooner where frames are far apart.  In
+        those between, a face lies between where it was and where it will be.
+    """
     tracker = Tracker()
-    for raw in frames:
+    last: FoundFrame | None = None
+    waiting: list[RawFrame] = []
+
+    def ended() -> Iterator[FoundFrame]:
+        """Detect faces in the last frame that waits, and place them in those before."""
+        nonlocal last
+        raw = waiting.pop()
         detections = find_faces(raw.picture, steps.detect, steps.find)
-        tracks = tracker.update(raw.time, [each.box for each in detections], raw.cut)
         crops = crops_of(raw.picture, detections, steps.face_shape)
-        yield FoundFrame(raw, detections, tracks, crops)
+        boxes = [each.box for each in detections]
+        tracks = tracker.update(raw.time, boxes, looks_of(crops), raw.cut)
+        now = FoundFrame(raw, detections, tracks, crops)
+        for each in waiting:
+            yield _between(each, last or now, now, steps.face_shape)
+        waiting.clear()
+        last = now
+        yield now
+
+    for raw in frames:
+        if raw.cut and waiting:
+            yield from ended()
+        waiting.append(raw)
+        new = last is None or raw.cut or raw.time - last.raw.time >= _SOON
+        if new or len(waiting) == detect_every:
+            yield from ended()
+    if waiting:
+        yield from ended()
+
+
+def _between(
+    raw: RawFrame, before: FoundFrame, after: FoundFrame, face_shape: tuple[int, int, int]
+) -> FoundFrame:
+    """Place the faces of those who are seen before and after a frame."""
+    span = after.raw.time - before.raw.time
+    part = (raw.time - before.raw.time) / span if span > 0 else 0.0
+    old = dict(zip(before.tracks, before.detections, strict=True))
+    both = [
+        (_mixed(old[track], one, part), track)
+        for one, track in zip(after.detections, after.tracks, strict=True)
+        if track in old
+    ]
+    detections = [one for one, _ in both]
+    crops = crops_of(raw.picture, detections, face_shape)
+    return FoundFrame(raw, detections, [track for _, track in both], crops)
+
+
+def _mixed(one: Detection, other: Detection, part: float) -> Detection:
+    """Return what lies between two faces."""
+
+    def mixed(first: Any, second: Any) -> Any:
+        return tuple((1 - part) * a + part * b for a, b in zip(first, second, strict=True))
+
+    box = mixed(one.box, other.box)
+    points = ()
+    if len(one.points) == len(other.points):
+        points = tuple(mixed(a, b) for a, b in zip(one.points, other.points, strict=True))
+    return Detection(box, points, min(one.score, other.score))
 
 
 def scored(

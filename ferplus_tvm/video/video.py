@@ -19,8 +19,7 @@ from ferplus_tvm.video.source import FrameSource, GivenFrames, RawFrame, Taken
 from ferplus_tvm.video.steps import found, scored
 from ferplus_tvm.vision.analyze import PhotoSteps
 
-_RATE = 25.0
-"""Frames a second of an iterable that gives no times."""
+_DETECT_EVERY = 3
 
 
 class Video(Iterator[Frame]):
@@ -44,7 +43,14 @@ class Video(Iterator[Frame]):
         (width, height) of the upright picture in pixels, or None if that is not known.
     """
 
-    def __init__(self, source: FrameSource, taken: Taken, steps: PhotoSteps, smooth: float) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        taken: Taken,
+        steps: PhotoSteps,
+        detect_every: int,
+        smooth: float,
+    ) -> None:
         self.source = source.name
         self.live = source.live
         self.duration = source.duration
@@ -52,7 +58,7 @@ class Video(Iterator[Frame]):
         self.size = source.size
         self._stages = _Stages(source)
         self._frames: Iterator[Frame] | None = None
-        self._asked = (taken, steps, smooth)
+        self._asked = (taken, steps, detect_every, smooth)
         # Abandoned, or at the end of the interpreter.
         self._finalizer = weakref.finalize(self, self._stages.close)
 
@@ -85,14 +91,18 @@ class _Stages:
         self._source = source
         self._threads: list[Ahead[Any]] = []
 
-    def start(self, taken: Taken, steps: PhotoSteps, smooth: float) -> Iterator[Frame]:
+    def start(
+        self, taken: Taken, steps: PhotoSteps, detect_every: int, smooth: float
+    ) -> Iterator[Frame]:
+        """Return the frames, which threads begin to make: but for a camera, whose are new."""
         source = self._source
         frames: Iterator[RawFrame] = source.frames(taken)
         if source.live:
-            return scored(found(frames, steps), steps, smooth, source.name, None)
+            return scored(found(frames, steps, detect_every), steps, smooth, source.name, None)
         reading = self._ahead(frames, 2, "read")
-        finding = self._ahead(found(reading, steps), 4, "find")
-        ready = finding.ready if isinstance(source, GivenFrames) else _always
+        finding = self._ahead(found(reading, steps, detect_every), 4, "find")
+        # Who gives frames may do so as they come, and wants them back soon.
+        ready = finding.ready if isinstance(source, GivenFrames) else _worth_waiting
         return self._ahead(scored(finding, steps, smooth, source.name, ready), 2, "score")
 
     def _ahead(self, items: Iterator[Any], depth: int, name: str) -> Ahead[Any]:
@@ -101,12 +111,13 @@ class _Stages:
         return thread
 
     def close(self) -> None:
-        for thread in self._threads:
-            thread.close()
-        self._source.close()
+        """End the threads, and then let go of the source, which one of them may be reading."""
+        ended = [thread.close() for thread in self._threads]
+        if all(ended):
+            self._source.close()
 
 
-def _always() -> bool:
+def _worth_waiting() -> bool:
     return True
 
 
@@ -116,7 +127,7 @@ def video(
     *,
     every: int = 1,
     fps: float | None = None,
-    detect_every: int = 1,
+    detect_every: int | None = None,
     smooth: float = 0.25,
     start: float | None = None,
     end: float | None = None,
@@ -137,7 +148,9 @@ def video(
     fps
         At most so many frames a second are looked at; by default all.
     detect_every
-        Faces are detected in each so-manieth of the frames that are looked at.
+        The detector looks at each so-manieth of these frames, or sooner where they are far apart;
+        in those between, a face lies between where it was and where it will be.  3 by default; of
+        a camera, whose next frames nobody knows, 1.
     smooth
         Seconds over which `Face.smoothed` is a mean: a prediction weighs ``1/e`` after so long.
         0 makes it the prediction itself.
@@ -164,7 +177,16 @@ def video(
     taken = Taken(every, fps, start, end)
     if not 0 <= smooth < math.inf:
         raise ValueError(f"smooth is {smooth!r}: expected seconds of 0 or more")
-    return Video(_opened(source, steps), taken, steps, smooth)
+    if detect_every is not None and not (isinstance(detect_every, int) and detect_every >= 1):
+        raise ValueError(f"detect_every is {detect_every!r}: expected a whole number of 1 or more")
+    opened = _opened(source, steps)
+    if opened.live and detect_every not in (None, 1):
+        opened.close()
+        raise ValueError(
+            f"detect_every is {detect_every}: of a camera, whose next frames nobody knows, it is 1"
+        )
+    often = detect_every or (1 if opened.live else _DETECT_EVERY)
+    return Video(opened, taken, steps, often, smooth)
 
 
 def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
@@ -174,4 +196,4 @@ def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
         return source
     if is_encoded(source):
         return Clip(source)
-    return GivenFrames(source, steps.reading, _RATE)
+    return GivenFrames(source, steps.reading)
