@@ -48,6 +48,10 @@ class Cameras:
         """Add a camera that does what v4l2.c says."""
         (self._dev / f"video{number}").write_text(does)
 
+    def unplug(self, number: int) -> None:
+        """Remove a camera, which programs may be reading."""
+        (self._dev / f"video{number}").unlink()
+
     def offer_jpeg(self, image: Image.Image) -> None:
         """Have all cameras offer this picture as JPEG too."""
         image.save(self._jpeg)
