@@ -35,7 +35,9 @@ from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
 from ferplus_tvm.video.camera import Camera
 from ferplus_tvm.video.frame import Frame
+from ferplus_tvm.video.timeline import Timeline
 from ferplus_tvm.video.video import Video, video
+from ferplus_tvm.video.write import VideoWriter
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.photo import Face, Photo
 
@@ -73,9 +75,11 @@ __all__ = [
     "PreprocessOptions",
     "SetResult",
     "Source",
+    "Timeline",
     "TuneResult",
     "Verification",
     "Video",
+    "VideoWriter",
     "__version__",
     "compile",
     "errors",

@@ -26,9 +26,11 @@ CLASSES = {
     "PreprocessOptions",
     "SetResult",
     "Source",
+    "Timeline",
     "TuneResult",
     "Verification",
     "Video",
+    "VideoWriter",
 }
 FUNCTIONS = {
     "compile",

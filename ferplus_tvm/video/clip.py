@@ -57,6 +57,8 @@ class Clip:
         Frames a second in the mean, if the file says so.
     size
         Width and height of the upright picture in pixels.
+    time_base
+        Of which the times of frames are multiples, in seconds.
     origin
         Seconds of the file's own clock at which the video begins, where times are 0.
 
@@ -115,7 +117,8 @@ class Clip:
         self._start = stream.start_time
         if self._start is None:
             self._start = first.pts or 0
-        self.origin = float(self._start * stream.time_base)
+        self.time_base: Fraction = stream.time_base
+        self.origin = self._start * self.time_base
         self._stated = _stated_duration(self._container, stream)
         self.duration: float | None = self._stated
         if self._stated is None and self._container.duration:

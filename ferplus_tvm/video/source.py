@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import numpy as np
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import CheckedOptions
@@ -189,10 +191,20 @@ class GivenFrames:
             last = time
             if taken.past(time):
                 break
-            picture = read_picture(picture, name, self._options)
+            picture = read_picture(picture, name, self._reading(picture))
             cuts.see(picture)
             if taken.takes(time):
-                yield RawFrame(index, time, picture, cuts.taken())
+                # A copy: who makes frames may write the next one into the same array.
+                yield RawFrame(index, time, picture.copy(), cuts.taken())
+
+    def _reading(self, picture: Any) -> CheckedOptions:
+        """Return how a picture is read: a film may be black, though a photo is hardly."""
+        levels = getattr(picture, "dtype", None) == np.uint8
+        if self._options.value_range is None and (
+            levels or getattr(picture, "mode", None) in ("L", "RGB")
+        ):
+            return replace(self._options, value_range=(0, 255))
+        return self._options
 
     def close(self) -> None:
         """Let go of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ferplus_tvm.vision.crop import roll_of
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.find import find_faces
 from ferplus_tvm.vision.photo import Face
+
+T = TypeVar("T")
 
 _AT_ONCE = 8
 """Frames, and faces, that make one batch."""
@@ -37,6 +39,25 @@ class FoundFrame:
     detections: list[Detection]
     tracks: list[int]
     crops: Floats
+
+
+class _Held(Generic[T]):
+    """An iterator whose error waits until all that came before it is answered."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            yield from self._items
+        except Exception as error:
+            self._error = error
+
+    def end(self) -> None:
+        """Raise the error, if there was one."""
+        if self._error is not None:
+            raise self._error
 
 
 def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> Iterator[FoundFrame]:
@@ -71,7 +92,8 @@ def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> I
         last = now
         yield now
 
-    for raw in frames:
+    held = _Held(frames)
+    for raw in held:
         if raw.cut and waiting:
             yield from ended()
         waiting.append(raw)
@@ -80,6 +102,7 @@ def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> I
             yield from ended()
     if waiting:
         yield from ended()
+    held.end()
 
 
 def _between(
@@ -160,7 +183,8 @@ def _batches(
 ) -> Iterator[list[FoundFrame]]:
     """Put frames together until they hold faces enough."""
     batch: list[FoundFrame] = []
-    for frame in frames:
+    held = _Held(frames)
+    for frame in held:
         batch.append(frame)
         full = (
             len(batch) == _AT_ONCE
@@ -172,3 +196,4 @@ def _batches(
             batch = []
     if batch:
         yield batch
+    held.end()
