@@ -28,7 +28,10 @@ _BYTES = 64 << 20
 
 
 _SOON = 0.15
-"""Seconds after which the detector looks anyway: a face that turns about in less is off by 5 %."""
+"""Seconds after which the detector looks anyway.
+
+A face that goes to and fro in a second, as far as it is wide, is a tenth off between two looks.
+"""
 
 
 @dataclass(frozen=True, slots=True)

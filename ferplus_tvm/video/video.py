@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Self, Unpack
 
-from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.sources import Source, is_encoded
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
@@ -100,13 +99,11 @@ class _Stages:
         frames: Iterator[RawFrame] = source.frames(taken)
         if source.live:
             return scored(found(frames, steps, detect_every), steps, smooth, source.name, None)
-        errors: list[InputError] = []
-        reading = self._ahead(_until_error(frames, errors), 2, "read")
+        reading = self._ahead(frames, 2, "read")
         finding = self._ahead(found(reading, steps, detect_every), 4, "find")
         # Who gives frames may do so as they come, and wants them back soon.
         ready = finding.ready if isinstance(source, GivenFrames) else _worth_waiting
-        answers = scored(finding, steps, smooth, source.name, ready)
-        return self._ahead(_then_raise(answers, errors), 2, "score")
+        return self._ahead(scored(finding, steps, smooth, source.name, ready), 2, "score")
 
     def _ahead(self, items: Iterator[Any], depth: int, name: str) -> Ahead[Any]:
         thread = Ahead(items, depth, f"ferplus-tvm video {name}")
@@ -120,20 +117,6 @@ class _Stages:
         ended = [thread.join() for thread in self._threads]
         if all(ended):
             self._source.close()
-
-
-def _until_error(frames: Iterator[RawFrame], errors: list[InputError]) -> Iterator[RawFrame]:
-    """End where a source breaks, so that the frames before it, some of which wait, are answered."""
-    try:
-        yield from frames
-    except InputError as error:
-        errors.append(error)
-
-
-def _then_raise(frames: Iterator[Frame], errors: list[InputError]) -> Iterator[Frame]:
-    yield from frames
-    if errors:
-        raise errors.pop()
 
 
 def _worth_waiting() -> bool:
