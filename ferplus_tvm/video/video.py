@@ -141,8 +141,8 @@ def video(
     ----------
     source
         A video file's path, address or binary file; a camera's number, or a `Camera`, which is
-        closed with the video; or an iterable of pictures,
-        each of which is what `Engine.analyze` takes, or of (time, picture), the time in seconds.
+        closed with the video; or an iterable of pictures, each of which is what `Engine.analyze`
+        takes, or of (time, picture), the time in seconds.
     engine
         A library with a face detector, or any with ``detector=``.
     every
@@ -192,7 +192,7 @@ def video(
 
 
 def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
-    if isinstance(source, int):
+    if isinstance(source, int) or (isinstance(source, str) and source.startswith("/dev/video")):
         return Camera(source)
     if isinstance(source, Camera):
         return source
