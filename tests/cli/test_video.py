@@ -243,9 +243,7 @@ def test_without_pyav_the_extra_is_named(
     [
         ["--csv", "--jsonl"],
         ["--every", "2", "--fps", "3"],
-        ["--every", "0"],
         ["--start", "soon"],
-        ["--min-score", "2"],
     ],
 )
 def test_wrong_calls_end_with_status_2(tmp_path: Path, clip: Path, wrong: list[str]) -> None:
