@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -22,7 +23,7 @@ import pytest
 from PIL import Image
 
 import ferplus_tvm as fer
-from ferplus_tvm.errors import InputError
+from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.video.page import LivePage
 from tests.video import browser
 from tests.video.cameras import BOX, PHOTO
@@ -157,6 +158,12 @@ def test_it_ends_while_viewers_wait() -> None:
             httpx.get(page.address)
         assert waiting.exception() is not None or waiting.result().status_code == 204
     assert not [each for each in threading.enumerate() if each.name == "camera page"]
+
+
+def test_without_the_extra_the_pip_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ferplus_tvm\[camera\]'"):
+        LivePage(0)
 
 
 needs_browser = pytest.mark.skipif(browser.PROGRAM is None, reason="Chromium is not installed")
