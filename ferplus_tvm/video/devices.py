@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import stat
@@ -157,9 +158,12 @@ def _absent(device: int | str, listed: Sequence[Listed]) -> InputError:
 
 
 def _choice(listed: Sequence[Listed]) -> str:
-    if not listed:
-        return "none was found, so plug one in, or give the address of a stream"
-    return f"expected one of {', '.join(map(str, listed))}"
+    if listed:
+        return f"expected one of {', '.join(map(str, listed))}"
+    for path in sorted(glob.glob("/dev/video*")):
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"{path} may not be read by this user, so {_permission(path)}"
+    return "none was found, so plug one in, or give the address of a stream"
 
 
 def cannot_open(device: Device, error: Exception) -> InputError:

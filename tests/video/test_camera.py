@@ -85,6 +85,10 @@ for device in sys.argv[1:]:
     nothing = run_python(code, 0, "logitech", **cameras.environment).splitlines()
     assert all("there is no camera" in line and "none was found" in line for line in nothing)
 
+    cameras.plug(1, "denied")
+    (forbidden,) = run_python(code, "logitech", **cameras.environment).splitlines()
+    assert "no camera 'logitech'" in forbidden and "/dev/video1 may not be read" in forbidden
+
     for number, does in enumerate(["busy", "denied", "metadata", "pictures 100"]):
         cameras.plug(number, does)
     lines = run_python(code, 0, 1, 2, 7, "logitech", "", **cameras.environment).splitlines()

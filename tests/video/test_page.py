@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -18,11 +19,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 import ferplus_tvm as fer
-from ferplus_tvm.errors import InputError
+from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.video.page import LivePage
 from tests.video import browser
 from tests.video.cameras import BOX, PHOTO
@@ -140,12 +142,8 @@ def test_it_is_open_to_this_machine_alone_and_a_taken_port_is_one_sentence(page:
     assert port is not None
     with pytest.raises(InputError, match=rf"port {port} .*name another port"):
         LivePage(port)
-    for family, *_, address in socket.getaddrinfo(socket.gethostname(), port):
-        if address[0].startswith("127.") or family != socket.AF_INET:
-            continue
-        with socket.socket(family) as other, pytest.raises(OSError):
-            other.settimeout(5)
-            other.connect(address)
+    listening = [each.laddr for each in psutil.Process().net_connections("tcp") if not each.raddr]
+    assert [each.ip for each in listening if each.port == port] == ["127.0.0.1"]
 
 
 def test_it_ends_while_viewers_wait() -> None:
@@ -157,6 +155,12 @@ def test_it_ends_while_viewers_wait() -> None:
             httpx.get(page.address)
         assert waiting.exception() is not None or waiting.result().status_code == 204
     assert not [each for each in threading.enumerate() if each.name == "camera page"]
+
+
+def test_without_the_extra_the_pip_command_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'ferplus_tvm\[camera\]'"):
+        LivePage(0)
 
 
 needs_browser = pytest.mark.skipif(browser.PROGRAM is None, reason="Chromium is not installed")
