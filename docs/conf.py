@@ -24,6 +24,8 @@ NAVIGATION = """
 docs/compile
 docs/own-models
 docs/photos
+docs/videos
+docs/camera
 docs/runtime
 docs/targets
 docs/gpu

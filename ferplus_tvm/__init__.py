@@ -33,6 +33,11 @@ from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
+from ferplus_tvm.video.camera import Camera
+from ferplus_tvm.video.frame import Frame
+from ferplus_tvm.video.timeline import Timeline
+from ferplus_tvm.video.video import Video, video
+from ferplus_tvm.video.write import VideoWriter
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.photo import Face, Photo
 
@@ -55,11 +60,13 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = [
     "EMOTIONS",
     "AvailableTarget",
+    "Camera",
     "CompileResult",
     "Detection",
     "Engine",
     "Face",
     "FerplusError",
+    "Frame",
     "Gain",
     "Manifest",
     "Photo",
@@ -68,8 +75,11 @@ __all__ = [
     "PreprocessOptions",
     "SetResult",
     "Source",
+    "Timeline",
     "TuneResult",
     "Verification",
+    "Video",
+    "VideoWriter",
     "__version__",
     "compile",
     "errors",
@@ -81,6 +91,7 @@ __all__ = [
     "read_manifest",
     "tune",
     "verify",
+    "video",
 ]
 
 # The module of each name that is imported when it is first asked for, and the extra that has

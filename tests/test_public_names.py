@@ -11,11 +11,13 @@ from ferplus_tvm.targets import GPUS, NAMED
 
 CLASSES = {
     "AvailableTarget",
+    "Camera",
     "CompileResult",
     "Detection",
     "Engine",
     "Face",
     "FerplusError",
+    "Frame",
     "Gain",
     "Manifest",
     "Photo",
@@ -24,8 +26,11 @@ CLASSES = {
     "PreprocessOptions",
     "SetResult",
     "Source",
+    "Timeline",
     "TuneResult",
     "Verification",
+    "Video",
+    "VideoWriter",
 }
 FUNCTIONS = {
     "compile",
@@ -37,6 +42,7 @@ FUNCTIONS = {
     "read_manifest",
     "tune",
     "verify",
+    "video",
 }
 
 

@@ -26,6 +26,31 @@ Predict = Callable[[Floats], list[Prediction]]
 
 
 @dataclass(frozen=True)
+class PhotoSteps:
+    """What is done with a whole photo.
+
+    Attributes
+    ----------
+    detect
+        Finds faces.
+    predict
+        Predicts any number of faces.
+    face_shape
+        (C, S, S) of a face, as ``predict`` takes it.
+    find
+        Which faces are looked for.
+    reading
+        How photos are read.
+    """
+
+    detect: Detect
+    predict: Predict
+    face_shape: tuple[int, int, int]
+    find: FindOptions
+    reading: CheckedOptions
+
+
+@dataclass(frozen=True)
 class _Found:
     """A photo whose faces are found and cropped, and not yet predicted."""
 
@@ -35,13 +60,7 @@ class _Found:
 
 
 def analyze_each(
-    photos: Sequence[tuple[Any, str]],
-    detect: Detect,
-    predict: Predict,
-    face_shape: tuple[int, int, int],
-    find: FindOptions,
-    options: CheckedOptions,
-    stop: bool,
+    photos: Sequence[tuple[Any, str]], steps: PhotoSteps, stop: bool
 ) -> list[Photo | InputError]:
     """Return the faces of each photo, or why it cannot be used.
 
@@ -52,16 +71,8 @@ def analyze_each(
     ----------
     photos
         Pictures, each with what messages call it.
-    detect
-        Finds faces.
-    predict
-        Predicts any number of faces.
-    face_shape
-        (C, S, S) of a face, as ``predict`` takes it.
-    find
-        Which faces are looked for.
-    options
-        How the photos are read.
+    steps
+        What is done with each.
     stop
         Whether to raise the first error.
 
@@ -70,10 +81,10 @@ def analyze_each(
     InputError
         If ``stop`` and a photo cannot be used.
     """
-    found = [_find(item, name, detect, face_shape, find, options, stop) for item, name in photos]
+    found = [_find(item, name, steps, stop) for item, name in photos]
     usable = [each for each in found if isinstance(each, _Found)]
     crops = [each.crops for each in usable if len(each.crops)]
-    predictions = iter(predict(np.concatenate(crops)) if crops else [])
+    predictions = iter(steps.predict(np.concatenate(crops)) if crops else [])
     answers: list[Photo | InputError] = []
     for each in found:
         if isinstance(each, InputError):
@@ -99,18 +110,10 @@ def crops_of(
     return crops
 
 
-def _find(
-    item: Any,
-    name: str,
-    detect: Detect,
-    face_shape: tuple[int, int, int],
-    find: FindOptions,
-    options: CheckedOptions,
-    stop: bool,
-) -> _Found | InputError:
+def _find(item: Any, name: str, steps: PhotoSteps, stop: bool) -> _Found | InputError:
     try:
-        picture = read_picture(item, name, options)
-        detections = find_faces(picture, detect, find)
+        picture = read_picture(item, name, steps.reading)
+        detections = find_faces(picture, steps.detect, steps.find)
     except InputError as error:
         if stop:
             raise
@@ -119,10 +122,10 @@ def _find(
     if callable(getattr(item, "read", None)):  # a file, which is at its end now
         again = functools.partial(_same, picture)
     else:
-        again = functools.partial(read_picture, item, name, options)
+        again = functools.partial(read_picture, item, name, steps.reading)
     source = _source(item, name)
     photo = Photo(source, width, height, (), again)
-    return _Found(photo, detections, crops_of(picture, detections, face_shape))
+    return _Found(photo, detections, crops_of(picture, detections, steps.face_shape))
 
 
 def _same(picture: Picture) -> Picture:
