@@ -166,7 +166,7 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
                     files.write(frame)
                     show(frame)
             with interrupts_held():
-                files.finish()
+                files.finish(frames.duration)
     except KeyboardInterrupt:
         status = _INTERRUPTED
         typer.echo("stopped: what is done is kept", err=True)
@@ -174,7 +174,7 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
         status = 1
         files.write_error(str(error))
         with interrupts_held(), suppress(InputError):  # of a broken video, which was said
-            files.finish()
+            files.finish(None)
         typer.echo(f"error: {printable(str(error))}", err=True)
     finally:
         with interrupts_held():

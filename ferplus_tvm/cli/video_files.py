@@ -121,8 +121,9 @@ class VideoFiles:
         if self._wanted.jsonl:
             typer.echo(json.dumps({"source": self._wanted.clip, "error": sentence}))
 
-    def finish(self) -> None:
-        """Write what follows the last frame, at the end of the video."""
+    def finish(self, end: float | None) -> None:
+        """Write what follows the last frame, at the end of the video, whose time may be known."""
+        self.timeline.close(end)
         if self._writer is not None:
             self._writer.finish()
 
