@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from ferplus_tvm.errors import InputError, VideoDamagedError
+from ferplus_tvm.errors import InputError, VideoDamagedError, one_line
 from ferplus_tvm.faces.sources import name_of
 from ferplus_tvm.video.clock import ANEW, Clock
 from ferplus_tvm.video.cuts import Cuts
@@ -75,9 +75,10 @@ class Clip:
     def __init__(self, source: Any) -> None:
         self._error: type[Exception] = import_av().FFmpegError
         self._source = source
-        self._said = self.name = without_password(name_of(source))
+        self._said = self.name = "the video"
         self._path: str | None = None
         if isinstance(source, str | os.PathLike):
+            self._said = without_password(name_of(source))
             self.name = without_password(os.fsdecode(source))
             self._path = os.fsdecode(source) if os.path.isfile(source) else None
         self._decoded: Numbered
@@ -104,7 +105,7 @@ class Clip:
             raise
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
-        self._lost, self._end = 0, 0.0
+        self._lost, self._last, self._end = 0, 0.0, 0.0
         kinds = set(self._container.format.name.split(","))
         self._decoded = self._decode(inside=bool(kinds & _BROADCAST))
 
@@ -136,6 +137,12 @@ class Clip:
         """
         try:
             yield from self._frames(taken)
+        except self._error as error:
+            raise VideoDamagedError(
+                f"{self._said} cannot be read beyond {self._end:.2f} s ({one_line(error)}); "
+                "expected a whole video: see whether it plays, or convert it first",
+                self._end,
+            ) from error
         finally:
             self.close()
 
@@ -157,9 +164,9 @@ class Clip:
         unit, step = self._stream.time_base, 1 / (self.fps or 25)
         clock = Clock(self._start, unit, step)
         for index, frame in frames:
-            time = clock.time(frame.pts)
-            self._end = time + max(step, float((frame.duration or 0) * unit))
-            yield index, time, frame
+            self._last = clock.time(frame.pts)
+            self._end = self._last + max(step, float((frame.duration or 0) * unit))
+            yield index, self._last, frame
 
     def _check_end(self, start: float) -> None:
         """Raise if the video ends too soon, or frames in it are lost."""
@@ -174,9 +181,10 @@ class Clip:
                 "expected a whole video: copy it again, or repair it",
                 end,
             )
-        if end <= start:
+        if self._last < start:
             raise InputError(
-                f"start is {start:g} s, but {self._said} ends at {end:.2f} s: give less"
+                f"start is {start:g} s, but the last frame of {self._said} is that of "
+                f"{self._last:g} s: give less"
             )
 
     def _decode(self, inside: bool = False) -> Numbered:

@@ -73,7 +73,7 @@ def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> I
     steps
         What is done with a picture.
     detect_every
-        The detector looks at each so-manieth frame, or sooner where frames are far apart.  In
+        The detector looks at every N-th frame, or sooner where frames are far apart.  In
         those between, a face lies between where it was and where it will be.
     """
     tracker = Tracker()

@@ -146,11 +146,11 @@ def video(
     engine
         A library with a face detector, or any with ``detector=``.
     every
-        Each so-manieth frame is looked at.
+        Every N-th frame is looked at; by default all.
     fps
         At most so many frames a second are looked at; by default all.
     detect_every
-        The detector looks at each so-manieth of these frames, or sooner where they are far apart;
+        The detector looks at every N-th of these frames, or sooner where they are far apart;
         in those between, a face lies between where it was and where it will be.  3 by default; of
         a camera, whose next frames nobody knows, 1.
     smooth
@@ -159,7 +159,8 @@ def video(
     start, end
         Seconds of the video: frames from ``start`` on, and before ``end``.
     **options
-        Those of `PhotoOptions`.
+        Those of `PhotoOptions`; how pictures are read, such as ``channel_order="BGR"``, is meant
+        for an iterable alone.
 
     Returns
     -------

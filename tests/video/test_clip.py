@@ -230,9 +230,11 @@ def test_what_lies_far_before_the_start_is_not_decoded(
 
 
 def test_a_start_behind_the_end_is_told(plain: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        read(plain, start=100)
-    assert_sentence(str(caught.value), "plain.mp4", "start", "2.40 s")
+    for start in (2.37, 100):
+        with pytest.raises(InputError) as caught:
+            read(plain, start=start)
+        assert_sentence(str(caught.value), "plain.mp4", f"start is {start} s", "2.36 s")
+    assert [each.index for each in read(plain, start=2.36)] == [59]
 
 
 # --- damage ----------------------------------------------------------------------------------
