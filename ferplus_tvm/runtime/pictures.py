@@ -105,7 +105,7 @@ def _fitted(picture: Picture, function: DetectorFunction) -> tuple[Picture, floa
         inner = (max(int(width * scale), 1), max(int(height * scale), 1))
         box = (0.0, 0.0, min(inner[0] / scale, width), min(inner[1] / scale, height))
         image = Image.fromarray(picture)
-        picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=3))
+        picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=1))
     fitted = np.zeros((*function.size, 3), np.uint8)
     fitted[: picture.shape[0], : picture.shape[1]] = picture
     return fitted, scale
