@@ -33,6 +33,8 @@ from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
+from ferplus_tvm.video.frame import Frame
+from ferplus_tvm.video.video import Video, video
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.photo import Face, Photo
 
@@ -60,6 +62,7 @@ __all__ = [
     "Engine",
     "Face",
     "FerplusError",
+    "Frame",
     "Gain",
     "Manifest",
     "Photo",
@@ -70,6 +73,7 @@ __all__ = [
     "Source",
     "TuneResult",
     "Verification",
+    "Video",
     "__version__",
     "compile",
     "errors",
@@ -81,6 +85,7 @@ __all__ = [
     "read_manifest",
     "tune",
     "verify",
+    "video",
 ]
 
 # The module of each name that is imported when it is first asked for, and the extra that has

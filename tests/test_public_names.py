@@ -16,6 +16,7 @@ CLASSES = {
     "Engine",
     "Face",
     "FerplusError",
+    "Frame",
     "Gain",
     "Manifest",
     "Photo",
@@ -26,6 +27,7 @@ CLASSES = {
     "Source",
     "TuneResult",
     "Verification",
+    "Video",
 }
 FUNCTIONS = {
     "compile",
@@ -37,6 +39,7 @@ FUNCTIONS = {
     "read_manifest",
     "tune",
     "verify",
+    "video",
 }
 
 

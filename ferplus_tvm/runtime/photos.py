@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, Unpack, cast, overload
 
@@ -17,7 +17,7 @@ from ferplus_tvm.faces.sources import Source, name_of
 from ferplus_tvm.faces.views import Views, check_views
 from ferplus_tvm.runtime.faces import FaceMethods
 from ferplus_tvm.runtime.pictures import WholePictures
-from ferplus_tvm.vision.analyze import analyze_each, crops_of
+from ferplus_tvm.vision.analyze import PhotoSteps, analyze_each, crops_of
 from ferplus_tvm.vision.boxes import as_detections
 from ferplus_tvm.vision.find import Detect, Detector, FindOptions, checked
 from ferplus_tvm.vision.photo import Photo
@@ -214,10 +214,17 @@ class PhotoMethods(FaceMethods, WholePictures):
         detections = as_detections(boxes, picture.shape[1], picture.shape[0])
         return self._predict(crops_of(picture, detections, self.face_shape), views)
 
-    def _analyzed(
-        self, photos: Sequence[tuple[Any, str]], options: PhotoOptions, on_error: str
-    ) -> list[Any]:
-        given: dict[str, Any] = {**options}
+    def steps(self, options: Mapping[str, Any]) -> PhotoSteps:
+        """Check the options of `PhotoOptions`, and return what is done with a photo.
+
+        For the package's other ways to whole pictures; an app calls `analyze`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For an option that does not exist, or a value that it does not take.
+        """
+        given = dict(options)
         names = (*PhotoOptions.__annotations__, *PreprocessOptions.__annotations__)
         unknown = sorted(set(given) - set(names))
         if unknown:
@@ -230,15 +237,19 @@ class PhotoMethods(FaceMethods, WholePictures):
         detect: Detect = functools.partial(self.detect, min_score=find.min_score)
         if detector is not None:
             detect = checked(detector)
-        answers: list[Any] = analyze_each(
-            photos,
+        return PhotoSteps(
             detect,
             lambda faces: self._predict(faces, views),
             self.face_shape,
             find,
             checked_options(cast(PreprocessOptions, given)),
-            stop=on_error == "raise",
         )
+
+    def _analyzed(
+        self, photos: Sequence[tuple[Any, str]], options: PhotoOptions, on_error: str
+    ) -> list[Any]:
+        steps = self.steps(cast(Mapping[str, Any], options))
+        answers: list[Any] = analyze_each(photos, steps, stop=on_error == "raise")
         if on_error == "skip":
             for number, answer in enumerate(answers):
                 if isinstance(answer, InputError):

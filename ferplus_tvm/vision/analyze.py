@@ -31,6 +31,31 @@ _SHARP = 2
 
 
 @dataclass(frozen=True)
+class PhotoSteps:
+    """What is done with a whole photo.
+
+    Attributes
+    ----------
+    detect
+        Finds faces.
+    predict
+        Predicts any number of faces.
+    face_shape
+        (C, S, S) of a face, as ``predict`` takes it.
+    find
+        Which faces are looked for.
+    reading
+        How photos are read.
+    """
+
+    detect: Detect
+    predict: Predict
+    face_shape: tuple[int, int, int]
+    find: FindOptions
+    reading: CheckedOptions
+
+
+@dataclass(frozen=True)
 class _Found:
     """A photo whose faces are found and cropped, and not yet predicted."""
 
@@ -40,13 +65,7 @@ class _Found:
 
 
 def analyze_each(
-    photos: Sequence[tuple[Any, str]],
-    detect: Detect,
-    predict: Predict,
-    face_shape: tuple[int, int, int],
-    find: FindOptions,
-    options: CheckedOptions,
-    stop: bool,
+    photos: Sequence[tuple[Any, str]], steps: PhotoSteps, stop: bool
 ) -> list[Photo | InputError]:
     """Return the faces of each photo, or why it cannot be used.
 
@@ -57,16 +76,8 @@ def analyze_each(
     ----------
     photos
         Pictures, each with what messages call it.
-    detect
-        Finds faces.
-    predict
-        Predicts any number of faces.
-    face_shape
-        (C, S, S) of a face, as ``predict`` takes it.
-    find
-        Which faces are looked for.
-    options
-        How the photos are read.
+    steps
+        What is done with each.
     stop
         Whether to raise the first error.
 
@@ -75,10 +86,10 @@ def analyze_each(
     InputError
         If ``stop`` and a photo cannot be used.
     """
-    found = [_find(item, name, detect, face_shape, find, options, stop) for item, name in photos]
+    found = [_find(item, name, steps, stop) for item, name in photos]
     usable = [each for each in found if isinstance(each, _Found)]
     crops = [each.crops for each in usable if len(each.crops)]
-    predictions = iter(predict(np.concatenate(crops)) if crops else [])
+    predictions = iter(steps.predict(np.concatenate(crops)) if crops else [])
     answers: list[Photo | InputError] = []
     for each in found:
         if isinstance(each, InputError):
@@ -104,21 +115,14 @@ def crops_of(
     return crops
 
 
-def _find(
-    item: Any,
-    name: str,
-    detect: Detect,
-    face_shape: tuple[int, int, int],
-    find: FindOptions,
-    options: CheckedOptions,
-    stop: bool,
-) -> _Found | InputError:
+def _find(item: Any, name: str, steps: PhotoSteps, stop: bool) -> _Found | InputError:
     try:
-        seen = read_at_least(item, name, options, math.inf if find.small_faces else find.max_side)
-        detections = _faces_in(seen, detect, find)
-        side = _sharp_side(seen, detections, face_shape[1])
+        enough = math.inf if steps.find.small_faces else steps.find.max_side
+        seen = read_at_least(item, name, steps.reading, enough)
+        detections = _faces_in(seen, steps)
+        side = _sharp_side(seen, detections, steps.face_shape[1])
         if side > max(seen.picture.shape):
-            seen = read_at_least(item, name, options, side)
+            seen = read_at_least(item, name, steps.reading, side)
     except InputError as error:
         if stop:
             raise
@@ -126,16 +130,16 @@ def _find(
     if callable(getattr(item, "read", None)):  # a file, which is at its end now
         again = functools.partial(_same, seen.picture)
     else:
-        again = functools.partial(read_picture, item, name, options)
+        again = functools.partial(read_picture, item, name, steps.reading)
     photo = Photo(_source(item, name), seen.width, seen.height, (), again)
     placed = [enlarged(one, 1 / seen.across, 1 / seen.down) for one in detections]
-    return _Found(photo, detections, crops_of(seen.picture, placed, face_shape))
+    return _Found(photo, detections, crops_of(seen.picture, placed, steps.face_shape))
 
 
-def _faces_in(seen: Scaled, detect: Detect, find: FindOptions) -> list[Detection]:
+def _faces_in(seen: Scaled, steps: PhotoSteps) -> list[Detection]:
     """Find faces, in pixels of the photo."""
-    least = max(find.smallest / max(seen.across, seen.down), 1)
-    found = find_faces(seen.picture, detect, replace(find, min_face=least))
+    least = max(steps.find.smallest / max(seen.across, seen.down), 1)
+    found = find_faces(seen.picture, steps.detect, replace(steps.find, min_face=least))
     return [enlarged(one, seen.across, seen.down) for one in found]
 
 

@@ -39,6 +39,8 @@ class Face:
         What the model says.
     track
         In a video, the number of the person; None in a photo.
+    smoothed
+        In a video, the mean of what the model says of the person over time; None in a photo.
     """
 
     box: Box
@@ -47,6 +49,7 @@ class Face:
     roll: float | None
     prediction: Prediction
     track: int | None = None
+    smoothed: Prediction | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain types that ``json.dumps`` takes."""
@@ -57,6 +60,7 @@ class Face:
             "roll": self.roll,
             "track": self.track,
             "prediction": self.prediction.to_dict(),
+            "smoothed": None if self.smoothed is None else self.smoothed.to_dict(),
         }
 
     def __str__(self) -> str:

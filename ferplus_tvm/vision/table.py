@@ -34,20 +34,32 @@ def column_of(label: str) -> str:
     return f"probability_{label}" if label in (*_BEFORE, *_AFTER) else label
 
 
-def row_of(source: str, number: int, face: Face) -> Row:
-    """Return the row of one face of a photo, its number counted from 1."""
+def row_of(
+    source: str, number: int, face: Face, frame: int | None = None, time: float | None = None
+) -> Row:
+    """Return the row of one face, its number counted from 1; of a video with frame and time."""
     probabilities = face.prediction.probabilities
     x, y, width, height = face.box
     row: Row = dict.fromkeys(columns(tuple(probabilities)))
-    row |= {"source": source, "face": number, "track": face.track}
+    row |= {"source": source, "frame": frame, "time": time, "face": number, "track": face.track}
     row |= {"x": x, "y": y, "w": width, "h": height, "score": face.score, "roll": face.roll}
     row |= {"label": face.prediction.label, "probability": face.prediction.probability}
+    if face.smoothed is not None:
+        row["smoothed_label"] = face.smoothed.label
+        row["smoothed_probability"] = face.smoothed.probability
     return row | {column_of(label): share for label, share in probabilities.items()}
 
 
-def rows_without_face(source: str, labels: Sequence[str], error: str | None) -> list[Row]:
-    """Return the row of a photo that holds no face, or that cannot be read."""
-    return [{**dict.fromkeys(columns(labels)), "source": source, "error": error}]
+def rows_without_face(
+    source: str,
+    labels: Sequence[str],
+    error: str | None,
+    frame: int | None = None,
+    time: float | None = None,
+) -> list[Row]:
+    """Return the row of a photo or a frame that holds no face, or that cannot be read."""
+    said = {"source": source, "frame": frame, "time": time, "error": error}
+    return [{**dict.fromkeys(columns(labels)), **said}]
 
 
 class CsvTable:
