@@ -24,6 +24,7 @@ NAVIGATION = """
 docs/compile
 docs/own-models
 docs/photos
+docs/videos
 docs/runtime
 docs/targets
 docs/gpu

@@ -27,7 +27,8 @@ and what to do next::
     ├── GpuError                   no GPU, no driver, another architecture, or no memory left on it
     ├── TemporaryFolderError       the folder for temporary files is full, or cannot be written to
     ├── EngineClosedError          the engine was closed before the call (also a RuntimeError)
-    └── InputError                 an image or an array that cannot be used (also a ValueError)
+    └── InputError                 an image, array or video that cannot be used (also a ValueError)
+        └── VideoDamagedError      a video that breaks off, raised after all that could be read
 
 A wrong argument that is a programming mistake (a misspelt option, a negative count) raises
 ``ValueError`` or ``TypeError`` as usual.
@@ -138,7 +139,24 @@ class EngineClosedError(FerplusError, RuntimeError):
 
 
 class InputError(FerplusError, ValueError):
-    """An image or an array that cannot be used."""
+    """An image, an array or a video that cannot be used."""
+
+
+class VideoDamagedError(InputError):
+    """A video is damaged: raised after every frame that could be read.
+
+    Attributes
+    ----------
+    time
+        Seconds of the video up to which it could be read.
+    """
+
+    def __init__(self, message: str, time: float) -> None:
+        super().__init__(message)
+        self.time = time
+
+    def __reduce__(self) -> tuple[type[VideoDamagedError], tuple[str, float]]:
+        return type(self), (str(self), self.time)
 
 
 def last_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from ferplus_tvm.targets import GPUS, NAMED
 
 CLASSES = {
     "AvailableTarget",
+    "Camera",
     "CompileResult",
     "Detection",
     "Engine",
@@ -25,9 +26,11 @@ CLASSES = {
     "PreprocessOptions",
     "SetResult",
     "Source",
+    "Timeline",
     "TuneResult",
     "Verification",
     "Video",
+    "VideoWriter",
 }
 FUNCTIONS = {
     "compile",

@@ -15,7 +15,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ferplus_tvm.cli import bench, demo, doctor, info, models, photo, predict, targets
+from ferplus_tvm.cli import (
+    bench,
+    camera,
+    demo,
+    doctor,
+    info,
+    models,
+    photo,
+    predict,
+    targets,
+    video,
+)
 from ferplus_tvm.cli import compile as compile_verb
 from ferplus_tvm.cli import tune as tune_verb
 from ferplus_tvm.cli import verify as verify_verb
@@ -34,6 +45,8 @@ app.command("tune")(tune_verb.tune)
 app.command("verify")(verify_verb.verify)
 app.command("bench")(bench.bench)
 app.command("photo")(photo.photo)
+app.command("video")(video.video)
+app.command("camera")(camera.camera)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)
 app.add_typer(models.app, name="models")

@@ -8,12 +8,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
+from ferplus_tvm.cli.face_options import (
+    AnyRotation,
+    MaxSide,
+    MinFace,
+    MinScore,
+    SmallFaces,
+    Views,
+    ViewsOption,
+    find_options,
+)
 from ferplus_tvm.cli.output import percent, printable
 from ferplus_tvm.cli.photo_files import PhotoFiles
 from ferplus_tvm.cli.pictures import Pictures, pictures, said
@@ -33,18 +42,10 @@ from ferplus_tvm.errors import InputError
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
 from ferplus_tvm.runtime.session_cuda import device_of
-from ferplus_tvm.vision.find import FindOptions
 from ferplus_tvm.vision.photo import Photo
 from ferplus_tvm.vision.table import CsvTable, ParquetTable, Row, rows_without_face
 
 _AT_ONCE = 8  # photos, whose faces are answered in one batch
-
-
-class Views(StrEnum):
-    """What counts of each face."""
-
-    single = "single"
-    mirror = "mirror"
 
 
 @dataclass(frozen=True)
@@ -91,29 +92,12 @@ def photo(
     crops: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write each face, as predict takes it.")
     ] = None,
-    min_face: Annotated[
-        float | None,
-        typer.Option(
-            metavar="N",
-            help="Least width and height of a face in pixels; 24, with --small-faces 10.",
-        ),
-    ] = None,
-    min_score: Annotated[
-        float, typer.Option(metavar="P", help="Least score of a face, 0 to 1.")
-    ] = 0.6,
-    small_faces: Annotated[
-        bool,
-        typer.Option("--small-faces", help="Look in larger scales too; slow for large photos."),
-    ] = False,
-    any_rotation: Annotated[
-        bool, typer.Option("--any-rotation", help="Look in four positions, for faces that lie.")
-    ] = False,
-    max_side: Annotated[
-        int, typer.Option(metavar="N", help="Shrink the longer side to N pixels to find faces.")
-    ] = 640,
-    views: Annotated[
-        Views, typer.Option(help="mirror: each face together with its mirror image.")
-    ] = Views.single,
+    min_face: MinFace = None,
+    min_score: MinScore = 0.6,
+    small_faces: SmallFaces = False,
+    any_rotation: AnyRotation = False,
+    max_side: MaxSide = 640,
+    views: ViewsOption = Views.single,
     recursive: Recursive = False,
     value_range: ValueRange = None,
     channel_order: ChannelOrder = "RGB",
@@ -132,9 +116,9 @@ def photo(
         raise typer.BadParameter("--json, --jsonl and --csv exclude each other: give one of them")
     try:
         device_of(device)
-        find = FindOptions(min_face, min_score, small_faces, any_rotation, max_side)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    find = find_options(min_face, min_score, small_faces, any_rotation, max_side)
     if images.count("-") > 1:
         raise typer.BadParameter("- is given twice, but standard input can be read only once")
     options = cast(

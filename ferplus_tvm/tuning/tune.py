@@ -14,6 +14,7 @@ from pathlib import Path
 from ferplus_tvm.compiler.interface import import_model
 from ferplus_tvm.errors import TuningLogError
 from ferplus_tvm.host import cpu
+from ferplus_tvm.host.interrupt import interrupts_held
 from ferplus_tvm.host.temporary import temporary_folder
 from ferplus_tvm.kernels import backend_of
 from ferplus_tvm.kernels.backend import Config
@@ -26,7 +27,6 @@ from ferplus_tvm.targets import Precision, ResolvedTarget
 from ferplus_tvm.tuning.builder import Builder
 from ferplus_tvm.tuning.device import Device
 from ferplus_tvm.tuning.generation import counts
-from ferplus_tvm.tuning.interrupt import interrupts_held
 from ferplus_tvm.tuning.journal import Journal, open_journal
 from ferplus_tvm.tuning.options import TuneOptions
 from ferplus_tvm.tuning.search import Search

@@ -13,7 +13,7 @@ _LOOK = 1.0
 """Seconds between two looks at a condition: on Windows, Ctrl-C waits for them."""
 
 _PATIENCE = 5.0
-"""Seconds that `Ahead.close` waits for an item that is being made."""
+"""Seconds that `Ahead.join` waits for an item that is being made."""
 
 
 class Ahead(Generic[T]):
@@ -36,7 +36,7 @@ class Ahead(Generic[T]):
         self._depth = depth
         self._made: deque[T] = deque()
         self._error: BaseException | None = None
-        self._ended = self._closed = False
+        self._ended = self._stopped = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._make, name=name, daemon=True)
         self._thread.start()
@@ -46,26 +46,30 @@ class Ahead(Generic[T]):
 
     def __next__(self) -> T:
         with self._changed:
-            while not self._changed.wait_for(lambda: self._made or self._ended, _LOOK):
+            while not self._changed.wait_for(self._answers, _LOOK):
                 pass
             return self._take()
 
     def ready(self) -> bool:
         """Whether `next` would return or raise at once."""
         with self._changed:
-            return bool(self._made) or self._ended
+            return self._answers()
 
-    def close(self) -> None:
-        """End the thread.
-
-        If an item is being made, this waits for it some seconds; the thread ends after it.
-        """
+    def stop(self) -> None:
+        """Have the thread end soon; what is made is dropped."""
         with self._changed:
-            self._closed = True
+            self._stopped = True
             self._made.clear()
             self._changed.notify_all()
+
+    def join(self) -> bool:
+        """Return whether the thread has ended, for which this waits some seconds."""
         if threading.current_thread() is not self._thread:
             self._thread.join(_PATIENCE)
+        return not self._thread.is_alive()
+
+    def _answers(self) -> bool:
+        return bool(self._made) or self._ended or self._stopped
 
     def _take(self) -> T:
         if self._made:
@@ -102,8 +106,8 @@ class Ahead(Generic[T]):
     def _put(self, item: T) -> bool:
         """Hand over an item; return whether more are wanted."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._made) < self._depth)
-            if not self._closed:
+            self._changed.wait_for(lambda: self._stopped or len(self._made) < self._depth)
+            if not self._stopped:
                 self._made.append(item)
                 self._changed.notify_all()
-            return not self._closed
+            return not self._stopped

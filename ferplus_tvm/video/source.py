@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+import numpy as np
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import CheckedOptions
+from ferplus_tvm.video.cuts import Cuts
 from ferplus_tvm.vision.crop import Picture
 from ferplus_tvm.vision.read import read_picture
+
+_log = logging.getLogger(__name__)
+
+_RATE = 25.0
+"""Frames a second of an iterable that gives no times."""
 
 _ROUNDED = 0.001
 """Seconds to which Matroska rounds the times of frames."""
@@ -124,36 +133,78 @@ class Taken:
 
 
 class GivenFrames:
-    """An iterable of the caller's: of pictures, or of (time, picture)."""
+    """An iterable of the caller's: of pictures, or of (time, picture).
+
+    Parameters
+    ----------
+    frames
+        Each is what `Engine.analyze` takes, or (seconds, that).
+    options
+        How they are read.
+
+    Raises
+    ------
+    InputError
+        If it is a single picture.
+    """
 
     live = False
     duration: float | None = None
     fps: float | None = None
     size: tuple[int, int] | None = None
 
-    def __init__(self, frames: Iterable[Any], options: CheckedOptions, rate: float) -> None:
+    def __init__(self, frames: Iterable[Any], options: CheckedOptions) -> None:
         self.name = "the frames"
+        shape = getattr(frames, "shape", None)
+        if shape is not None and len(shape) != 4:
+            raise InputError(
+                f"the array has the shape {shape}; expected frames (N, H, W, 3): of one picture "
+                "call analyze"
+            )
         self._frames = iter(frames)
         self._options = options
-        self._rate = rate
 
     def frames(self, taken: Taken) -> Iterator[RawFrame]:
-        """Yield the frames that are taken."""
+        """Yield the frames that are taken.
+
+        Raises
+        ------
+        InputError
+            If a picture cannot be used, or times go back.
+        """
         last = -math.inf
+        cuts = Cuts()
         for index, item in enumerate(self._frames):
             name = f"frame {index}"
-            time, picture = index / self._rate, item
+            time, picture = index / _RATE, item
             if isinstance(item, tuple) and len(item) == 2:
                 time, picture = _seconds(item[0], name), item[1]
+            elif index == 0:
+                _log.warning(
+                    "frames without times count as %g a second: give (seconds, picture) instead",
+                    _RATE,
+                )
             if time < last:
                 raise InputError(
-                    f"{name} is of {time:g} s, after one of {last:g} s: expected times in order"
+                    f"{name} is of {time:g} s, after one of {last:g} s; expected times in order"
                 )
             last = time
             if taken.past(time):
                 break
+            picture = read_picture(picture, name, self._reading(picture))
+            cuts.see(picture)
             if taken.takes(time):
-                yield RawFrame(index, time, read_picture(picture, name, self._options))
+                # A copy: who makes frames may write the next one into the same array.
+                yield RawFrame(index, time, picture.copy(), cuts.taken())
+
+    def _reading(self, picture: Any) -> CheckedOptions:
+        """Return how a picture is read: a film may be black, though a photo is hardly."""
+        levels = getattr(picture, "dtype", None) == np.uint8
+        if self._options.value_range is None and (
+            levels or getattr(picture, "mode", None) in ("L", "RGB")
+        ):
+            return replace(self._options, value_range=(0, 255))
+        return self._options
 
     def close(self) -> None:
         """Let go of it."""
@@ -168,5 +219,5 @@ def _seconds(given: Any, name: str) -> float:
     except (TypeError, ValueError):
         time = math.nan
     if not math.isfinite(time):
-        raise InputError(f"the time of {name} is {given!r}: expected seconds")
+        raise InputError(f"the time of {name} is {given!r:.100}; expected seconds")
     return time

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.smooth import Smoother
 from ferplus_tvm.video.source import RawFrame
-from ferplus_tvm.video.track import LOST, Tracker
+from ferplus_tvm.video.track import LOST, Tracker, looks_of
 from ferplus_tvm.vision.analyze import Floats, PhotoSteps, crops_of
 from ferplus_tvm.vision.crop import roll_of
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.find import find_faces
 from ferplus_tvm.vision.photo import Face
 
+T = TypeVar("T")
+
 _AT_ONCE = 8
 """Frames, and faces, that make one batch."""
 
 _BYTES = 64 << 20
 """Of the pictures of one batch."""
+
+
+_SOON = 0.15
+"""Seconds after which the detector looks anyway: a face that turns about in less is off by 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +41,98 @@ class FoundFrame:
     crops: Floats
 
 
-def found(frames: Iterator[RawFrame], steps: PhotoSteps) -> Iterator[FoundFrame]:
-    """Find the faces in frames, and tell who is who."""
+class _Held(Generic[T]):
+    """An iterator whose error waits until all that came before it is answered."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._error: Exception | None = None
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            yield from self._items
+        except Exception as error:
+            self._error = error
+
+    def end(self) -> None:
+        """Raise the error, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+
+def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> Iterator[FoundFrame]:
+    """Find the faces in frames, and tell who is who.
+
+    Parameters
+    ----------
+    frames
+        In order.
+    steps
+        What is done with a picture.
+    detect_every
+        The detector looks at each so-manieth frame, or sooner where frames are far apart.  In
+        those between, a face lies between where it was and where it will be.
+    """
     tracker = Tracker()
-    for raw in frames:
+    last: FoundFrame | None = None
+    waiting: list[RawFrame] = []
+
+    def ended() -> Iterator[FoundFrame]:
+        """Detect faces in the last frame that waits, and place them in those before."""
+        nonlocal last
+        raw = waiting.pop()
         detections = find_faces(raw.picture, steps.detect, steps.find)
-        tracks = tracker.update(raw.time, [each.box for each in detections], raw.cut)
         crops = crops_of(raw.picture, detections, steps.face_shape)
-        yield FoundFrame(raw, detections, tracks, crops)
+        boxes = [each.box for each in detections]
+        tracks = tracker.update(raw.time, boxes, looks_of(crops), raw.cut)
+        now = FoundFrame(raw, detections, tracks, crops)
+        for each in waiting:
+            yield _between(each, last or now, now, steps.face_shape)
+        waiting.clear()
+        last = now
+        yield now
+
+    held = _Held(frames)
+    for raw in held:
+        if raw.cut and waiting:
+            yield from ended()
+        waiting.append(raw)
+        new = last is None or raw.cut or raw.time - last.raw.time >= _SOON
+        if new or len(waiting) == detect_every:
+            yield from ended()
+    if waiting:
+        yield from ended()
+    held.end()
+
+
+def _between(
+    raw: RawFrame, before: FoundFrame, after: FoundFrame, face_shape: tuple[int, int, int]
+) -> FoundFrame:
+    """Place the faces of those who are seen before and after a frame."""
+    span = after.raw.time - before.raw.time
+    part = (raw.time - before.raw.time) / span if span > 0 else 0.0
+    old = dict(zip(before.tracks, before.detections, strict=True))
+    both = [
+        (_mixed(old[track], one, part), track)
+        for one, track in zip(after.detections, after.tracks, strict=True)
+        if track in old
+    ]
+    detections = [one for one, _ in both]
+    crops = crops_of(raw.picture, detections, face_shape)
+    return FoundFrame(raw, detections, [track for _, track in both], crops)
+
+
+def _mixed(one: Detection, other: Detection, part: float) -> Detection:
+    """Return what lies between two faces."""
+
+    def mixed(first: Any, second: Any) -> Any:
+        return tuple((1 - part) * a + part * b for a, b in zip(first, second, strict=True))
+
+    box = mixed(one.box, other.box)
+    points = ()
+    if len(one.points) == len(other.points):
+        points = tuple(mixed(a, b) for a, b in zip(one.points, other.points, strict=True))
+    return Detection(box, points, min(one.score, other.score))
 
 
 def scored(
@@ -92,7 +183,8 @@ def _batches(
 ) -> Iterator[list[FoundFrame]]:
     """Put frames together until they hold faces enough."""
     batch: list[FoundFrame] = []
-    for frame in frames:
+    held = _Held(frames)
+    for frame in held:
         batch.append(frame)
         full = (
             len(batch) == _AT_ONCE
@@ -104,3 +196,4 @@ def _batches(
             batch = []
     if batch:
         yield batch
+    held.end()

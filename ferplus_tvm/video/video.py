@@ -13,14 +13,14 @@ from ferplus_tvm.faces.sources import Source, is_encoded
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
 from ferplus_tvm.video.ahead import Ahead
+from ferplus_tvm.video.camera import Camera
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.source import FrameSource, GivenFrames, RawFrame, Taken
 from ferplus_tvm.video.steps import found, scored
 from ferplus_tvm.vision.analyze import PhotoSteps
 
-_RATE = 25.0
-"""Frames a second of an iterable that gives no times."""
+_DETECT_EVERY = 3
 
 
 class Video(Iterator[Frame]):
@@ -44,7 +44,14 @@ class Video(Iterator[Frame]):
         (width, height) of the upright picture in pixels, or None if that is not known.
     """
 
-    def __init__(self, source: FrameSource, taken: Taken, steps: PhotoSteps, smooth: float) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        taken: Taken,
+        steps: PhotoSteps,
+        detect_every: int,
+        smooth: float,
+    ) -> None:
         self.source = source.name
         self.live = source.live
         self.duration = source.duration
@@ -52,7 +59,7 @@ class Video(Iterator[Frame]):
         self.size = source.size
         self._stages = _Stages(source)
         self._frames: Iterator[Frame] | None = None
-        self._asked = (taken, steps, smooth)
+        self._asked = (taken, steps, detect_every, smooth)
         # Abandoned, or at the end of the interpreter.
         self._finalizer = weakref.finalize(self, self._stages.close)
 
@@ -85,15 +92,21 @@ class _Stages:
         self._source = source
         self._threads: list[Ahead[Any]] = []
 
-    def start(self, taken: Taken, steps: PhotoSteps, smooth: float) -> Iterator[Frame]:
+    def start(
+        self, taken: Taken, steps: PhotoSteps, detect_every: int, smooth: float
+    ) -> Iterator[Frame]:
+        """Return the frames, which threads begin to make: but for a camera, whose are new."""
         source = self._source
         frames: Iterator[RawFrame] = source.frames(taken)
         if source.live:
-            return scored(found(frames, steps), steps, smooth, source.name, None)
-        reading = self._ahead(frames, 2, "read")
-        finding = self._ahead(found(reading, steps), 4, "find")
-        ready = finding.ready if isinstance(source, GivenFrames) else _always
-        return self._ahead(scored(finding, steps, smooth, source.name, ready), 2, "score")
+            return scored(found(frames, steps, detect_every), steps, smooth, source.name, None)
+        errors: list[InputError] = []
+        reading = self._ahead(_until_error(frames, errors), 2, "read")
+        finding = self._ahead(found(reading, steps, detect_every), 4, "find")
+        # Who gives frames may do so as they come, and wants them back soon.
+        ready = finding.ready if isinstance(source, GivenFrames) else _worth_waiting
+        answers = scored(finding, steps, smooth, source.name, ready)
+        return self._ahead(_then_raise(answers, errors), 2, "score")
 
     def _ahead(self, items: Iterator[Any], depth: int, name: str) -> Ahead[Any]:
         thread = Ahead(items, depth, f"ferplus-tvm video {name}")
@@ -101,22 +114,39 @@ class _Stages:
         return thread
 
     def close(self) -> None:
+        """End the threads, and then let go of the source, which one of them may be reading."""
         for thread in self._threads:
-            thread.close()
-        self._source.close()
+            thread.stop()
+        ended = [thread.join() for thread in self._threads]
+        if all(ended):
+            self._source.close()
 
 
-def _always() -> bool:
+def _until_error(frames: Iterator[RawFrame], errors: list[InputError]) -> Iterator[RawFrame]:
+    """End where a source breaks, so that the frames before it, some of which wait, are answered."""
+    try:
+        yield from frames
+    except InputError as error:
+        errors.append(error)
+
+
+def _then_raise(frames: Iterator[Frame], errors: list[InputError]) -> Iterator[Frame]:
+    yield from frames
+    if errors:
+        raise errors.pop()
+
+
+def _worth_waiting() -> bool:
     return True
 
 
 def video(
-    source: str | os.PathLike[str] | int | Iterable[Any] | Source,
+    source: str | os.PathLike[str] | int | Camera | Iterable[Any] | Source,
     engine: Engine,
     *,
     every: int = 1,
     fps: float | None = None,
-    detect_every: int = 1,
+    detect_every: int | None = None,
     smooth: float = 0.25,
     start: float | None = None,
     end: float | None = None,
@@ -127,7 +157,8 @@ def video(
     Parameters
     ----------
     source
-        A video file's path, address or binary file; a camera's number; or an iterable of pictures,
+        A video file's path, address or binary file; a camera's number, or a `Camera`, which is
+        closed with the video; or an iterable of pictures,
         each of which is what `Engine.analyze` takes, or of (time, picture), the time in seconds.
     engine
         A library with a face detector, or any with ``detector=``.
@@ -136,7 +167,9 @@ def video(
     fps
         At most so many frames a second are looked at; by default all.
     detect_every
-        Faces are detected in each so-manieth of the frames that are looked at.
+        The detector looks at each so-manieth of these frames, or sooner where they are far apart;
+        in those between, a face lies between where it was and where it will be.  3 by default; of
+        a camera, whose next frames nobody knows, 1.
     smooth
         Seconds over which `Face.smoothed` is a mean: a prediction weighs ``1/e`` after so long.
         0 makes it the prediction itself.
@@ -163,12 +196,23 @@ def video(
     taken = Taken(every, fps, start, end)
     if not 0 <= smooth < math.inf:
         raise ValueError(f"smooth is {smooth!r}: expected seconds of 0 or more")
-    return Video(_opened(source, steps), taken, steps, smooth)
+    if detect_every is not None and not (isinstance(detect_every, int) and detect_every >= 1):
+        raise ValueError(f"detect_every is {detect_every!r}: expected a whole number of 1 or more")
+    opened = _opened(source, steps)
+    if opened.live and detect_every not in (None, 1):
+        opened.close()
+        raise ValueError(
+            f"detect_every is {detect_every}: of a camera, whose next frames nobody knows, it is 1"
+        )
+    often = detect_every or (1 if opened.live else _DETECT_EVERY)
+    return Video(opened, taken, steps, often, smooth)
 
 
 def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
     if isinstance(source, int):
-        raise InputError("cameras come soon")
+        return Camera(source)
+    if isinstance(source, Camera):
+        return source
     if is_encoded(source):
         return Clip(source)
-    return GivenFrames(source, steps.reading, _RATE)
+    return GivenFrames(source, steps.reading)

@@ -1,4 +1,7 @@
-"""Draw faces into a picture: a box in the emotion's colour, its name and probability."""
+"""Draw faces into a picture: a box in the emotion's colour, its name and probability.
+
+In a video also the number of the track, and the emotion is the smoothed one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from ferplus_tvm.vision.crop import Box, Picture
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
 
+    from ferplus_tvm.faces.postprocess import Prediction
     from ferplus_tvm.vision.photo import Face
 
 # Of FER+'s emotions; Okabe and Ito's palette, which people with colour blindness tell apart.
@@ -80,8 +84,7 @@ def _write(
     """Write an emotion beside its box, if it can be over no other; return where it stands."""
     from PIL import ImageFont
 
-    prediction = face.prediction
-    text = f"{prediction.label} {prediction.probability:.0%}".replace("%", " %")
+    text = _text(face)
     margin = letters / 4
     font = ImageFont.load_default(letters)
     wide = draw.textlength(text, font=font) + 2 * margin
@@ -104,8 +107,21 @@ def _write(
     return place
 
 
+def _text(face: Face) -> str:
+    """Return what is written of a face: in a video also its track."""
+    track = "" if face.track is None else f"{face.track}: "
+    shown = _shown(face)
+    return f"{track}{shown.label} {shown.probability:.0%}".replace("%", " %")
+
+
 def _colour(face: Face) -> str:
-    return colour_of(face.prediction.label, tuple(face.prediction.probabilities))
+    shown = _shown(face)
+    return colour_of(shown.label, tuple(shown.probabilities))
+
+
+def _shown(face: Face) -> Prediction:
+    """Return what is drawn: in a video the smoothed prediction, which does not flicker."""
+    return face.smoothed or face.prediction
 
 
 def _ink(colour: str) -> str:

@@ -21,6 +21,7 @@ _BEFORE = (
 )
 _AFTER = ("smoothed_label", "smoothed_probability", "error")
 _TEXTS = ("source", "label", "smoothed_label", "error")
+_GROUP = 10_000  # rows of a Parquet file that lie together
 _WHOLE = ("frame", "face", "track")
 
 
@@ -101,12 +102,20 @@ class ParquetTable:
         kinds |= dict.fromkeys(_WHOLE, self._arrow.int64())
         self._schema = self._arrow.schema(kinds)
         self._writer = parquet.ParquetWriter(os.fspath(path), self._schema)
+        self._rows: list[dict[str, Any]] = []
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows as one group."""
-        table = self._arrow.Table.from_pylist([dict(row) for row in rows], schema=self._schema)
-        self._writer.write_table(table)
+        """Write rows, many of them as one group."""
+        self._rows += map(dict, rows)
+        if len(self._rows) >= _GROUP:
+            self._flush()
 
     def close(self) -> None:
         """End the file, which can be read only then."""
+        self._flush()
         self._writer.close()
+
+    def _flush(self) -> None:
+        table = self._arrow.Table.from_pylist(self._rows, schema=self._schema)
+        self._writer.write_table(table)
+        self._rows.clear()

@@ -276,7 +276,7 @@ def test_ctrl_c_is_held_until_the_block_ends() -> None:
     code = f"""
 import os, signal, sys
 sys.path[:0] = {sys.path!r}
-from ferplus_tvm.tuning.interrupt import interrupts_held
+from ferplus_tvm.host.interrupt import interrupts_held
 try:
     with interrupts_held() as interrupted:
         for _ in range(3):
@@ -298,7 +298,7 @@ def test_an_interrupt_while_another_is_noted_does_no_harm() -> None:
     """Python may run the second handler in the middle of the first one's work."""
     code = """
 import signal, threading
-from ferplus_tvm.tuning import interrupt
+from ferplus_tvm.host import interrupt
 
 class Slow(threading.Event):
     def set(self):
