@@ -46,6 +46,7 @@ WORKER = Path(__file__).with_name("photo_peers.py")
 SIZES = (640, 1280, 4000)
 _TURN = 0.2  # seconds of calls
 _MOST_CALLS = 20  # of a turn
+_LONG = 1.0  # seconds of a call, which needs no other one before it
 _FEWEST_ROUNDS = 6  # whose whole range is an interval of more than 95 %
 _SAME = 0.4  # intersection over union from which two boxes are of one face
 
@@ -131,7 +132,7 @@ def people(width: int, count: int) -> Image.Image:
     return photo
 
 
-def write_clip(path: Path, seconds: int = 4) -> bool:
+def write_clip(path: Path, seconds: int = 2) -> bool:
     """Write a clip of both, who drift; return whether that is possible here."""
     try:
         import av
@@ -233,11 +234,15 @@ def measure(peers: Sequence[Peer], what: dict[str, Any], seconds: float) -> dict
     """Measure peers, of which the first is ours, with one file."""
     given = {"kind": what["kind"], "path": what["path"]}
     looks = [peer.ask("look", **given)["faces"] for peer in peers]
-    first = [peer.ask("turn", calls=1, **given)["seconds"][0] for peer in peers]
+    first = [peer.ask("turn", calls=1, dropped=0, **given)["seconds"][0] for peer in peers]
+    dropped = [int(each < _LONG) for each in first]
     calls = [max(1, min(_MOST_CALLS, round(_TURN / each))) for each in first]
 
     def take_turns(order: list[int]) -> list[list[float]]:
-        return [peers[at].ask("turn", calls=calls[at], **given)["seconds"] for at in order]
+        return [
+            peers[at].ask("turn", calls=calls[at], dropped=dropped[at], **given)["seconds"]
+            for at in order
+        ]
 
     rounds = take_rounds(len(peers), take_turns, seconds, _FEWEST_ROUNDS)
     middle = np.median(rounds.times, axis=0)

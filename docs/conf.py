@@ -38,6 +38,7 @@ docs/api
 :caption: Measure
 
 docs/benchmarks
+docs/peers
 docs/bench
 ```
 

@@ -11,8 +11,8 @@ import typer
 
 import ferplus_tvm
 from ferplus_tvm.cli.output import print_facts, stages
-from ferplus_tvm.cli.predict import print_bars
 from ferplus_tvm.cli.photo import print_faces
+from ferplus_tvm.cli.predict import print_bars
 from ferplus_tvm.data import SAMPLE_FACE, SAMPLE_PHOTO
 from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.host.temporary import temporary_folder
