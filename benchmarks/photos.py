@@ -132,7 +132,7 @@ def people(width: int, count: int) -> Image.Image:
     return photo
 
 
-def write_clip(path: Path, seconds: int = 2) -> bool:
+def write_clip(path: Path, seconds: float) -> bool:
     """Write a clip of both, who drift; return whether that is possible here."""
     try:
         import av
@@ -146,7 +146,7 @@ def write_clip(path: Path, seconds: int = 2) -> bool:
     with av.open(str(path), "w") as clip:
         stream = clip.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
-        for at in range(25 * seconds):
+        for at in range(round(25 * seconds)):
             shift = round(20 * math.sin(at / 12))
             shown = photo.resize((640, 480), box=(20 + shift, 15, 980 + shift, 735))
             clip.mux(stream.encode(av.VideoFrame.from_image(shown)))
@@ -154,11 +154,11 @@ def write_clip(path: Path, seconds: int = 2) -> bool:
     return True
 
 
-def write_models(library: Path, folder: Path) -> None:
-    """Write what peers run: our model for any batch size, YuNet for any size of picture."""
+def write_models(library: Path, model_given: str, folder: Path) -> None:
+    """Write what peers run: the model for any batch size, YuNet for any size of picture."""
     shutil.copy(library, folder / "ferplus.so")
     manifest = library_file.read_manifest(library)
-    write_model("bundled", Subject(OURS, OURS, library, manifest), folder / "ferplus.onnx")
+    write_model(model_given, Subject(OURS, OURS, library, manifest), folder / "ferplus.onnx")
     model = onnx.load(local_path(DETECTOR))
     sides = model.graph.input[0].type.tensor_type.shape.dim
     sides[2].dim_param, sides[3].dim_param = "height", "width"
@@ -236,7 +236,8 @@ def measure(peers: Sequence[Peer], what: dict[str, Any], seconds: float) -> dict
     looks = [peer.ask("look", **given)["faces"] for peer in peers]
     first = [peer.ask("turn", calls=1, dropped=0, **given)["seconds"][0] for peer in peers]
     dropped = [int(each < _LONG) for each in first]
-    calls = [max(1, min(_MOST_CALLS, round(_TURN / each))) for each in first]
+    turn = min(_TURN, seconds / _FEWEST_ROUNDS / len(peers))
+    calls = [max(1, min(_MOST_CALLS, round(turn / each))) for each in first]
 
     def take_turns(order: list[int]) -> list[list[float]]:
         return [
@@ -296,6 +297,8 @@ def main() -> None:
     parser.add_argument("--peers-in", type=Path, help="a folder of environments named as they are")
     parser.add_argument("--threads", default=f"1,{cpu.default_threads()}")
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="widths in pixels")
+    parser.add_argument("--clip", type=float, default=2, help="seconds of the clip; 0 for none")
+    parser.add_argument("--model", default="bundled", help="the model that the library holds")
     parser.add_argument("--seconds", type=float, default=60, help="for each file")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
@@ -304,7 +307,7 @@ def main() -> None:
     rows, left_out = [], {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_models(options.library, folder)
+        write_models(options.library, options.model, folder)
         people(640, 2).save(folder / "any.jpg")
         files = []
         for width in map(int, options.sizes.split(",")):
@@ -313,7 +316,7 @@ def main() -> None:
                 people(width, count).save(path, quality=90)
                 size = f"JPEG of {width} x {width * 3 // 4}"
                 files.append({"kind": "photo", "path": str(path), "name": size, "people": count})
-        if write_clip(folder / "clip.mp4"):
+        if options.clip and write_clip(folder / "clip.mp4", options.clip):
             clip = {"kind": "clip", "path": str(folder / "clip.mp4"), "people": 2}
             files.append({**clip, "name": "H.264 of 640 x 480"})
         for count in threads:
