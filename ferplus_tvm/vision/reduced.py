@@ -78,7 +78,7 @@ def _reduced(item: Any, side: float) -> Scaled | None:
     What cannot be decoded, or looks like none, is left to `read_picture`, which says why.
     """
     encoded = isinstance(item, bytes | bytearray)
-    if not (item.startswith(_START) if encoded else isinstance(item, str | os.PathLike)):
+    if not (item.startswith(_START) if encoded else _is_file(item)):
         return None
     from PIL import Image
 
@@ -98,3 +98,8 @@ def _reduced(item: Any, side: float) -> Scaled | None:
     except Exception:  # Pillow's are of many classes
         return None
     return Scaled(picture, *size)
+
+
+def _is_file(item: Any) -> bool:
+    """Whether an item is the path of a file: what is read of a pipe is gone."""
+    return isinstance(item, str | os.PathLike) and os.path.isfile(item)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,27 @@ def test_other_formats_and_files_are_read_whole(tmp_path: Path) -> None:
     for source in (tmp_path / "photo.png", io.BytesIO(jpeg(image)), opened, np.asarray(image)):
         assert read(source, 64).picture.shape == (480, 640, 3)
     assert opened.size == (640, 480)  # a picture of the caller's stays as it is
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe, content = tmp_path / "pipe.jpg", jpeg(gradient(640, 480))
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    found = read(pipe, 64)
+    writer.join()
+    np.testing.assert_array_equal(found.picture, read(content, 640).picture)
+
+
+def test_several_pictures_in_one_file_are_read_as_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "photo.mpo"
+    first, second = gradient(640, 480), Image.new("RGB", (640, 480))
+    first.save(path, "MPO", save_all=True, append_images=[second])
+    found = read(path, 160)
+    assert found.picture.shape == (120, 160, 3)
+    small = np.asarray(first.resize((160, 120), Image.Resampling.BOX))
+    np.testing.assert_allclose(found.picture, small, atol=6)
 
 
 def test_what_is_wrong_is_said_as_of_any_photo(monkeypatch: pytest.MonkeyPatch) -> None:
