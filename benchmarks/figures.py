@@ -1,8 +1,9 @@
 """Put the figures of the kept reports into the pages: ``python benchmarks/figures.py``.
 
 The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says
-how they were made, and those of a GPU in docs/gpu.  They are read as plain JSON, so that kept ones
-outlive the code that wrote them.
+how they were made, those of a GPU in docs/gpu, and those of benchmarks/photos.py and
+benchmarks/installed_size.py in docs/peers.  They are read as plain JSON, so that kept ones outlive
+the code that wrote them.
 
 The line ``<!-- figures: NAME -->``, with a key of `TABLES`, says where figures belong on a page:
 they end with the next empty line.  A test sees that the pages hold what this script writes.
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "peers.md")
 PRECISIONS = ("float32", "tf32", "float16")
 _MARKED = re.compile(r"(<!-- figures: ([\w-]+) -->\n)(?:.+\n)*")
 
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 
 @functools.cache
 def report(name: str) -> Report:
-    """Read a report of docs/, such as ``bench`` or ``gpu/float32``."""
+    """Read a report of docs/, such as ``bench``, ``gpu/float32`` or ``peers/photos``."""
     path = ROOT / "docs" / (f"{name}.json" if "/" in name else f"{name}/bench.json")
     content: Report = json.loads(path.read_text(encoding="utf-8"))
     return content
@@ -164,6 +165,48 @@ def gpu_short() -> str:
     )
 
 
+def photos() -> str:
+    """Return a row for each file, number of threads and way."""
+    rows = []
+    for row in report("peers/photos")["rows"]:
+        ratios = {each["peer"]: each for each in row["ratios"]}
+        for peer in row["peers"]:
+            ratio = ratios.get(peer["name"])
+            same = "" if peer["note"] else f"{peer['same_label']}"
+            cells = [row["name"], str(row["threads"]), peer["name"]]
+            cells += [f"{peer['milliseconds'] / row['frames']:.1f}", f"{peer['per_second']:.1f}"]
+            cells += [f"{peer['faces']} of {row['people'] * row['frames']}", same]
+            rows.append([*cells, interval(ratio) if ratio else "", str(peer["calls"])])
+    header = ["file", "threads", "way", "ms", "a second", "faces", "the same emotion", "ratio"]
+    return table([*header, "calls"], rows)
+
+
+def photos_on() -> str:
+    """Return where the figures of `photos` come from."""
+    found = report("peers/photos")
+    machine, versions = found["environment"], {}
+    for row in found["rows"]:
+        versions |= {peer["name"]: peer["version"] for peer in row["peers"]}
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    left = "".join(f" Left out: {name} ({why})." for name, why in found["left_out"].items())
+    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}. {named}.{left}"
+
+
+def installed() -> str:
+    """Return a row for each way that was installed."""
+    rows = [
+        [
+            each["name"],
+            f"{each['bytes'] / 1e6:.0f} MB",
+            str(len(each["packages"])),
+            each["also"],
+        ]
+        for each in report("peers/installed")["ways"]
+        if "error" not in each
+    ]
+    return table(["way", "packages on the disk", "how many", "beside them"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "headline": headline,
     "cpu-short": cpu_short,
@@ -172,6 +215,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "cold": cold,
     "gpu-device": gpu,
     "gpu-host": lambda: gpu("host"),
+    "photos": photos,
+    "photos-on": photos_on,
+    "installed": installed,
 }
 
 

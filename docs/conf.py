@@ -39,6 +39,7 @@ docs/api
 :caption: Measure
 
 docs/benchmarks
+docs/peers
 docs/bench
 ```
 

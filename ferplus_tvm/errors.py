@@ -115,7 +115,7 @@ class ArtifactDamagedError(ArtifactError):
 
 
 class NoDetectorError(ArtifactError):
-    """A face detector is asked for, and the library was compiled without one."""
+    """A face detector is asked for that the library does not hold, or not for such sizes."""
 
 
 class CpuFeatureError(ArtifactError):

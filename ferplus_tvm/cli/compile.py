@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,21 @@ def parse_batch_sizes(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(
             f"{text!r} is not a list of sizes in 1..{LARGEST_BATCH}, such as 1,8,32"
         )
+    return sizes
+
+
+def parse_detector_sizes(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Read ``640x480``, width x height; return (height, width) of each."""
+    sizes = []
+    for text in texts:
+        found = re.fullmatch(r"(\d+)[xX](\d+)", text)
+        if found is None:
+            raise typer.BadParameter(
+                f"{text!r} is not a picture size: expected width x height, such as 640x480; repeat "
+                "the option for several",
+                param_hint="--detector-size",
+            )
+        sizes.append((int(found[2]), int(found[1])))
     return sizes
 
 
@@ -98,6 +114,14 @@ def compile_(
         bool,
         typer.Option("--detector", help="Put a face detector in, for whole pictures (CPUs only)."),
     ] = False,
+    detector_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WxH",
+            help="A picture size to compile the detector for in place of the usual ones, width x "
+            "height in multiples of 32, such as 1280x720; to be repeated.",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each layer's kernel, and why it was chosen.")
     ] = False,
@@ -119,7 +143,7 @@ def compile_(
         "labels": labels,
         "strict": strict,
         "model_output": model_output,
-        "detector": detector,
+        "detector": parse_detector_sizes(detector_size) if detector_size else detector,
     }
     compile_model = ferplus_tvm.compile  # which says what to install where the extra is missing
     from ferplus_tvm.compiler.options import CompileOptions
@@ -223,7 +247,7 @@ def described(detector: Detector) -> str:
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{height}x{width}" for height, width in sizes)
+    return ", ".join(f"{width}x{height}" for height, width in sizes)
 
 
 def _test_data(result: CompileResult) -> list[tuple[str, str]]:

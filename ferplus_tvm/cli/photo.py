@@ -156,7 +156,7 @@ def photo(
             elif as_jsonl:
                 typer.echo(json.dumps(answer.to_dict()))
             elif not as_csv and answer.photo is not None:
-                _print_text(answer.photo)
+                print_faces(answer.photo)
         if as_json:
             typer.echo(json.dumps(everything, indent=2))
     if bad:
@@ -188,7 +188,7 @@ def _with_files(answer: _Answer, files: PhotoFiles) -> _Answer:
     return answer
 
 
-def _print_text(photo: Photo) -> None:
+def print_faces(photo: Photo) -> None:
     """Print a line for the photo, and one for each face."""
     count = len(photo.faces)
     found = "no face found" if count == 0 else f"{count} face{'' if count == 1 else 's'}"

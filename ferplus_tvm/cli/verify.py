@@ -36,7 +36,7 @@ def verify(
         sets = [asdict(each) | {"passed": each.passed} for each in result.test_data]
         facts: dict[str, object] = {"errors": result.errors, "tolerance": result.tolerance}
         if result.detector:
-            facts["detector"] = {f"{h}x{w}": error for (h, w), error in result.detector.items()}
+            facts["detector"] = {f"{w}x{h}": error for (h, w), error in result.detector.items()}
         typer.echo(json.dumps(facts if test_data is None else {**facts, "test_data": sets}))
     else:
         print_facts(
@@ -44,7 +44,7 @@ def verify(
                 *((f"batch {batch}", f"{error:.1e}") for batch, error in result.errors.items()),
                 ("allowed", f"{result.tolerance:.0e}"),
                 *(
-                    (f"detector {height}x{width}", f"{error:.1e}")
+                    (f"detector {width}x{height}", f"{error:.1e}")
                     for (height, width), error in result.detector.items()
                 ),
             ]

@@ -66,7 +66,7 @@ def sizes_of(wanted: bool | Iterable[Size]) -> tuple[Size, ...]:
     for size in sizes:
         if any(side % last or not last <= side <= LARGEST_SIDE for side in size):
             raise ValueError(
-                f"the detector's size is {size[0]}x{size[1]}: expected height and width to be "
+                f"the detector's size has the height {size[0]} and the width {size[1]}: expected "
                 f"multiples of {last} in {last}..{LARGEST_SIDE}"
             )
     if not sizes:

@@ -171,7 +171,7 @@ def verify_as(
         if off_faces[each.size] > each.check.tolerance:
             raise VerificationError(
                 f"the face detector of {name} is off the float64 reference by "
-                f"{off_faces[each.size]:.1e} for pictures of {each.height}x{each.width}: expected "
+                f"{off_faces[each.size]:.1e} for pictures of {each.width}x{each.height}: expected "
                 f"at most {each.check.tolerance:.0e}; report this with the output of 'ferplus-tvm "
                 "doctor'"
             )

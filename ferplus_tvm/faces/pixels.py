@@ -22,6 +22,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_THE_SIDE = [_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)]
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -29,12 +30,22 @@ def upright(image: Image.Image) -> Image.Image:
 
     A damaged EXIF block counts as none, as in image viewers.
     """
+    method = _upright_by(image)
+    return image if method is None else image.transpose(method)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) of an opened image as `upright` turns it, in pixels."""
+    width, height = image.size
+    return (height, width) if _upright_by(image) in _ON_THE_SIDE else (width, height)
+
+
+def _upright_by(image: Image.Image) -> Image.Transpose | None:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # the parsers of EXIF and XMP share no base class of errors either
-        return image
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def levels(image: Image.Image, options: CheckedOptions, name: str) -> NDArray[np.float32]:

@@ -44,7 +44,8 @@ class PhotoOptions(PreprocessOptions, total=False):
         and for faces that lie.  It takes four times as long.
     max_side
         To how many pixels a longer side is shrunk before faces are looked for; 640 by default.
-        Larger values find smaller faces and lose large ones.
+        Larger values find smaller faces and lose large ones, and need a detector that was compiled
+        for such sizes.
     views
         ``"single"``, the default, or ``"mirror"``: the mean of the scores of each face and its
         mirror image, which takes twice as long.
@@ -91,7 +92,8 @@ class PhotoMethods(FaceMethods, WholePictures):
         InputError
             If the photo cannot be used, or the boxes of a detector of your own are none.
         NoDetectorError
-            If the library holds no face detector, and none is given.
+            If the library holds no face detector, or one for smaller sizes than ``max_side``, and
+            none is given.
         EngineClosedError
             If the engine was closed.
         TypeError, ValueError
@@ -159,7 +161,8 @@ class PhotoMethods(FaceMethods, WholePictures):
         InputError
             If one of them cannot be used (the message says which).
         NoDetectorError
-            If the library holds no face detector, and none is given.
+            If the library holds no face detector, or one for smaller sizes than ``max_side``, and
+            none is given.
         EngineClosedError
             If the engine was closed.
         TypeError, ValueError
@@ -221,6 +224,8 @@ class PhotoMethods(FaceMethods, WholePictures):
 
         Raises
         ------
+        NoDetectorError
+            If the library's face detector was compiled for smaller sizes than ``max_side``.
         TypeError, ValueError
             For an option that does not exist, or a value that it does not take.
         """
@@ -234,8 +239,10 @@ class PhotoMethods(FaceMethods, WholePictures):
         detector = given.pop("detector", None)
         finding = {each.name for each in fields(FindOptions)} & set(given)
         find = FindOptions(**{name: given.pop(name) for name in finding})
-        detect: Detect = functools.partial(self.detect, min_score=find.min_score)
-        if detector is not None:
+        if detector is None:
+            self._expect_sides(find.max_side)
+            detect: Detect = functools.partial(self.detect, min_score=find.min_score)
+        else:
             detect = checked(detector)
         return PhotoSteps(
             detect,

@@ -11,6 +11,7 @@ from ferplus_tvm.artifact.detector import DetectorFunction
 from ferplus_tvm.errors import InputError, NoDetectorError
 from ferplus_tvm.runtime.opened import OpenedLibrary
 from ferplus_tvm.vision.detections import Detection, decode
+from ferplus_tvm.vision.find import FindOptions
 
 Picture = NDArray[np.uint8]
 """uint8 (H, W, 3), RGB."""
@@ -59,6 +60,19 @@ class WholePictures:
         values = library.submit(lambda session: session.detect(fitted, function.size)).result()
         return decode(values, *function.size, detector.strides, min_score, scale)
 
+    def _expect_sides(self, max_side: int) -> None:
+        """Refuse a larger side than the library's detector has: it would be shrunk again."""
+        detector = self._library.manifest.detector
+        largest = max(map(max, detector.sizes)) if detector else max_side
+        if max_side > max(largest, FindOptions.max_side):
+            side = -(-max_side // detector.strides[-1]) * detector.strides[-1] if detector else 0
+            raise NoDetectorError(
+                f"max_side is {max_side}, but the face detector of {self._library.path} looks at "
+                f"pictures of at most {largest} pixels a side: compile it with --detector-size "
+                f"{side}x{side} (in Python detector=[({side}, {side})]), or set small_faces, which "
+                "looks at tiles"
+            )
+
 
 def _no_detector(library: OpenedLibrary) -> NoDetectorError:
     if library.gpu is not None:
@@ -102,5 +116,5 @@ def _fitted(picture: Picture, function: DetectorFunction) -> tuple[Picture, floa
         inner = (max(int(width * scale), 1), max(int(height * scale), 1))
         box = (0.0, 0.0, min(inner[0] / scale, width), min(inner[1] / scale, height))
         image = Image.fromarray(picture)
-        picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=3))
+        picture = np.asarray(image.resize(inner, Image.Resampling.BILINEAR, box, reducing_gap=1))
     return picture, scale

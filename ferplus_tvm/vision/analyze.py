@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +15,19 @@ from numpy.typing import NDArray
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import CheckedOptions
 from ferplus_tvm.faces.postprocess import Prediction
-from ferplus_tvm.vision.crop import Picture, crop, roll_of
-from ferplus_tvm.vision.detections import Detection
+from ferplus_tvm.vision.crop import SIDE, Picture, crop, roll_of
+from ferplus_tvm.vision.detections import Detection, enlarged
 from ferplus_tvm.vision.find import Detect, FindOptions, find_faces
 from ferplus_tvm.vision.photo import Face, Photo
 from ferplus_tvm.vision.read import read_picture
+from ferplus_tvm.vision.reduced import Scaled, read_at_least
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], list[Prediction]]
 """Faces, float32 (N, C, S, S) -> a prediction for each."""
+
+_SHARP = 1.5
+"""Pixels of a photo, at least, for one of a crop: with fewer, probabilities change by over 1 %."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +117,36 @@ def crops_of(
 
 def _find(item: Any, name: str, steps: PhotoSteps, stop: bool) -> _Found | InputError:
     try:
-        picture = read_picture(item, name, steps.reading)
-        detections = find_faces(picture, steps.detect, steps.find)
+        enough = math.inf if steps.find.small_faces else steps.find.max_side
+        seen = read_at_least(item, name, steps.reading, enough)
+        detections = _faces_in(seen, steps)
+        side = _sharp_side(seen, detections, steps.face_shape[1])
+        if side > max(seen.picture.shape):
+            seen = read_at_least(item, name, steps.reading, side)
     except InputError as error:
         if stop:
             raise
         return error
-    height, width = picture.shape[:2]
     if callable(getattr(item, "read", None)):  # a file, which is at its end now
-        again = functools.partial(_same, picture)
+        again = functools.partial(_same, seen.picture)
     else:
         again = functools.partial(read_picture, item, name, steps.reading)
-    source = _source(item, name)
-    photo = Photo(source, width, height, (), again)
-    return _Found(photo, detections, crops_of(picture, detections, steps.face_shape))
+    photo = Photo(_source(item, name), seen.width, seen.height, (), again)
+    placed = [enlarged(one, 1 / seen.across, 1 / seen.down) for one in detections]
+    return _Found(photo, detections, crops_of(seen.picture, placed, steps.face_shape))
+
+
+def _faces_in(seen: Scaled, steps: PhotoSteps) -> list[Detection]:
+    """Find faces, in pixels of the photo."""
+    least = max(steps.find.smallest / max(seen.across, seen.down), 1)
+    found = find_faces(seen.picture, steps.detect, replace(steps.find, min_face=least))
+    return [enlarged(one, seen.across, seen.down) for one in found]
+
+
+def _sharp_side(seen: Scaled, detections: Sequence[Detection], size: int) -> float:
+    """Return how many pixels of the photo's longer side keep the crops of all faces sharp."""
+    smallest = min((SIDE * min(one.box[2:]) for one in detections), default=math.inf)
+    return max(seen.width, seen.height) * min(1, _SHARP * size / smallest)
 
 
 def _same(picture: Picture) -> Picture:

@@ -7,6 +7,7 @@ best one (non-maximum suppression).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ def decode(
     scale
         The size of the network's input over that of the picture, by which all is divided.
     """
-    places, cells = _grids(height, width, strides)
+    places, cells = _grids(height, width, tuple(strides))
     if values.shape != (len(cells), VALUES):
         raise ValueError(f"values are {values.shape}: expected {(len(cells), VALUES)}")
     probabilities = np.clip(values[:, :2], 0, 1)
@@ -96,6 +97,16 @@ def decode(
         )
         for at in distinct(boxes)
     ]
+
+
+def enlarged(face: Detection, across: float, down: float) -> Detection:
+    """Return a face of a picture in pixels of one that is so many times as wide and as high."""
+    x, y, width, height = face.box
+    return Detection(
+        (x * across, y * down, width * across, height * down),
+        tuple((x * across, y * down) for x, y in face.points),
+        face.score,
+    )
 
 
 def distinct(boxes: Floats, overlap: float = OVERLAP) -> list[int]:
@@ -122,7 +133,8 @@ def distinct(boxes: Floats, overlap: float = OVERLAP) -> list[int]:
     return kept
 
 
-def _grids(height: int, width: int, strides: Sequence[int]) -> tuple[Floats, Floats]:
+@functools.lru_cache(16)
+def _grids(height: int, width: int, strides: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Return (column, row) of every place, and the size of its cell."""
     places, cells = [], []
     for stride in strides:

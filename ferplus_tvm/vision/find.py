@@ -181,7 +181,7 @@ def _at_scale(picture: Picture, scale: float, detect: Detect, max_side: int) -> 
                         (right - left, bottom - top),
                         Image.Resampling.BILINEAR,
                         box=(left * across, top * down, right * across, bottom * down),
-                        reducing_gap=2,
+                        reducing_gap=1,  # averages whole pixels first: four times as fast
                     )
                 )
             for face in detect(tile):

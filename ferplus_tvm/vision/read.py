@@ -115,7 +115,7 @@ def _image(item: Any, name: str, options: CheckedOptions) -> Picture:
         numbers = np.asarray(image)
         return _whole_levels(next(array_photos(numbers, options.value_range, name, options)))
     if image.mode in ("L", "RGB") and not image.has_transparency_data:  # nearly all
-        picture = np.asarray(image.convert("RGB"))
+        picture = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         if options.value_range != (0, 255):
             check_saved_levels(picture, name)
         return picture

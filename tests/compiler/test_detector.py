@@ -156,3 +156,30 @@ def test_a_library_for_several_targets_has_a_detector_for_each(
     functions = [detector.functions[0] for detector in detectors if detector is not None]
     assert functions[0].weights == functions[1].weights
     assert all((function.check.error or 1) < 2e-5 for function in functions)
+
+
+def test_the_command_line_takes_sizes_as_width_x_height(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def stop(**wanted: Any) -> None:
+        asked.update(wanted)
+        raise RuntimeError
+
+    monkeypatch.setattr(fer, "compile", stop)
+    given = ["compile", "-o", str(tmp_path / "x.so")]
+    sizes = ["--detector-size", "640x480", "--detector-size", "1280X1280"]
+    shown = CliRunner().invoke(app, [*given, *sizes])
+
+    assert asked["detector"] == [(480, 640), (1280, 1280)]
+    assert "640x480, 1280x1280" in shown.stdout
+    for wrong, said in (
+        ("640", "width x height"),
+        ("480*640", "width x height"),
+        ("640x500", "the height 500 and the width 640"),
+        ("8192x640", "32..4096"),
+    ):
+        refused = CliRunner().invoke(app, [*given, "--detector-size", wrong])
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.stderr.replace("│", " ").split())

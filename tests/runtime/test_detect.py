@@ -145,6 +145,18 @@ def test_a_library_without_one_says_what_to_do(narrow_library: Path) -> None:
     assert_sentence(str(caught.value), str(narrow_library), "--detector", "detector=True")
 
 
+def test_a_larger_side_than_the_detector_has_is_refused(finder: fer.Engine) -> None:
+    """It would be shrunk again, and small faces be missed without a word."""
+    with pytest.raises(NoDetectorError) as caught:
+        finder.analyze(both(), max_side=1250)
+    assert_sentence(str(caught.value), "max_side is 1250", "640", "--detector-size 1280x1280")
+
+    def nobody(picture: NDArray[np.uint8]) -> list[Any]:
+        return []
+
+    assert finder.analyze(both(), max_side=1250, detector=nobody).faces == ()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
