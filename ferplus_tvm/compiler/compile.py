@@ -91,8 +91,8 @@ def compile(
         The name of the output that holds the scores, for a model of several.
     detector
         Put a face detector into the library, for whole pictures: the bundled YuNet, for CPUs.
-        True compiles it for pictures of (320, 320), (480, 640), (640, 480) and (640, 640); other
-        sizes are given in the same way, (height, width), in multiples of 32.
+        True compiles it for pictures of (320, 320), (384, 640), (640, 384), (480, 640), (640, 480)
+        and (640, 640); other sizes are given in the same way, (height, width), in multiples of 32.
     isolated
         Compile in a process of its own, in which a crash of native code over a broken model, or a
         lack of memory, is a `CompileError`.  It logs nothing, and ends with this process.

@@ -33,8 +33,16 @@ from ferplus_tvm.zoo.registry import notice_of
 Size = tuple[int, int]
 """(height, width) of a picture in pixels."""
 
-SIZES: tuple[Size, ...] = ((320, 320), (480, 640), (640, 480), (640, 640))
-"""The sizes that a detector is compiled for by default: a photo's longer side is brought to 640."""
+SIZES: tuple[Size, ...] = (
+    (320, 320),
+    *((384, 640), (640, 384)),  # of videos, 16:9
+    *((480, 640), (640, 480)),  # of photos
+    (640, 640),
+)
+"""The sizes that a detector is compiled for by default: a picture's longer side is brought to 640.
+
+What a picture leaves of its size is computed too: one that fits costs 40 % less than a square.
+"""
 
 TOLERANCE = 1e-4
 """How far it may be off the reference, in probabilities and in cells of the grids."""
