@@ -6,6 +6,7 @@ import bisect
 import itertools
 import math
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -276,9 +277,10 @@ def _stated_duration(container: Any, stream: Any) -> float | None:
     """Return how many seconds the video lasts by what the file says of it alone."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
-    stated = stream.metadata.get("DURATION", "")  # Matroska's
-    if stated.count(":") == 2:
-        hours, minutes, seconds = map(float, stated.split(":"))
+    # Matroska's, such as 00:01:02.345000000
+    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if stated:
+        hours, minutes, seconds = map(float, stated.groups())
         return (hours * 60 + minutes) * 60 + seconds
     if container.duration and len(container.streams) == 1:
         return float(container.duration / 1e6)

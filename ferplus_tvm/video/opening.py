@@ -68,7 +68,8 @@ def open_container(source: Any, said: str) -> Any:
         elif _ADDRESS.match(given):
             timeout = _WAIT
     try:
-        container = av.open(given, timeout=timeout)
+        # A title may be in any encoding.
+        container = av.open(given, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{said} {_reason(error, source, given)}") from None
     kind = container.format.name
