@@ -109,6 +109,20 @@ def picture_stream(container: Any, said: str) -> Any:
     return stream
 
 
+def stated_duration(container: Any, stream: Any) -> float | None:
+    """Return how many seconds the video lasts by what the file says of it alone."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Matroska's, such as 00:01:02.345000000
+    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if stated:
+        hours, minutes, seconds = map(float, stated.groups())
+        return (hours * 60 + minutes) * 60 + seconds
+    if container.duration and len(container.streams) == 1:
+        return float(container.duration / 1e6)
+    return None
+
+
 def _reason(error: Exception, source: Any, given: Any) -> str:
     """Return the end of a sentence that says why a video cannot be opened."""
     av = import_av()
