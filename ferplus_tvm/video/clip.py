@@ -92,8 +92,13 @@ class Clip:
                     "it plays"
                 )
             self._describe(first[1])
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, self._error):
+                raise InputError(
+                    f"{self._said} has pictures that cannot be read ({one_line(error)}); expected "
+                    "a video: see whether it plays, or convert it first"
+                ) from error
             raise
         self._decoded = itertools.chain([first], self._decoded)
 
