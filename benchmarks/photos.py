@@ -6,9 +6,9 @@
     python benchmarks/photos.py ferplus.so --peers-in peers --json docs/bench-photos.json
 
 From a JPEG file to faces with emotions, and from a video file to the faces of its last frame: the
-same files, the same number of threads, each peer in a process and on CPUs of its own turn.  A ratio
-is the peer's time over ours in the same round: the median, with its 95 % interval.  A peer that
-cannot be opened is left out, and why is said.  `photo_peers.py` has what each of them does.
+same files and the same number of threads, each peer in a process of its own, in turns.  A ratio is
+the peer's time over ours in the same round: the median, with its 95 % interval.  A peer that cannot
+be opened is left out, and why is said.  `photo_peers.py` has what each of them does.
 """
 
 from __future__ import annotations
@@ -154,17 +154,17 @@ def write_clip(path: Path, seconds: float) -> bool:
     return True
 
 
-def write_models(library: Path, model_given: str, folder: Path) -> None:
+def write_models(library: Path, model: str, folder: Path) -> None:
     """Write what peers run: the model for any batch size, YuNet for any size of picture."""
     shutil.copy(library, folder / "ferplus.so")
     manifest = library_file.read_manifest(library)
-    write_model(model_given, Subject(OURS, OURS, library, manifest), folder / "ferplus.onnx")
-    model = onnx.load(local_path(DETECTOR))
-    sides = model.graph.input[0].type.tensor_type.shape.dim
+    write_model(model, Subject(OURS, OURS, library, manifest), folder / "ferplus.onnx")
+    detector = onnx.load(local_path(DETECTOR))
+    sides = detector.graph.input[0].type.tensor_type.shape.dim
     sides[2].dim_param, sides[3].dim_param = "height", "width"
-    for output in model.graph.output:
+    for output in detector.graph.output:
         output.type.tensor_type.shape.dim[1].dim_param = f"places_{output.name}"
-    onnx.save(model, folder / "yunet.onnx")
+    onnx.save(detector, folder / "yunet.onnx")
     weights = folder / "deepface" / ".deepface" / "weights"
     weights.mkdir(parents=True)
     shutil.copy(local_path(DETECTOR), weights / "face_detection_yunet_2023mar.onnx")
