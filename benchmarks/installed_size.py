@@ -50,10 +50,12 @@ WAYS = {
     ),
     "fer": Way(("fer",), "nothing"),
     "emotiefflib": Way(
-        ("emotiefflib[onnx]", "opencv-python<5"), "the model, 16 MB, downloaded, and that of a detector"
+        ("emotiefflib[onnx]", "opencv-python<5"),
+        "the model, 16 MB, downloaded, and that of a detector",
     ),
     "hsemotion": Way(
-        ("hsemotion-onnx", "opencv-python<5"), "the model, 16 MB, downloaded, and that of a detector"
+        ("hsemotion-onnx", "opencv-python<5"),
+        "the model, 16 MB, downloaded, and that of a detector",
     ),
 }
 
