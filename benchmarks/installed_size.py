@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 # The last OpenCV that reads the file of YuNet.
 OPENCV = "opencv-python-headless>=4.8,<5"
 
+_DETECTOR = "that of a detector"
+
 
 class Way(NamedTuple):
     """What to install.
@@ -51,11 +53,11 @@ WAYS = {
     "fer": Way(("fer",), "nothing"),
     "emotiefflib": Way(
         ("emotiefflib[onnx]", "opencv-python<5"),
-        "the model, 16 MB, downloaded, and that of a detector",
+        f"the model, 16 MB, downloaded, and {_DETECTOR}",
     ),
     "hsemotion": Way(
         ("hsemotion-onnx", "opencv-python<5"),
-        "the model, 16 MB, downloaded, and that of a detector",
+        f"the model, 16 MB, downloaded, and {_DETECTOR}",
     ),
 }
 
