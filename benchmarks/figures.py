@@ -187,8 +187,8 @@ def photos_on() -> str:
     machine, versions = found["environment"], {}
     for row in found["rows"]:
         versions |= {peer["name"]: peer["version"] for peer in row["peers"]}
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    left = "".join(f" Left out: {name} ({why})." for name, why in found["left_out"].items())
+    named = ", ".join(f"{name} ({version})" for name, version in versions.items())
+    left = "".join(f" Left out: {name} (`{why}`)." for name, why in found["left_out"].items())
     return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}. {named}.{left}"
 
 
