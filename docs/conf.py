@@ -25,6 +25,7 @@ docs/compile
 docs/own-models
 docs/photos
 docs/videos
+docs/camera
 docs/runtime
 docs/targets
 docs/gpu

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import onnx
@@ -29,6 +29,9 @@ from tests import rgb
 from tests.chains import Chain
 from tests.network import make_weights
 from tests.official import official
+
+if TYPE_CHECKING:
+    from tests.video.cameras import Cameras
 
 T = TypeVar("T")
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -194,6 +197,17 @@ def detector_library(shared: Shared, narrow_model: Path) -> Path:
         return fer.compile(narrow_model, output=output, batch_sizes=(1,), detector=sizes).path
 
     return shared.make("detector_library", build)
+
+
+@pytest.fixture
+def cameras(shared: Shared, tmp_path: Path) -> Cameras:
+    """Cameras for programs that run in their environment; none is plugged in yet."""
+    from tests.video.cameras import Cameras, built
+
+    library = shared.make("cameras", built)
+    if isinstance(library, str):
+        pytest.skip(library)
+    return Cameras(library, tmp_path)
 
 
 @pytest.fixture(scope="session")

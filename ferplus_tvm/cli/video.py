@@ -123,29 +123,29 @@ def video(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     wanted = Wanted(clip, draw, parquet, plot or (), as_csv, as_jsonl, start, end)
-    with Engine(library, threads=threads, device=device) as engine:
-        try:
-            frames = open_video(
-                clip,
-                engine,
-                every=every or 1,
-                fps=fps,
-                detect_every=detect_every,
-                start=start,
-                end=end,
-                smooth=smooth,
-                views=views.value,
-                **vars(find),
-            )
-        except ValueError as error:
-            if isinstance(error, InputError):
+    try:
+        with Engine(library, threads=threads, device=device) as engine:
+            try:
+                frames = open_video(
+                    clip,
+                    engine,
+                    every=every or 1,
+                    fps=fps,
+                    detect_every=detect_every,
+                    start=start,
+                    end=end,
+                    smooth=smooth,
+                    views=views.value,
+                    **vars(find),
+                )
+            except InputError:
                 raise
-            raise typer.BadParameter(str(error)) from None
-        try:
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from None
             with frames:
                 status = _run(frames, wanted, engine.labels)
-        except KeyboardInterrupt:
-            status = _INTERRUPTED
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
     if status:
         raise typer.Exit(status)
 
@@ -166,7 +166,7 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
                     files.write(frame)
                     show(frame)
             with interrupts_held():
-                files.finish()
+                files.finish(frames.duration)
     except KeyboardInterrupt:
         status = _INTERRUPTED
         typer.echo("stopped: what is done is kept", err=True)
@@ -174,7 +174,7 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
         status = 1
         files.write_error(str(error))
         with interrupts_held(), suppress(InputError):  # of a broken video, which was said
-            files.finish()
+            files.finish(None)
         typer.echo(f"error: {printable(str(error))}", err=True)
     finally:
         with interrupts_held():

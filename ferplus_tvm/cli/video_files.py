@@ -88,11 +88,11 @@ class VideoFiles:
         self._wanted, self._labels = wanted, labels
         self._tables: list[CsvTable | ParquetTable] = []
         self._writer: VideoWriter | None = None
-        self._noted = 0
         with ExitStack() as stack:
             if wanted.draw is not None:
-                # What an address gives once it may not give again.
                 source = wanted.clip if os.path.exists(wanted.clip) else None
+                if source is None:  # what an address has given it may not give again
+                    typer.echo("warning: no sound is written of an address", err=True)
                 self._writer = VideoWriter(wanted.draw, source, start=wanted.start, end=wanted.end)
                 stack.callback(self._writer.close)
             if wanted.parquet is not None:
@@ -121,20 +121,20 @@ class VideoFiles:
         if self._wanted.jsonl:
             typer.echo(json.dumps({"source": self._wanted.clip, "error": sentence}))
 
-    def finish(self) -> None:
-        """Write what follows the last frame, at the end of the video."""
+    def finish(self, end: float | None) -> None:
+        """Write what follows the last frame, at the end of the video, whose time may be known."""
+        self.timeline.close(end)
         if self._writer is not None:
             self._writer.finish()
 
     def close(self) -> None:
         """End the files, which can be read then, and draw the plots."""
-        notes = [] if self._writer is None else self._writer.notes
-        for note in notes:
-            typer.echo(f"warning: {note}", err=True)
         self.timeline.close()
         with self._opened:
             for path in self._wanted.plots:
                 self.timeline.plot(path, f"Emotions in {Path(self._wanted.clip).name}")
+        for note in [] if self._writer is None else self._writer.notes:
+            typer.echo(f"warning: {note}", err=True)
 
     def _write_rows(self, rows: Sequence[Row]) -> None:
         for table in self._tables:

@@ -6,18 +6,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Self
 
-import numpy as np
-
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.video.devices import Device, cannot_open, find_device, import_av, stopped
+from ferplus_tvm.video.clock import Clock
+from ferplus_tvm.video.devices import Device, cannot_open, find_device, stopped
+from ferplus_tvm.video.opening import import_av, picture_stream
 from ferplus_tvm.video.source import RawFrame, Taken
+from ferplus_tvm.video.upright import upright
 from ferplus_tvm.vision.crop import Picture
 
 _PATIENCE = 10.0  # seconds without a picture until a camera is given up
 _SLICE = 0.2  # seconds of one wait: on Windows Ctrl-C does not end one
-_ASTRAY = 5.0  # seconds by which time stamps may differ from the clock
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Camera:
         self._error: Exception | None = None
         self._ended = self._closing = False
         self._dropped = 0
+        self._aspect: Fraction | None = None
         self.fps: float | None = None
         self._arrived = time.monotonic()
         self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
@@ -94,7 +96,8 @@ class Camera:
         except BaseException:
             self.close()
             raise
-        self.size: tuple[int, int] | None = (newest.frame.width, newest.frame.height)
+        height, width, _ = upright(newest.frame, self._aspect).shape
+        self.size: tuple[int, int] | None = (width, height)
 
     @property
     def dropped(self) -> int:
@@ -117,7 +120,8 @@ class Camera:
         index : int
             The picture's number; the first one is 0, and those that are dropped count.
         time : float
-            Seconds since the first picture, by the camera's time stamps.
+            Seconds since the first picture: by the camera's time stamps, or as those of a stream
+            arrive.
         picture : numpy.ndarray
             uint8 (H, W, 3), RGB.
 
@@ -136,8 +140,7 @@ class Camera:
                     raise self._error
                 raise StopIteration
             self._arrived = taken.arrived
-        picture = np.ascontiguousarray(taken.frame.to_ndarray(format="rgb24"))
-        return taken.index, taken.time, picture
+        return taken.index, taken.time, upright(taken.frame, self._aspect)
 
     def frames(self, taken: Taken) -> Iterator[RawFrame]:
         """Yield the pictures that are taken, as `ferplus_tvm.video` does."""
@@ -195,10 +198,11 @@ class Camera:
     def _keep_newest(self, container: Any) -> InputError | None:
         """Read until the end; return why it ended, if that was no end that was wanted."""
         av = import_av()
-        clock = _Clock()
-        stream = container.streams.video[0]
+        stream = picture_stream(container, self.name)
+        self._aspect = stream.sample_aspect_ratio
         if stream.average_rate:
             self.fps = float(stream.average_rate)
+        clock: Clock | None = None
         stream.codec_context.thread_type = "SLICE"  # threads for whole frames would hold some back
         index = 0
         try:
@@ -207,7 +211,11 @@ class Camera:
                 del packet  # it may lie in the camera's memory, which must outlive it
                 for frame in frames:
                     arrived = time.monotonic()
-                    seconds = clock.seconds(frame.time, arrived)
+                    if clock is None:
+                        first = arrived
+                        clock = Clock(frame.pts or 0, stream.time_base, 1 / (self.fps or 25))
+                    # A camera's driver stamps its pictures; FFmpeg makes up those of many streams.
+                    seconds = clock.time(frame.pts) if self._device.camera else arrived - first
                     with self._changed:
                         if self._closing:
                             return None
@@ -232,38 +240,13 @@ def _frames(packet: Any) -> list[Any]:
     return frames
 
 
-class _Clock:
-    """Seconds since the first picture, which always grow.
-
-    They are those of the time stamps, unless these are missing, jump, or go backwards, as those of
-    streams do that begin anew.
-    """
-
-    def __init__(self) -> None:
-        self._first: float | None = None
-        self._origin = 0.0
-        self._last = -1e-6
-
-    def seconds(self, stamp: float | None, arrived: float) -> float:
-        if self._first is None:
-            self._first = arrived
-            self._origin = stamp or 0.0
-        elapsed = arrived - self._first
-        seconds = elapsed if stamp is None else stamp - self._origin
-        if seconds <= self._last or abs(seconds - elapsed) > _ASTRAY:
-            seconds = max(elapsed, self._last + 1e-6)
-            self._origin = (stamp or 0.0) - seconds
-        self._last = seconds
-        return seconds
-
-
 def _open(device: Device) -> Any:
     av = import_av()
     error: Exception | None = None
     for options in device.attempts:
         try:
             # Given as "options" they would go to the decoder too, which has a "video_size" as well.
-            container = av.open(
+            return av.open(
                 device.file,
                 format=device.format,
                 container_options=options,
@@ -271,10 +254,5 @@ def _open(device: Device) -> Any:
             )
         except (OSError, ValueError, av.FFmpegError) as reason:
             error = reason
-            continue
-        if container.streams.video:
-            return container
-        container.close()
-        raise InputError(f"{device.name} holds no pictures: give the address of another stream")
     assert error is not None
     raise cannot_open(device, error) from error

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from ferplus_tvm.errors import InputError, VideoDamagedError
+from ferplus_tvm.errors import InputError, VideoDamagedError, one_line
 from ferplus_tvm.faces.sources import name_of
 from ferplus_tvm.video.clock import ANEW, Clock
 from ferplus_tvm.video.cuts import Cuts
@@ -18,6 +18,7 @@ from ferplus_tvm.video.opening import (
     import_av,
     open_container,
     picture_stream,
+    stated_duration,
     without_password,
 )
 from ferplus_tvm.video.source import RawFrame, Taken
@@ -75,9 +76,10 @@ class Clip:
     def __init__(self, source: Any) -> None:
         self._error: type[Exception] = import_av().FFmpegError
         self._source = source
-        self._said = self.name = without_password(name_of(source))
+        self._said = self.name = "the video"
         self._path: str | None = None
         if isinstance(source, str | os.PathLike):
+            self._said = without_password(name_of(source))
             self.name = without_password(os.fsdecode(source))
             self._path = os.fsdecode(source) if os.path.isfile(source) else None
         self._decoded: Numbered
@@ -90,8 +92,13 @@ class Clip:
                     "it plays"
                 )
             self._describe(first[1])
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, self._error):
+                raise InputError(
+                    f"{self._said} has pictures that cannot be read ({one_line(error)}); expected "
+                    "a video: see whether it plays, or convert it first"
+                ) from error
             raise
         self._decoded = itertools.chain([first], self._decoded)
 
@@ -104,7 +111,7 @@ class Clip:
             raise
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = min(_THREADS, os.cpu_count() or 1)
-        self._lost, self._end = 0, 0.0
+        self._lost, self._last, self._end = 0, 0.0, 0.0
         kinds = set(self._container.format.name.split(","))
         self._decoded = self._decode(inside=bool(kinds & _BROADCAST))
 
@@ -119,7 +126,7 @@ class Clip:
             self._start = first.pts or 0
         self.time_base: Fraction = stream.time_base
         self.origin = self._start * self.time_base
-        self._stated = _stated_duration(self._container, stream)
+        self._stated = stated_duration(self._container, stream)
         self.duration: float | None = self._stated
         if self._stated is None and self._container.duration:
             self.duration = self._container.duration / 1e6
@@ -136,6 +143,12 @@ class Clip:
         """
         try:
             yield from self._frames(taken)
+        except self._error as error:
+            raise VideoDamagedError(
+                f"{self._said} cannot be read beyond {self._end:.2f} s ({one_line(error)}); "
+                "expected a whole video: see whether it plays, or convert it first",
+                self._end,
+            ) from error
         finally:
             self.close()
 
@@ -157,9 +170,9 @@ class Clip:
         unit, step = self._stream.time_base, 1 / (self.fps or 25)
         clock = Clock(self._start, unit, step)
         for index, frame in frames:
-            time = clock.time(frame.pts)
-            self._end = time + max(step, float((frame.duration or 0) * unit))
-            yield index, time, frame
+            self._last = clock.time(frame.pts)
+            self._end = self._last + max(step, float((frame.duration or 0) * unit))
+            yield index, self._last, frame
 
     def _check_end(self, start: float) -> None:
         """Raise if the video ends too soon, or frames in it are lost."""
@@ -174,9 +187,10 @@ class Clip:
                 "expected a whole video: copy it again, or repair it",
                 end,
             )
-        if end <= start:
+        if self._last < start:
             raise InputError(
-                f"start is {start:g} s, but {self._said} ends at {end:.2f} s: give less"
+                f"start is {start:g} s, but the last frame of {self._said} is that of "
+                f"{self._last:g} s: give less"
             )
 
     def _decode(self, inside: bool = False) -> Numbered:
@@ -187,19 +201,9 @@ class Clip:
         inside
             Whether that may be inside a group of pictures: what needs those before is not lost.
         """
-        packets = self._container.demux(self._stream)
         index = 0
-        while True:
-            try:
-                packet = next(packets, None)
-            except (self._error, OSError):
-                self._lost += 1
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except self._error:
+        for frames in self._packets():
+            if frames is None:
                 self._lost += not inside
                 index += 1
                 continue
@@ -210,6 +214,29 @@ class Clip:
                     inside = False
                     yield index, frame
                 index += 1
+
+    def _packets(self) -> Iterator[list[Any] | None]:
+        """Yield the frames of each packet, or None if it cannot be read or decoded."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (self._error, OSError):
+                yield None
+                return
+            except IndexError:  # of PyAV at the end, if streams have appeared on the way
+                packet = None
+            frames = None
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except self._error:
+                if packet is None:  # it was at the end before
+                    return
+            yield frames
+            if packet is None:
+                return
 
     def _seek(self, start: float) -> Numbered:
         """Return the frames from a key frame before ``start`` on, or else all of them."""
@@ -262,16 +289,3 @@ class Clip:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-def _stated_duration(container: Any, stream: Any) -> float | None:
-    """Return how many seconds the video lasts by what the file says of it alone."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    stated = stream.metadata.get("DURATION", "")  # Matroska's
-    if stated.count(":") == 2:
-        hours, minutes, seconds = map(float, stated.split(":"))
-        return (hours * 60 + minutes) * 60 + seconds
-    if container.duration and len(container.streams) == 1:
-        return float(container.duration / 1e6)
-    return None

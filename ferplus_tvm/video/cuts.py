@@ -39,7 +39,7 @@ class Cuts:
 
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
-        self._usual = 0.0
+        self._usual: float | None = None
         self._cut = False
         self._reformatter: Any = None
 
@@ -69,11 +69,11 @@ class Cuts:
         fields = small.reshape(_SIDE, step, _SIDE, step).mean((1, 3), dtype=np.float32)
         if self._last is not None:
             unlike = _unlike(fields, self._last)
-            if unlike > _CERTAIN or unlike > max(_SUDDEN, _UNUSUAL * self._usual):
+            usual = unlike if self._usual is None else self._usual
+            if unlike > _CERTAIN or unlike > max(_SUDDEN, _UNUSUAL * usual):
                 self._cut = True
-                self._usual = 0.0
             else:
-                self._usual = _MEMORY * self._usual + (1 - _MEMORY) * unlike
+                self._usual = _MEMORY * usual + (1 - _MEMORY) * unlike
         self._last = fields
 
 

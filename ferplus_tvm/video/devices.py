@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from ferplus_tvm.errors import InputError, MissingExtraError, one_line
+from ferplus_tvm.errors import InputError, one_line
+from ferplus_tvm.video.opening import import_av, without_password
 
 # FFmpeg's name of the system's cameras.
 _FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -62,21 +63,6 @@ class Device:
     camera: bool = True
 
 
-def import_av() -> Any:
-    """Return PyAV.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not installed.
-    """
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise MissingExtraError.of("a camera", "video") from None
-    return av
-
-
 def list_cameras() -> list[Listed]:
     """Return the cameras of this machine that may be opened, in the order of their numbers."""
     av = import_av()
@@ -119,7 +105,8 @@ def find_device(device: int | str, size: tuple[int, int] | None) -> Device:
         device = int(device)
     if isinstance(device, str):
         if "://" in device:
-            return Device(device, None, device, ({"fflags": "nobuffer"},), camera=False)
+            name = without_password(device)
+            return Device(device, None, name, ({"fflags": "nobuffer"},), camera=False)
         if os.path.exists(device):
             mode = os.stat(device).st_mode
             if stat.S_ISFIFO(mode):
@@ -171,9 +158,12 @@ def _absent(device: int | str, listed: Sequence[Listed]) -> InputError:
 
 
 def _choice(listed: Sequence[Listed]) -> str:
-    if not listed:
-        return "none was found, so plug one in, or give the address of a stream"
-    return f"expected one of {', '.join(map(str, listed))}"
+    if listed:
+        return f"expected one of {', '.join(map(str, listed))}"
+    for path in sorted(glob.glob("/dev/video*")):
+        if not os.access(path, os.R_OK | os.W_OK):
+            return f"{path} may not be read by this user, so {_permission(path)}"
+    return "none was found, so plug one in, or give the address of a stream"
 
 
 def cannot_open(device: Device, error: Exception) -> InputError:

@@ -106,7 +106,7 @@ class Encoder:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
         # Some streams change their size: a file has one.
         frame = frame.reformat(
-            *self._size, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            *self._size, "yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", threads=1
         )
         self._last = max(round(Fraction(time) / self._time_base), self._last + 1)
         frame.pts, frame.time_base = self._last, self._time_base

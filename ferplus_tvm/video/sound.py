@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _ENCODERS = {"opus": "libopus"}  # FFmpeg's own encoder of Opus is experimental
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Track:
     """A sound track of the output.
 
@@ -27,11 +28,17 @@ class _Track:
         Whether it is encoded again, and no copy.
     from_zero
         Whether what is before time 0 is left out.
+    last
+        The time stamp of the last packet.
+    left_out
+        How many packets are left out, which are damaged or out of order.
     """
 
     stream: Any
     encoded: bool
     from_zero: bool
+    last: float = -math.inf
+    left_out: int = 0
 
 
 class Sound:
@@ -104,10 +111,15 @@ class Sound:
             self._copy(packet)
 
     def finish(self) -> None:
-        """Write what encoders still hold."""
-        for track in self._tracks.values():
+        """Write what encoders still hold, and note what could not be copied."""
+        for number, track in self._tracks.items():
             if track.encoded:
                 self._output.mux(track.stream.encode(None))
+            if track.left_out:
+                count = "1 piece" if track.left_out == 1 else f"{track.left_out} pieces"
+                self.notes.append(
+                    f"{count} of sound, damaged or out of order in stream {number}, left out"
+                )
 
     def _read(self) -> Any:
         try:
@@ -116,23 +128,34 @@ class Sound:
             return None
 
     def _copy(self, packet: Any) -> None:
-        if packet.pts is None:  # the end of a track
+        if packet.size == 0:  # the end of a track
             return
         track, shift = self._tracks[packet.stream_index], self._zero + self._cut
+        if packet.pts is None or packet.pts <= track.last:
+            track.left_out += 1
+            return
+        track.last = packet.pts
         if self._cut and _seconds(packet) < shift:
             return
         if track.encoded:
-            for frame in packet.decode():
-                frame.pts = _shifted(frame, shift)
-                self._output.mux(track.stream.encode(frame))
+            self._encode(packet, track, shift)
             return
         pts = _shifted(packet, shift)
         if pts < 0 and track.from_zero:
             return
-        packet.dts = pts if packet.dts is None else packet.dts + pts - packet.pts
-        packet.pts = pts
+        packet.pts = packet.dts = pts
         packet.stream = track.stream
         self._output.mux_one(packet)
+
+    def _encode(self, packet: Any, track: _Track, shift: Fraction) -> None:
+        try:
+            frames = packet.decode()
+        except ValueError:  # FFmpeg's for invalid data
+            track.left_out += 1
+            return
+        for frame in frames:
+            frame.pts = _shifted(frame, shift)
+            self._output.mux(track.stream.encode(frame))
 
 
 def _holds(container: str, stream: AudioStream) -> bool:

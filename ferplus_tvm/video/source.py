@@ -84,7 +84,7 @@ class Taken:
     Attributes
     ----------
     every
-        Each so-manieth one, from the first within ``start`` and ``end``.
+        Every N-th frame, from the first within ``start`` and ``end``.
     fps
         At most so many in a second.
     start, end

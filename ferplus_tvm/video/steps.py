@@ -28,7 +28,10 @@ _BYTES = 64 << 20
 
 
 _SOON = 0.15
-"""Seconds after which the detector looks anyway: a face that turns about in less is off by 5 %."""
+"""Seconds after which the detector looks anyway.
+
+A face that goes to and fro in a second, as far as it is wide, is a tenth off between two looks.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def found(frames: Iterator[RawFrame], steps: PhotoSteps, detect_every: int) -> I
     steps
         What is done with a picture.
     detect_every
-        The detector looks at each so-manieth frame, or sooner where frames are far apart.  In
+        The detector looks at every N-th frame, or sooner where frames are far apart.  In
         those between, a face lies between where it was and where it will be.
     """
     tracker = Tracker()

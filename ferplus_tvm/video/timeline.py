@@ -129,9 +129,18 @@ class Timeline:
         self.close()
         plot(self, title, path)
 
-    def close(self) -> None:
-        """Count the last frame, as long as the one before; again is harmless."""
+    def close(self, end: float | None = None) -> None:
+        """Count the last frame; again is harmless.
+
+        Parameters
+        ----------
+        end
+            When the video ends, in seconds, if that is known and nearer than the last frame lasts:
+            it counts as long as the one before.
+        """
         if self._shown is not None:
+            if end is not None and self._shown[0] < end:
+                self._duration = min(self._duration, end - self._shown[0])
             self._count()
             self._shown = None
 

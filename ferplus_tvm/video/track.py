@@ -28,8 +28,11 @@ _LATE = 0.1
 _REACH = 0.6
 """How far a face may be from where it is expected, in widths of it: at once, and ..."""
 
-_SPEED = 2.0
-"""... more for each second in which it was not seen."""
+_SPEED = 4.0
+"""... more for each second in which it was not seen, but ..."""
+
+_FARTHEST = 2.0
+"""... never farther."""
 
 _GROWTH = 2.0
 """The ratio of the sizes of two boxes that are the same face, at most."""
@@ -188,7 +191,7 @@ def _cost(track: _Track, time: float, box: Box, look: Look | None) -> float:
     if max(size, other) > _GROWTH * min(size, other):
         return math.inf
     far = math.dist(_centre(expected), _centre(box)) / max(size, other)
-    if far > _REACH + _SPEED * past:
+    if far > min(_REACH + _SPEED * past, _FARTHEST):
         return math.inf
     cost = far + 1 - overlap(expected, box)
     if look is not None and track.look is not None:

@@ -31,7 +31,8 @@ def upright(frame: Any, aspect: Fraction | None) -> Picture:
         uint8 (H, W, 3), RGB.
     """
     width, height = _square(frame.width, frame.height, aspect)
-    picture = frame.reformat(width, height, "rgb24").to_ndarray()
+    # Threads of its own, which each frame would start and keep, take longer than they save.
+    picture = frame.reformat(width, height, "rgb24", threads=1).to_ndarray()
     return np.ascontiguousarray(_turned(picture, frame))
 
 

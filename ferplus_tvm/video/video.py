@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, Self, Unpack
 
-from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.sources import Source, is_encoded
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
@@ -100,13 +99,11 @@ class _Stages:
         frames: Iterator[RawFrame] = source.frames(taken)
         if source.live:
             return scored(found(frames, steps, detect_every), steps, smooth, source.name, None)
-        errors: list[InputError] = []
-        reading = self._ahead(_until_error(frames, errors), 2, "read")
+        reading = self._ahead(frames, 2, "read")
         finding = self._ahead(found(reading, steps, detect_every), 4, "find")
         # Who gives frames may do so as they come, and wants them back soon.
         ready = finding.ready if isinstance(source, GivenFrames) else _worth_waiting
-        answers = scored(finding, steps, smooth, source.name, ready)
-        return self._ahead(_then_raise(answers, errors), 2, "score")
+        return self._ahead(scored(finding, steps, smooth, source.name, ready), 2, "score")
 
     def _ahead(self, items: Iterator[Any], depth: int, name: str) -> Ahead[Any]:
         thread = Ahead(items, depth, f"ferplus-tvm video {name}")
@@ -120,20 +117,6 @@ class _Stages:
         ended = [thread.join() for thread in self._threads]
         if all(ended):
             self._source.close()
-
-
-def _until_error(frames: Iterator[RawFrame], errors: list[InputError]) -> Iterator[RawFrame]:
-    """End where a source breaks, so that the frames before it, some of which wait, are answered."""
-    try:
-        yield from frames
-    except InputError as error:
-        errors.append(error)
-
-
-def _then_raise(frames: Iterator[Frame], errors: list[InputError]) -> Iterator[Frame]:
-    yield from frames
-    if errors:
-        raise errors.pop()
 
 
 def _worth_waiting() -> bool:
@@ -158,16 +141,16 @@ def video(
     ----------
     source
         A video file's path, address or binary file; a camera's number, or a `Camera`, which is
-        closed with the video; or an iterable of pictures,
-        each of which is what `Engine.analyze` takes, or of (time, picture), the time in seconds.
+        closed with the video; or an iterable of pictures, each of which is what `Engine.analyze`
+        takes, or of (time, picture), the time in seconds.
     engine
         A library with a face detector, or any with ``detector=``.
     every
-        Each so-manieth frame is looked at.
+        Every N-th frame is looked at; by default all.
     fps
         At most so many frames a second are looked at; by default all.
     detect_every
-        The detector looks at each so-manieth of these frames, or sooner where they are far apart;
+        The detector looks at every N-th of these frames, or sooner where they are far apart;
         in those between, a face lies between where it was and where it will be.  3 by default; of
         a camera, whose next frames nobody knows, 1.
     smooth
@@ -176,7 +159,8 @@ def video(
     start, end
         Seconds of the video: frames from ``start`` on, and before ``end``.
     **options
-        Those of `PhotoOptions`.
+        Those of `PhotoOptions`; how pictures are read, such as ``channel_order="BGR"``, is meant
+        for an iterable alone.
 
     Returns
     -------
@@ -209,7 +193,7 @@ def video(
 
 
 def _opened(source: Any, steps: PhotoSteps) -> FrameSource:
-    if isinstance(source, int):
+    if isinstance(source, int) or (isinstance(source, str) and source.startswith("/dev/video")):
         return Camera(source)
     if isinstance(source, Camera):
         return source

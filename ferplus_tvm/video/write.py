@@ -29,6 +29,7 @@ from ferplus_tvm.vision.photo import Face
 
 _TIME_BASE = Fraction(1, 90000)  # of frames that are from no file
 _RATE = Fraction(25)
+_FASTEST = 1000  # frames a second; where FFmpeg says more, it does not know
 
 
 class VideoWriter:
@@ -136,6 +137,7 @@ class VideoWriter:
                     encoder.flush()
                     if self._sound is not None:
                         self._sound.finish()
+                        self.notes = self._sound.notes
                     encoder.close()
                     permit_as_new(Path(self._name), 0o666)
                     os.replace(self._name, self.path)
@@ -167,7 +169,8 @@ class VideoWriter:
         if self._source is not None:
             with contextlib.closing(Clip(self._source)) as clip:
                 time_base, origin = clip.time_base, clip.origin
-                rate = Fraction(clip.fps or rate).limit_denominator(1001)
+                if clip.fps is not None and clip.fps <= _FASTEST:
+                    rate = Fraction(clip.fps).limit_denominator(1001)
             container = open_container(self._source, name_of(self._source))
             self._opened.callback(container.close)
         with self._writing():
@@ -176,7 +179,6 @@ class VideoWriter:
             self._opened.callback(encoder.close)
             if container is not None:
                 self._sound = Sound(container, encoder.output, origin)
-                self.notes += self._sound.notes
         if self._start is not None:
             self._zero = frame.time
             if self._sound is not None:

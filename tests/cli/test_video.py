@@ -11,6 +11,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -205,14 +207,43 @@ def test_what_is_missing_is_said_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_address_is_read_and_that_its_sound_is_missing_is_said(
+    detector_library: Path, clip: Path, tmp_path: Path
+) -> None:
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=clip.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        address = f"http://127.0.0.1:{server.server_port}/{clip.name}"
+        output = tmp_path / "out.mp4"
+        done = run("video", detector_library, address, "--every", "2", "--draw", output)
+        server.shutdown()
+
+    assert done.returncode == 0
+    assert done.stderr.decode().splitlines() == ["warning: no sound is written of an address"]
+    assert done.stdout.decode().startswith(f"{address}: 1 person in ")
+    written = read(output)
+    assert [float(time) for time in written.times] == TIMES[::2]
+    assert written.codecs == ["h264"]
+
+
+def test_without_pyav_the_extra_is_named(
+    detector_library: Path, clip: Path, tmp_path: Path
+) -> None:
+    code = "import sys; sys.modules['av'] = None; from ferplus_tvm.cli import run; run()"
+    arguments = ["video", detector_library, clip, "--csv", "--draw", tmp_path / "out.mp4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, check=False
+    )
+    assert "pip install 'ferplus_tvm[video]'" in assert_one_sentence(done)
+    assert done.stdout == b"" and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         ["--csv", "--jsonl"],
         ["--every", "2", "--fps", "3"],
-        ["--every", "0"],
         ["--start", "soon"],
-        ["--min-score", "2"],
     ],
 )
 def test_wrong_calls_end_with_status_2(tmp_path: Path, clip: Path, wrong: list[str]) -> None:

@@ -121,7 +121,7 @@ def test_a_bash_block_runs(block: Block, workplace: Path) -> None:
 def command_lines(code: str) -> Iterator[list[str]]:
     """Give the arguments of every ``ferplus-tvm`` in a block."""
     for line in code.replace("\\\n", " ").splitlines():
-        for part in re.split(r"&&|\|", line):
+        for part in re.split(r"&&|\|| > ", line):
             words = shlex.split(part, comments=True)
             if words[:1] == ["ferplus-tvm"]:
                 yield words[1:]

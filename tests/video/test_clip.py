@@ -104,6 +104,18 @@ def test_a_name_with_a_colon_is_no_address(plain: Path, tmp_path: Path) -> None:
         assert len(read(odd.name)) == 60
 
 
+def test_a_title_in_an_old_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "titled.mkv"), "w") as output:
+        output.metadata["title"] = "Geburtstag"
+        stream: Any = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), "rgb24")))
+        output.mux(stream.encode(None))
+    content = (tmp_path / "titled.mkv").read_bytes()
+    assert b"Geburtstag" in content
+    assert len(read(content.replace(b"Geburtstag", "Geburtst\xe4g".encode("latin-1")))) == 1
+
+
 # --- pictures --------------------------------------------------------------------------------
 
 
@@ -230,9 +242,11 @@ def test_what_lies_far_before_the_start_is_not_decoded(
 
 
 def test_a_start_behind_the_end_is_told(plain: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        read(plain, start=100)
-    assert_sentence(str(caught.value), "plain.mp4", "start", "2.40 s")
+    for start in (2.37, 100):
+        with pytest.raises(InputError) as caught:
+            read(plain, start=start)
+        assert_sentence(str(caught.value), "plain.mp4", f"start is {start} s", "2.36 s")
+    assert [each.index for each in read(plain, start=2.36)] == [59]
 
 
 # --- damage ----------------------------------------------------------------------------------

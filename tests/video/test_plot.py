@@ -56,6 +56,14 @@ def test_each_frame_lasts_until_the_next_and_the_last_as_long_as_the_one_before(
     assert np.isnan(shares[10:15]).all() and shares[15:20, SAD] == pytest.approx(1)
 
 
+def test_the_last_frame_lasts_no_longer_than_the_video() -> None:
+    made = Timeline(EMOTIONS)
+    for number, time in enumerate((0.0, 0.3, 0.6)):
+        made.add(frame(number, time, {7: SAD}))
+    made.close(end=0.7)
+    assert made.end == pytest.approx(0.7) and made.people[0].seconds == pytest.approx(0.7)
+
+
 def test_an_hour_is_kept_in_as_many_bins_and_no_second_is_lost() -> None:
     made = timeline(*((0.5 * n, {1: HAPPY if n < 3600 else SAD}) for n in range(7200)))
     (person,) = made.people

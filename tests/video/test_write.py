@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,19 @@ from ferplus_tvm.video import encode
 from ferplus_tvm.video.clip import Clip
 from ferplus_tvm.video.source import Taken
 from ferplus_tvm.video.write import VideoWriter
-from tests.video.clips import BLUE, CLICK, RED, TIMES, face_of, framed, read, write_clip
+from ferplus_tvm.vision.draw import drawn
+from tests.video import encoding
+from tests.video.clips import (
+    BLUE,
+    CLICK,
+    RED,
+    TIMES,
+    face_of,
+    framed,
+    picture,
+    read,
+    write_clip,
+)
 
 HAPPY = face_of(3, 0, 9)
 
@@ -34,9 +47,9 @@ def annotate(
     return writer
 
 
-def shown(picture: np.ndarray) -> bool:
+def shown(array: np.ndarray) -> bool:
     """Whether the left side of the face's box, which is yellow, is in the picture."""
-    return bool(picture[20, 4:14, 1].max() > 150)
+    return bool(array[20, 4:14, 1].max() > 150)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +130,35 @@ def test_mpeg_ts_whose_clock_begins_anywhere_gives_times_from_zero(tmp_path: Pat
     assert after.click == pytest.approx(before.click - float(before.times[0]), abs=0.005)
 
 
+def test_sound_whose_times_begin_anew_is_left_out_and_said(tmp_path: Path) -> None:
+    """As of recordings put one behind the other, whose second one no container would take."""
+    path, twice = write_clip(tmp_path / "a.ts"), tmp_path / "twice.ts"
+    twice.write_bytes(2 * path.read_bytes())
+    writer = annotate(twice, tmp_path / "b.mp4")
+
+    once, after = read(path), read(tmp_path / "b.mp4")
+    assert len(after.times) == 2 * len(TIMES)
+    assert len(after.packets) == len(once.packets)
+    assert "out of order" in writer.notes[0] and str(len(once.packets)) in writer.notes[0]
+
+
+def test_a_turned_video_is_written_upright(tmp_path: Path) -> None:
+    path = encoding.write(
+        tmp_path / "a.mp4",
+        [picture(64, 48)] * 3,
+        prepare=lambda stream: stream.set_display_rotation(90),
+    )
+    annotate(path, tmp_path / "b.mp4")
+
+    after = read(tmp_path / "b.mp4")
+    assert after.pictures[0].shape == (64, 48, 3)
+    # What was above lies to the left: FFmpeg's degrees are counted against the clock.
+    for column, colour in ((4, RED), (44, BLUE)):
+        assert np.abs(after.pictures[1][50, column].astype(int) - colour).max() < 24
+    with av.open(str(tmp_path / "b.mp4")) as container:
+        assert next(container.decode(video=0)).rotation == 0
+
+
 @pytest.mark.parametrize(
     ("output", "size"), [("b.mp4", (66, 48)), ("b.webm", (65, 47))], ids=["mp4", "webm"]
 )
@@ -189,6 +231,18 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         annotate(path, output)
     assert output.read_text() == "an old one"
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
+
+
+def test_what_is_drawn_is_the_smoothed_emotion_and_the_number() -> None:
+    sad = face_of(3, 0, 0, 0, 9)
+    face = replace(HAPPY, smoothed=sad.prediction)
+    grey = np.full((200, 300, 3), 90, np.uint8)
+
+    box = {tuple(pixel) for pixel in np.asarray(drawn(grey, [face])).reshape(-1, 3).tolist()}
+    assert (0x00, 0x72, 0xB2) in box and (0xF0, 0xE4, 0x42) not in box
+    other = np.asarray(drawn(grey, [replace(face, track=4)]))
+    alone = np.asarray(drawn(grey, [replace(face, track=None)]))
+    assert (np.asarray(drawn(grey, [face])) != other).any() and (alone != other).any()
 
 
 def test_names_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> None:

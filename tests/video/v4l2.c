@@ -1,12 +1,12 @@
 /* Cameras of Video4Linux without hardware or a kernel module: preloaded (LD_PRELOAD), it answers
    what programs ask /dev/video0 and so on.
 
-   FAKE_CAMERAS is a folder of files named video0, video1...: each holds what the camera does:
-     "pictures N"  N pictures a second, for ever; "unplugged N" gives N pictures, and is gone;
-     "busy", "denied", "silent", "metadata" (a node of a camera that gives no pictures).
-   FAKE_PICTURE is a file with one picture of 320 x 240 pixels as YUYV 4:2:2; every picture begins
-   with its number in the first four grey levels, seven bits each.
-   FAKE_JPEG, where it is set, is the same as JPEG: such cameras offer both. */
+   FAKE_CAMERAS is a folder of files named video0, video1...: each says what the camera does:
+   "pictures N" (a second), "busy", "denied", "silent", or "metadata" (a node without pictures).
+   A camera whose file is removed is unplugged.
+   FAKE_PICTURE is a file with one picture of 320 x 240 pixels as YUYV 4:2:2; the first four pixels
+   of every picture are grey, and tell its number in steps of six levels, five bits each.
+   FAKE_JPEG, where it is set, is a picture as JPEG, which all cameras then offer too. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -25,8 +25,8 @@ enum { WIDTH = 320, HEIGHT = 240, BYTES = WIDTH * HEIGHT * 2, STEP = 1 << 18 };
 enum { BUFFERS = 4, MOST = 1024 };
 
 struct camera {
-  int open, jpeg, rate, left, next, queued[BUFFERS];
-  char kind[16];
+  int open, jpeg, rate, next, queued[BUFFERS];
+  char kind[16], file[512];
   struct timespec due;
 };
 static struct camera cameras[MOST]; /* by file descriptor */
@@ -35,18 +35,15 @@ static struct camera cameras[MOST]; /* by file descriptor */
 
 static int fake_open(const char *path) {
   const char *folder = getenv("FAKE_CAMERAS");
-  char file[512];
+  struct camera camera = {.open = 1, .rate = 100};
   if (!folder || strncmp(path, "/dev/video", 10)) return -2;
-  snprintf(file, sizeof file, "%s/%s", folder, path + 5);
-  FILE *stream = fopen(file, "r");
+  snprintf(camera.file, sizeof camera.file, "%s/%s", folder, path + 5);
+  FILE *stream = fopen(camera.file, "r");
   if (!stream) return errno = ENOENT, -1;
-  struct camera camera = {.open = 1, .left = -1};
-  int number = 0;
-  if (fscanf(stream, "%15s %d", camera.kind, &number) < 1) number = 0;
+  int found = fscanf(stream, "%15s %d", camera.kind, &camera.rate);
   fclose(stream);
+  if (found < 1) abort();
   if (!strcmp(camera.kind, "denied")) return errno = EACCES, -1;
-  camera.rate = strcmp(camera.kind, "pictures") ? 100 : number;
-  if (!strcmp(camera.kind, "unplugged")) camera.left = number;
   int fd = memfd_create("camera", 0);
   if (fd < 0 || fd >= MOST || ftruncate(fd, STEP * BUFFERS)) abort();
   cameras[fd] = camera;
@@ -94,7 +91,7 @@ static int set_format(struct camera *camera, struct v4l2_format *format) {
 
 static int give_picture(int fd, struct camera *camera, struct v4l2_buffer *buffer) {
   if (!strcmp(camera->kind, "silent")) pause();
-  if (camera->left == 0) return errno = ENODEV, -1;
+  if (access(camera->file, F_OK)) return errno = ENODEV, -1;
   if (!camera->due.tv_sec) clock_gettime(CLOCK_MONOTONIC, &camera->due);
   camera->due.tv_nsec += 1000000000 / camera->rate;
   camera->due.tv_sec += camera->due.tv_nsec / 1000000000;
@@ -107,10 +104,12 @@ static int give_picture(int fd, struct camera *camera, struct v4l2_buffer *buffe
   FILE *stream = fopen(getenv(camera->jpeg ? "FAKE_JPEG" : "FAKE_PICTURE"), "rb");
   size_t length = fread(picture, 1, BYTES, stream);
   fclose(stream);
-  for (int i = 0; i < 4 && !camera->jpeg; i++) picture[2 * i] = 16 + (camera->next >> (7 * i) & 127);
+  for (int i = 0; i < 8 && !camera->jpeg; i++) {
+    picture[2 * i] = 16 + (i < 4 ? 6 * (camera->next >> (5 * i) & 31) : 0);
+    picture[2 * i + 1] = 128;
+  }
   if (pwrite(fd, picture, length, (off_t)index * STEP) != (ssize_t)length) abort();
   camera->next++;
-  camera->left -= camera->left > 0;
   camera->queued[index] = 0;
   buffer->index = index;
   buffer->bytesused = length;
