@@ -1,8 +1,8 @@
 """Put the figures of the kept reports into the pages: ``python benchmarks/figures.py``.
 
 The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says
-how they were made, those of a GPU in docs/gpu, and those of benchmarks/photos.py and
-benchmarks/installed_size.py in docs/peers.  They are read as plain JSON, so that kept ones outlive
+how they were made, those of a GPU in docs/gpu, and those of benchmarks/photos.py, detector.py and
+installed_size.py in docs/peers.  They are read as plain JSON, so that kept ones outlive
 the code that wrote them.
 
 The line ``<!-- figures: NAME -->``, with a key of `TABLES`, says where figures belong on a page:
@@ -192,6 +192,22 @@ def photos_on() -> str:
     return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}. {named}.{left}"
 
 
+def detector() -> str:
+    """Return where the detector was measured, and a row for each size, number of threads and peer."""
+    found = report("peers/detector")
+    machine = found["environment"]
+    rows = [
+        [
+            *(row["size"], str(row["threads"]), f"{row['peer']} {row['version']}"),
+            *(f"{row['peer_ms']:.2f}", f"{row['ours_ms']:.2f}", interval(row), str(row["calls"])),
+        ]
+        for row in found["rows"]
+    ]
+    header = ["size", "threads", "peer", "peer, ms", "ferplus_tvm, ms", "ratio", "calls"]
+    where = f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}."
+    return f"{where}\n{table(header, rows)}"
+
+
 def installed() -> str:
     """Return a row for each way that was installed."""
     rows = [
@@ -217,6 +233,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-host": lambda: gpu("host"),
     "photos": photos,
     "photos-on": photos_on,
+    "detector": detector,
     "installed": installed,
 }
 
