@@ -184,28 +184,35 @@ def photos() -> str:
 def photos_on() -> str:
     """Return where the figures of `photos` come from."""
     found = report("peers/photos")
-    machine, versions = found["environment"], {}
+    versions = {}
     for row in found["rows"]:
         versions |= {peer["name"]: peer["version"] for peer in row["peers"]}
     named = ", ".join(f"{name} ({version})" for name, version in versions.items())
     left = "".join(f" Left out: {name} (`{why}`)." for name, why in found["left_out"].items())
-    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}. {named}.{left}"
+    return f"{_machine(found)} {named}.{left}"
 
 
 def detector() -> str:
-    """Return where the detector was measured, and a row for each size, number of threads and peer."""
-    found = report("peers/detector")
-    machine = found["environment"]
+    """Return a row for each size, number of threads and peer of the detector."""
     rows = [
         [
             *(row["size"], str(row["threads"]), f"{row['peer']} {row['version']}"),
             *(f"{row['peer_ms']:.2f}", f"{row['ours_ms']:.2f}", interval(row), str(row["calls"])),
         ]
-        for row in found["rows"]
+        for row in report("peers/detector")["rows"]
     ]
     header = ["size", "threads", "peer", "peer, ms", "ferplus_tvm, ms", "ratio", "calls"]
-    where = f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}."
-    return f"{where}\n{table(header, rows)}"
+    return table(header, rows)
+
+
+def detector_on() -> str:
+    """Return where the figures of `detector` come from."""
+    return _machine(report("peers/detector"))
+
+
+def _machine(found: Report) -> str:
+    machine = found["environment"]
+    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}."
 
 
 def installed() -> str:
@@ -234,6 +241,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "photos": photos,
     "photos-on": photos_on,
     "detector": detector,
+    "detector-on": detector_on,
     "installed": installed,
 }
 
