@@ -23,6 +23,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ON_THE_SIDE = [_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)]
+_END_AT_LEFT = [_UPRIGHT[orientation] for orientation in (2, 3, 6, 7)]
+_END_AT_TOP = [_UPRIGHT[orientation] for orientation in (3, 4, 7, 8)]
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -38,6 +40,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) of an opened image as `upright` turns it, in pixels."""
     width, height = image.size
     return (height, width) if _upright_by(image) in _ON_THE_SIDE else (width, height)
+
+
+def ends_first(image: Image.Image) -> tuple[bool, bool]:
+    """Return whether what `upright` puts at the left, and at the top, is stored last."""
+    method = _upright_by(image)
+    return method in _END_AT_LEFT, method in _END_AT_TOP
 
 
 def _upright_by(image: Image.Image) -> Image.Transpose | None:

@@ -16,7 +16,7 @@ from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import CheckedOptions
 from ferplus_tvm.faces.postprocess import Prediction
 from ferplus_tvm.vision.crop import SIDE, Picture, crop, roll_of
-from ferplus_tvm.vision.detections import Detection, enlarged
+from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.find import Detect, FindOptions, find_faces
 from ferplus_tvm.vision.photo import Face, Photo
 from ferplus_tvm.vision.read import read_picture
@@ -132,15 +132,15 @@ def _find(item: Any, name: str, steps: PhotoSteps, stop: bool) -> _Found | Input
     else:
         again = functools.partial(read_picture, item, name, steps.reading)
     photo = Photo(_source(item, name), seen.width, seen.height, (), again)
-    placed = [enlarged(one, 1 / seen.across, 1 / seen.down) for one in detections]
-    return _Found(photo, detections, crops_of(seen.picture, placed, steps.face_shape))
+    there = [seen.in_picture(one) for one in detections]
+    return _Found(photo, detections, crops_of(seen.picture, there, steps.face_shape))
 
 
 def _faces_in(seen: Scaled, steps: PhotoSteps) -> list[Detection]:
     """Find faces, in pixels of the photo."""
-    least = max(steps.find.smallest / max(seen.across, seen.down), 1)
+    least = max(steps.find.smallest / seen.part, 1)
     found = find_faces(seen.picture, steps.detect, replace(steps.find, min_face=least))
-    return [enlarged(one, seen.across, seen.down) for one in found]
+    return [seen.in_photo(one) for one in found]
 
 
 def _sharp_side(seen: Scaled, detections: Sequence[Detection], size: int) -> float:

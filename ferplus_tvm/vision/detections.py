@@ -99,12 +99,12 @@ def decode(
     ]
 
 
-def enlarged(face: Detection, across: float, down: float) -> Detection:
-    """Return a face of a picture in pixels of one that is so many times as wide and as high."""
+def placed(face: Detection, scale: float, left: float, top: float) -> Detection:
+    """Return a face enlarged by a factor, and then moved to the right and down."""
     x, y, width, height = face.box
     return Detection(
-        (x * across, y * down, width * across, height * down),
-        tuple((x * across, y * down) for x, y in face.points),
+        (x * scale + left, y * scale + top, width * scale, height * scale),
+        tuple((x * scale + left, y * scale + top) for x, y in face.points),
         face.score,
     )
 

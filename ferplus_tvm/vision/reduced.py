@@ -16,6 +16,7 @@ import numpy as np
 from ferplus_tvm.faces.levels import check_saved_levels
 from ferplus_tvm.faces.options import CheckedOptions
 from ferplus_tvm.vision.crop import Picture
+from ferplus_tvm.vision.detections import Detection, placed
 from ferplus_tvm.vision.read import read_picture
 
 _PARTS = (8, 4, 2)
@@ -33,21 +34,28 @@ class Scaled:
         uint8 (H, W, 3), RGB.
     width, height
         Those of the photo itself, in pixels.
+    part
+        Pixels of the photo for one of the picture, a side.
+    beyond
+        By how many pixels of the photo the picture begins to the left of it and above it.  A side
+        that ``part`` does not divide was filled up at its end, which may have been turned there.
     """
 
     picture: Picture
     width: int
     height: int
+    part: int = 1
+    beyond: tuple[int, int] = (0, 0)
 
-    @property
-    def across(self) -> float:
-        """Pixels of the photo for one of the picture, horizontally."""
-        return self.width / int(self.picture.shape[1])
+    def in_photo(self, face: Detection) -> Detection:
+        """Return a face of the picture in pixels of the photo."""
+        left, top = self.beyond
+        return placed(face, self.part, -left, -top)
 
-    @property
-    def down(self) -> float:
-        """The same, vertically: what was rounded up differs by a hair."""
-        return self.height / int(self.picture.shape[0])
+    def in_picture(self, face: Detection) -> Detection:
+        """Return a face of the photo in pixels of the picture."""
+        left, top = self.beyond
+        return placed(face, 1 / self.part, left / self.part, top / self.part)
 
 
 def read_at_least(item: Any, name: str, options: CheckedOptions, side: float) -> Scaled:
@@ -82,7 +90,7 @@ def _reduced(item: Any, side: float) -> Scaled | None:
         return None
     from PIL import Image
 
-    from ferplus_tvm.faces.pixels import upright, upright_size
+    from ferplus_tvm.faces.pixels import ends_first, upright, upright_size
 
     try:
         with Image.open(io.BytesIO(item) if encoded else item, formats=_FORMATS) as image:
@@ -91,13 +99,19 @@ def _reduced(item: Any, side: float) -> Scaled | None:
             limit = Image.MAX_IMAGE_PIXELS
             if part is None or (limit is not None and stored[0] * stored[1] > limit):
                 return None
-            size = upright_size(image)
+            width, height = upright_size(image)
+            at_left, at_top = ends_first(image)
             image.draft(None, (max(stored[0] // part, 1), max(stored[1] // part, 1)))
+            part = round(max(stored) / max(image.size))  # a narrow photo may be left larger
             picture = np.asarray(upright(image).convert("RGB"))
+        beyond = (
+            picture.shape[1] * part - width if at_left else 0,
+            picture.shape[0] * part - height if at_top else 0,
+        )
         check_saved_levels(picture, "the photo")
     except Exception:  # Pillow's are of many classes
         return None
-    return Scaled(picture, *size)
+    return Scaled(picture, width, height, part, beyond)
 
 
 def _is_file(item: Any) -> bool:

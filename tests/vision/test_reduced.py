@@ -14,6 +14,8 @@ from PIL import Image
 import ferplus_tvm as fer
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import PreprocessOptions
+from ferplus_tvm.vision.crop import Picture
+from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.read import checked_options
 from ferplus_tvm.vision.reduced import Scaled, read_at_least
 from tests.vision.support import montage, overlap, yunet
@@ -63,6 +65,30 @@ def test_it_shows_what_the_whole_photo_shows(orientation: int, mode: str, tmp_pa
     assert max(found.picture.shape) == 201
     small = Image.fromarray(whole.picture).resize(found.picture.shape[1::-1], Image.Resampling.BOX)
     np.testing.assert_allclose(found.picture, np.asarray(small), atol=6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(641, 481), (647, 6)])
+def test_places_are_exact_where_a_side_is_no_multiple(
+    orientation: int, size: tuple[int, int]
+) -> None:
+    stored = Image.new("L", size, 60)
+    stored.paste(200, (608, 0, 624, size[1] // 2))  # far from where the picture begins
+    content = jpeg(stored, orientation, quality=95)
+
+    whole, found = read(content, 641), read(content, 80)
+
+    assert found.part == (8 if size[1] > 8 else 4)  # one of 6 pixels is left larger
+    seen = Detection((*middle(found.picture), 1, 1), (), 1)
+    np.testing.assert_allclose(found.in_photo(seen).box[:2], middle(whole.picture), atol=0.5)
+    np.testing.assert_allclose(found.in_picture(found.in_photo(seen)).box, seen.box)
+
+
+def middle(picture: Picture) -> tuple[float, ...]:
+    """Return the centre of what is bright."""
+    weights = np.clip(picture[..., 0].astype(float) - 80, 0, None)
+    rows, columns = np.indices(weights.shape) + 0.5
+    return tuple(float((each * weights).sum() / weights.sum()) for each in (columns, rows))
 
 
 def test_other_formats_and_files_are_read_whole(tmp_path: Path) -> None:
