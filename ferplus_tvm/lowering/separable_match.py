@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from ferplus_tvm.errors import UnsupportedModelError
 from ferplus_tvm.importer.general_relax import whole_factors
@@ -33,7 +34,8 @@ class Block:
     Attributes
     ----------
     name
-        That of its pointwise convolution.
+        That of its depthwise convolution, or of the node that puts a head's parts together: no
+        other block has it.
     workload
         What it computes.
     inputs
@@ -92,7 +94,9 @@ class _Matcher:
         self._pooled: dict[str, str] = {}  # from such a value to its 2x2 maxima
 
     def network(self) -> SeparableNetwork:
-        heads = [self._head(grid) for grid in self._parts(self._graph.output, axis=1)]
+        grids = self._parts(self._graph.output, axis=1)
+        _expect(len(set(grids)) == len(grids))
+        heads = [self._head(grid) for grid in grids]
         _expect(len({head.workload.out_channels for head in heads}) == 1)
         read = {name for block in (*self._blocks.values(), *heads) for name in block.inputs}
         blocks = []
@@ -138,7 +142,8 @@ class _Matcher:
             for name in parts[0].weights
         }
         workload = replace(parts[0].workload, out_channels=channels, activation="sigmoid")
-        return replace(parts[0], workload=workload, outputs=(grid,), weights=weights)
+        name = self._makers[grid].name
+        return Block(name, workload, parts[0].inputs, (grid,), weights)
 
     def _rows(self, value: str) -> Block:
         """Match a block whose map becomes rows (1, places, channels)."""
@@ -190,9 +195,10 @@ class _Matcher:
         out_channels = len(weights["pointwise"])
         inner = (height, width, out_channels)
         weights |= self._convolution(depthwise, "depthwise", inner, kernel=3, groups=out_channels)
-        _expect(len(weights["depthwise"]) == out_channels and channels % CHANNELS == 0)
+        _expect(channels % CHANNELS == 0)
         workload = Separable(height, width, channels, out_channels, source, "relu")
-        return Block(pointwise.name, workload, inputs, (value,), weights)
+        _expect({name: each.shape for name, each in weights.items()} == workload.weights)
+        return Block(depthwise.name, workload, inputs, (value,), weights)
 
     def _source(
         self, value: str
@@ -226,6 +232,7 @@ class _Matcher:
             transpose.attributes["perm"] == [0, 3, 1, 2]
             and cast_ is not None
             and cast_.op == "Cast"
+            and cast_.attributes["to"] == TensorProto.FLOAT
             and cast_.inputs[0] == self._graph.input
         )
 
@@ -243,9 +250,9 @@ class _Matcher:
         self, node: Node, name: str, shape: Shape, *, kernel: int, stride: int = 1, groups: int = 1
     ) -> dict[str, Floats]:
         """Match a convolution that keeps a map's size but for the stride; return its weights."""
-        height, width, channels = shape
+        height, width, _ = shape
         weight = self._stored(node, 1)
-        _expect(weight is not None and weight.shape[1:] == (channels // groups, kernel, kernel))
+        _expect(weight is not None)
         window = window_of(node, (kernel, kernel), (height, width))
         _expect(window.strides == (stride, stride) and window.dilations == (1, 1))
         _expect(window.pads[:2] == (kernel // 2, kernel // 2))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from onnx import TensorProto
 
 from ferplus_tvm.importer.detector import load_detector
 from ferplus_tvm.importer.graph import Graph, Node
@@ -77,6 +79,17 @@ def a_sum_of_other_maps(graph: Graph) -> None:
     add.inputs[0] = add.inputs[1]
 
 
+def the_same_grid_twice(graph: Graph) -> None:
+    join = next(node for node in graph.nodes if node.outputs == [graph.output])
+    join.inputs[1] = join.inputs[0]
+
+
+def a_bias_of_another_length(graph: Graph) -> None:
+    conv = first(graph, "Conv")
+    graph.constants["short"] = graph.constants[conv.inputs[2]][:1]
+    conv.inputs[2] = "short"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -88,6 +101,7 @@ def a_sum_of_other_maps(graph: Graph) -> None:
         set_attribute("Resize", "mode", "linear"),
         set_attribute("Transpose", "perm", [0, 3, 2, 1]),
         set_attribute("Concat", "axis", 1),
+        set_attribute("Cast", "to", TensorProto.INT32),
         leave_out("Relu"),
         leave_out("Cast"),
         leave_out("Sigmoid"),
@@ -95,6 +109,8 @@ def a_sum_of_other_maps(graph: Graph) -> None:
         exchange("MaxPool", "AveragePool"),
         twice_the_last_sigmoids,
         a_sum_of_other_maps,
+        the_same_grid_twice,
+        a_bias_of_another_length,
     ],
 )
 def test_a_graph_that_differs_in_one_node_is_none(
@@ -110,3 +126,26 @@ def test_weights_that_are_computed_make_it_another_graph(graph: Graph) -> None:
     conv.inputs[1] = graph.input
 
     assert match_separable(graph) is None
+
+
+def test_blocks_that_share_a_convolution_are_told_apart(graph: Graph) -> None:
+    """Of two depthwise convolutions of one pointwise convolution each keeps its weights."""
+    add = first(graph, "Add")
+    relu = next(node for node in graph.nodes if node.outputs[0] == add.inputs[0])
+    conv = next(node for node in graph.nodes if node.outputs[0] == relu.inputs[0])
+    graph.constants["other"] = -graph.constants[conv.inputs[1]]
+    graph.nodes += [
+        Node("Conv", "twin", [conv.inputs[0], "other", *conv.inputs[2:]], ["t"], conv.attributes),
+        Node("Relu", "twin_relu", ["t"], ["t_relu"]),
+    ]
+    add.inputs[0] = "t_relu"
+
+    network = match_separable(graph)
+
+    assert network is not None
+    twins = [
+        block
+        for block in network.blocks
+        if np.array_equal(abs(block.weights["depthwise"]), abs(graph.constants["other"]))
+    ]
+    assert len(twins) == len({block.name for block in twins}) == 2
