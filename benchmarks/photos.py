@@ -3,7 +3,7 @@
     pip install '.[bench,opencv,video]'
     python benchmarks/installed_size.py --keep peers    # each peer in an environment of its own
     ferplus-tvm compile --detector -o ferplus.so
-    python benchmarks/photos.py ferplus.so --peers-in peers --json docs/bench-photos.json
+    python benchmarks/photos.py ferplus.so --peers-in peers --json docs/peers/photos.json
 
 From a JPEG file to faces with emotions, and from a video file to the faces of its last frame: the
 same files and the same number of threads, each peer in a process of its own, in turns.  A ratio is

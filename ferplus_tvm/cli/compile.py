@@ -119,7 +119,7 @@ def compile_(
         typer.Option(
             metavar="WxH",
             help="A picture size to compile the detector for in place of the usual ones, width x "
-            "height in multiples of 32, such as 1280x720; to be repeated.",
+            "height in multiples of 32, such as 1280x736; to be repeated.",
         ),
     ] = None,
     explain: Annotated[

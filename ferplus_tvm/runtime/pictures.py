@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.artifact.detector import DetectorFunction
+from ferplus_tvm.artifact.detector import LARGEST_SIDE, DetectorFunction
 from ferplus_tvm.errors import InputError, NoDetectorError
 from ferplus_tvm.runtime.opened import OpenedLibrary
 from ferplus_tvm.vision.detections import Detection, decode
@@ -63,15 +63,22 @@ class WholePictures:
     def _expect_sides(self, max_side: int) -> None:
         """Refuse a larger side than the library's detector has: it would be shrunk again."""
         detector = self._library.manifest.detector
-        largest = max(map(max, detector.sizes)) if detector else max_side
-        if max_side > max(largest, FindOptions.max_side):
-            side = -(-max_side // detector.strides[-1]) * detector.strides[-1] if detector else 0
-            raise NoDetectorError(
-                f"max_side is {max_side}, but the face detector of {self._library.path} looks at "
-                f"pictures of at most {largest} pixels a side: compile it with --detector-size "
-                f"{side}x{side} (in Python detector=[({side}, {side})]), or set small_faces in "
-                "place of max_side"
-            )
+        if detector is None:  # which `detect` says
+            return
+        largest = max(map(max, detector.sizes))
+        if max_side <= max(largest, FindOptions.max_side):
+            return
+        stride = detector.strides[-1]
+        side = -(-max_side // stride) * stride
+        compiled = (
+            f"compile it with --detector-size {side}x{side} (in Python "
+            f"detector=[({side}, {side})]), or "
+        )
+        raise NoDetectorError(
+            f"max_side is {max_side}, but the face detector of {self._library.path} looks at "
+            f"pictures of at most {largest} pixels a side: "
+            f"{compiled if side <= LARGEST_SIDE else ''}set small_faces in place of max_side"
+        )
 
 
 def _no_detector(library: OpenedLibrary) -> NoDetectorError:

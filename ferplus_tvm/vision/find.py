@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import numpy as np
 
@@ -80,8 +80,8 @@ class FindOptions:
             raise ValueError(f"min_face is {self.min_face!r}; expected pixels, at least 1")
         if not 0 <= self.min_score <= 1:
             raise ValueError(f"min_score is {self.min_score!r}; expected a number in 0..1")
-        if not self.max_side >= 64:
-            raise ValueError(f"max_side is {self.max_side!r}; expected pixels, at least 64")
+        if not isinstance(self.max_side, SupportsIndex) or self.max_side < 64:
+            raise ValueError(f"max_side is {self.max_side!r}; expected whole pixels, at least 64")
 
     @property
     def smallest(self) -> float:

@@ -150,6 +150,10 @@ def test_a_larger_side_than_the_detector_has_is_refused(finder: fer.Engine) -> N
     with pytest.raises(NoDetectorError) as caught:
         finder.analyze(both(), max_side=1250)
     assert_sentence(str(caught.value), "max_side is 1250", "640", "--detector-size 1280x1280")
+    with pytest.raises(NoDetectorError) as caught:
+        finder.analyze(both(), max_side=4097)  # which no detector can be compiled for
+    assert_sentence(str(caught.value), "max_side is 4097", "640", "small_faces")
+    assert "--detector-size" not in str(caught.value)
 
     def nobody(picture: NDArray[np.uint8]) -> list[Any]:
         return []

@@ -116,7 +116,14 @@ def test_what_is_small_unsure_or_outside_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"min_face": 0}, {"min_face": float("nan")}, {"min_score": 1.1}, {"max_side": 63}]
+    "wrong",
+    [
+        {"min_face": 0},
+        {"min_face": float("nan")},
+        {"min_score": 1.1},
+        {"max_side": 63},
+        {"max_side": 640.5},
+    ],
 )
 def test_options_out_of_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
