@@ -44,10 +44,6 @@ def write_clip(path: Path, seconds: float) -> bool:
         import av
     except ModuleNotFoundError:
         return False
-    import ferplus_tvm
-
-    if not hasattr(ferplus_tvm, "video"):
-        return False
     photo = people(1000, 2)
     with av.open(str(path), "w") as clip:
         stream = clip.add_stream("libx264", rate=25)

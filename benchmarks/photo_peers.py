@@ -68,7 +68,7 @@ def ferplus_tvm(folder: Path, threads: int) -> Way:
 
     return Way(
         lambda path: faces(engine.analyze(path).faces),
-        lambda path: (faces(frame.faces) for frame in fer.video(path, engine)),  # type: ignore[attr-defined]
+        lambda path: (faces(frame.faces) for frame in fer.video(path, engine)),
         fer.__version__,
     )
 
@@ -133,12 +133,13 @@ def _pipeline(detect: Callable[[Any], Any], session: Any, threads: int) -> Way:
     cv2.setNumThreads(threads)
     given = session.get_inputs()[0].name
 
-    def crop(grey: Any, box: Any) -> Any:
+    def crop(picture: Any, box: Any) -> Any:
         side = CROP * box[2]
         left, top = round(box[0] + (box[2] - side) / 2), round(box[1] + (box[3] - side) / 2)
         right, bottom = left + round(side), top + round(side)
-        part = grey[max(top, 0) : bottom, max(left, 0) : right]
-        beyond = (-top, bottom - grey.shape[0], -left, right - grey.shape[1])
+        part = picture[max(top, 0) : bottom, max(left, 0) : right]
+        part = cv2.cvtColor(part, cv2.COLOR_BGR2GRAY)
+        beyond = (-top, bottom - picture.shape[0], -left, right - picture.shape[1])
         if max(beyond) > 0:
             sides = [max(each, 0) for each in beyond]
             part = cv2.copyMakeBorder(part, *sides, cv2.BORDER_REPLICATE)
@@ -152,8 +153,7 @@ def _pipeline(detect: Callable[[Any], Any], session: Any, threads: int) -> Way:
         boxes = [[float(each) * scale for each in box] for box in detect(small)]
         if not boxes:
             return []
-        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        crops = np.array([crop(grey, box) for box in boxes], np.float32)[:, np.newaxis]
+        crops = np.array([crop(picture, box) for box in boxes], np.float32)[:, np.newaxis]
         scores = session.run(None, {given: crops})[0]
         return [(box, EMOTIONS[at]) for box, at in zip(boxes, scores.argmax(1), strict=True)]
 
