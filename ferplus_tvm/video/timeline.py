@@ -99,10 +99,21 @@ class Timeline:
         return sorted(self._people.values(), key=lambda each: (-each.seconds, each.track))
 
     def add(self, frame: Frame) -> None:
-        """Add a frame, which lasts until the next one begins."""
+        """Add a frame, which lasts until the next one begins.
+
+        Raises
+        ------
+        ValueError
+            If it is before the last one, as the first frame of another video is.
+        """
         if self._shown is None:
             self.start = frame.time
-        else:
+        elif frame.time < self._shown[0]:
+            raise ValueError(
+                f"the frame is of {frame.time:g} s, after one of {self._shown[0]:g} s; expected "
+                "frames in order: make a timeline for each video"
+            )
+        elif frame.time > self._shown[0]:
             self._duration = frame.time - self._shown[0]
             self._count()
         self._shown = frame.time, frame.faces
