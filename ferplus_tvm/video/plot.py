@@ -32,7 +32,7 @@ _UNSEEN = "#d8d8d8"  # where a person is not seen; neutral is white
 _LINE = "#555555"
 _WIDTH, _ROW = 10.0, 1.05  # inches
 _DPI = 120
-_STYLE = {
+_STYLE: Any = {
     "text.parse_math": False,  # a file's name may hold dollar signs
     "svg.fonttype": "none",
     "svg.hashsalt": "emotions",
