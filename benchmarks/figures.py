@@ -1,8 +1,8 @@
 """Put the figures of the kept reports into the pages: ``python benchmarks/figures.py``.
 
 The reports are docs/bench/bench.json and docs/bench-batch-32/bench.json, whose ``command`` says
-how they were made, those of a GPU in docs/gpu, and those of benchmarks/photos.py and
-benchmarks/installed_size.py in docs/peers.  They are read as plain JSON, so that kept ones outlive
+how they were made, those of a GPU in docs/gpu, and those of benchmarks/photos.py, detector.py and
+installed_size.py in docs/peers.  They are read as plain JSON, so that kept ones outlive
 the code that wrote them.
 
 The line ``<!-- figures: NAME -->``, with a key of `TABLES`, says where figures belong on a page:
@@ -184,12 +184,35 @@ def photos() -> str:
 def photos_on() -> str:
     """Return where the figures of `photos` come from."""
     found = report("peers/photos")
-    machine, versions = found["environment"], {}
+    versions = {}
     for row in found["rows"]:
         versions |= {peer["name"]: peer["version"] for peer in row["peers"]}
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    left = "".join(f" Left out: {name} ({why})." for name, why in found["left_out"].items())
-    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}. {named}.{left}"
+    named = ", ".join(f"{name} ({version})" for name, version in versions.items())
+    left = "".join(f" Left out: {name} (`{why}`)." for name, why in found["left_out"].items())
+    return f"{_machine(found)} {named}.{left}"
+
+
+def detector() -> str:
+    """Return a row for each size, number of threads and peer of the detector."""
+    rows = [
+        [
+            *(row["size"], str(row["threads"]), f"{row['peer']} {row['version']}"),
+            *(f"{row['peer_ms']:.2f}", f"{row['ours_ms']:.2f}", interval(row), str(row["calls"])),
+        ]
+        for row in report("peers/detector")["rows"]
+    ]
+    header = ["size", "threads", "peer", "peer, ms", "ferplus_tvm, ms", "ratio", "calls"]
+    return table(header, rows)
+
+
+def detector_on() -> str:
+    """Return where the figures of `detector` come from."""
+    return _machine(report("peers/detector"))
+
+
+def _machine(found: Report) -> str:
+    machine = found["environment"]
+    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}."
 
 
 def installed() -> str:
@@ -217,6 +240,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu-host": lambda: gpu("host"),
     "photos": photos,
     "photos-on": photos_on,
+    "detector": detector,
+    "detector-on": detector_on,
     "installed": installed,
 }
 

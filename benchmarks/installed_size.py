@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 # The last OpenCV that reads the file of YuNet.
 OPENCV = "opencv-python-headless>=4.8,<5"
 
+_DETECTOR = "that of a detector"
+
 
 class Way(NamedTuple):
     """What to install.
@@ -50,10 +52,12 @@ WAYS = {
     ),
     "fer": Way(("fer",), "nothing"),
     "emotiefflib": Way(
-        ("emotiefflib[onnx]", OPENCV), "the model, 16 MB, downloaded, and that of a detector"
+        ("emotiefflib[onnx]", "opencv-python<5"),
+        f"the model, 16 MB, downloaded, and {_DETECTOR}",
     ),
     "hsemotion": Way(
-        ("hsemotion-onnx", OPENCV), "the model, 16 MB, downloaded, and that of a detector"
+        ("hsemotion-onnx", "opencv-python<5"),
+        f"the model, 16 MB, downloaded, and {_DETECTOR}",
     ),
 }
 

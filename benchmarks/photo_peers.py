@@ -1,18 +1,13 @@
 """Ways from a photo to faces with emotions: ours, and those of others.
 
-`benchmarks/photos.py` starts a process for each, ``PYTHON photo_peers.py NAME FOLDER THREADS``, in
-the peer's own environment: this file needs the standard library, and what the way itself needs.
-FOLDER holds the models: ``ferplus.so``, ``ferplus.onnx`` and ``yunet.onnx``.  Orders and answers
-are lines of JSON.
+Each is opened with a folder of models, ``ferplus.so``, ``ferplus.onnx`` and ``yunet.onnx``, and a
+number of threads.  This file needs the standard library, and what the way itself needs.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +18,6 @@ CROP = 1.3  # the side of the square, in widths of the face
 EMOTIONS = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
 )
-SAME = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
 
 Face = tuple[list[float], str]  # x, y, width, height; the emotion
 Photo = Callable[[str], list[Face]]
@@ -264,71 +258,3 @@ WAYS: dict[str, Callable[[Path, int], Way]] = {
 
 def _version(package: str) -> str:
     return importlib.metadata.version(package)
-
-
-def _labelled(faces: list[Face]) -> list[dict[str, Any]]:
-    return [{"box": box, "label": SAME.get(label.lower(), label.lower())} for box, label in faces]
-
-
-def _rest() -> bool:
-    """Wait until threads spin no more, so that the next has the machine for itself."""
-    end = time.perf_counter() + 3
-    while time.perf_counter() < end:
-        busy, start = time.process_time(), time.perf_counter()
-        time.sleep(0.02)
-        if time.process_time() - busy < 0.05 * (time.perf_counter() - start):
-            return True
-    return False
-
-
-class Worker:
-    """Does what orders say."""
-
-    def __init__(self, name: str, folder: Path, threads: int) -> None:
-        self._open = lambda: WAYS[name](folder, threads)
-
-    def open(self) -> dict[str, Any]:
-        """Open the models."""
-        self._way = self._open()
-        return {"version": self._way.version, "note": self._way.note}
-
-    def look(self, kind: str, path: str) -> dict[str, Any]:
-        """Return the faces of a photo, or of each frame of a clip."""
-        if kind == "photo":
-            return {"faces": [_labelled(self._way.photo(path))]}
-        return {"faces": [_labelled(faces) for faces in self._way.clip(path)]}
-
-    def turn(self, kind: str, path: str, calls: int, dropped: int) -> dict[str, Any]:
-        """Return the seconds of so many calls, after some that wake threads and caches."""
-        seconds = []
-        for _ in range(calls + dropped):
-            start = time.perf_counter()
-            if kind == "photo":
-                self._way.photo(path)
-            else:
-                for _ in self._way.clip(path):
-                    pass
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds[dropped:]}
-
-
-def main() -> None:
-    """Answer orders until there are no more."""
-    name, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    if hasattr(os, "sched_setaffinity"):  # some have no option for the number of threads
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a peer prints is no answer
-    worker = Worker(name, folder, threads)
-    for line in sys.stdin:
-        order = json.loads(line)
-        try:
-            told = getattr(worker, order.pop("order"))(**order)
-        except Exception as error:
-            told = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"}
-        told["rests"] = _rest()
-        print(json.dumps(told), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -69,8 +69,8 @@ class WholePictures:
             raise NoDetectorError(
                 f"max_side is {max_side}, but the face detector of {self._library.path} looks at "
                 f"pictures of at most {largest} pixels a side: compile it with --detector-size "
-                f"{side}x{side} (in Python detector=[({side}, {side})]), or set small_faces, which "
-                "looks at tiles"
+                f"{side}x{side} (in Python detector=[({side}, {side})]), or set small_faces in "
+                "place of max_side"
             )
 
 

@@ -18,6 +18,7 @@ from ferplus_tvm.video.opening import (
     import_av,
     open_container,
     picture_stream,
+    stated_duration,
     without_password,
 )
 from ferplus_tvm.video.source import RawFrame, Taken
@@ -91,8 +92,13 @@ class Clip:
                     "it plays"
                 )
             self._describe(first[1])
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, self._error):
+                raise InputError(
+                    f"{self._said} has pictures that cannot be read ({one_line(error)}); expected "
+                    "a video: see whether it plays, or convert it first"
+                ) from error
             raise
         self._decoded = itertools.chain([first], self._decoded)
 
@@ -120,7 +126,7 @@ class Clip:
             self._start = first.pts or 0
         self.time_base: Fraction = stream.time_base
         self.origin = self._start * self.time_base
-        self._stated = _stated_duration(self._container, stream)
+        self._stated = stated_duration(self._container, stream)
         self.duration: float | None = self._stated
         if self._stated is None and self._container.duration:
             self.duration = self._container.duration / 1e6
@@ -195,19 +201,9 @@ class Clip:
         inside
             Whether that may be inside a group of pictures: what needs those before is not lost.
         """
-        packets = self._container.demux(self._stream)
         index = 0
-        while True:
-            try:
-                packet = next(packets, None)
-            except (self._error, OSError):
-                self._lost += 1
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except self._error:
+        for frames in self._packets():
+            if frames is None:
                 self._lost += not inside
                 index += 1
                 continue
@@ -218,6 +214,29 @@ class Clip:
                     inside = False
                     yield index, frame
                 index += 1
+
+    def _packets(self) -> Iterator[list[Any] | None]:
+        """Yield the frames of each packet, or None if it cannot be read or decoded."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (self._error, OSError):
+                yield None
+                return
+            except IndexError:  # of PyAV at the end, if streams have appeared on the way
+                packet = None
+            frames = None
+            try:
+                frames = self._stream.codec_context.decode(packet)
+            except self._error:
+                if packet is None:  # it was at the end before
+                    return
+            yield frames
+            if packet is None:
+                return
 
     def _seek(self, start: float) -> Numbered:
         """Return the frames from a key frame before ``start`` on, or else all of them."""
@@ -270,16 +289,3 @@ class Clip:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
-
-
-def _stated_duration(container: Any, stream: Any) -> float | None:
-    """Return how many seconds the video lasts by what the file says of it alone."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    stated = stream.metadata.get("DURATION", "")  # Matroska's
-    if stated.count(":") == 2:
-        hours, minutes, seconds = map(float, stated.split(":"))
-        return (hours * 60 + minutes) * 60 + seconds
-    if container.duration and len(container.streams) == 1:
-        return float(container.duration / 1e6)
-    return None

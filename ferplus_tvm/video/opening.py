@@ -68,7 +68,8 @@ def open_container(source: Any, said: str) -> Any:
         elif _ADDRESS.match(given):
             timeout = _WAIT
     try:
-        container = av.open(given, timeout=timeout)
+        # A title may be in any encoding.
+        container = av.open(given, timeout=timeout, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{said} {_reason(error, source, given)}") from None
     kind = container.format.name
@@ -106,6 +107,20 @@ def picture_stream(container: Any, said: str) -> Any:
             "one such as H.264, HEVC, VP9 or AV1: convert it first, or install a newer av"
         )
     return stream
+
+
+def stated_duration(container: Any, stream: Any) -> float | None:
+    """Return how many seconds the video lasts by what the file says of it alone."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Matroska's, such as 00:01:02.345000000
+    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if stated:
+        hours, minutes, seconds = map(float, stated.groups())
+        return (hours * 60 + minutes) * 60 + seconds
+    if container.duration and len(container.streams) == 1:
+        return float(container.duration / 1e6)
+    return None
 
 
 def _reason(error: Exception, source: Any, given: Any) -> str:

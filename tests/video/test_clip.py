@@ -104,6 +104,18 @@ def test_a_name_with_a_colon_is_no_address(plain: Path, tmp_path: Path) -> None:
         assert len(read(odd.name)) == 60
 
 
+def test_a_title_in_an_old_encoding_is_no_obstacle(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "titled.mkv"), "w") as output:
+        output.metadata["title"] = "Geburtstag"
+        stream: Any = output.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(corners(), "rgb24")))
+        output.mux(stream.encode(None))
+    content = (tmp_path / "titled.mkv").read_bytes()
+    assert b"Geburtstag" in content
+    assert len(read(content.replace(b"Geburtstag", "Geburtst\xe4g".encode("latin-1")))) == 1
+
+
 # --- pictures --------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ Registers
     few sums, and loads each value of t once for all sums of a row that want it.
 Caches
     A task computes a run of rows of the last result, row by row through the whole chain.  Of every
-    t it keeps four rows in a ring, and of every s within the chain a single row, which stay in L2:
+    t it keeps four rows in a ring, and of every s within the chain one row or two, which stay in L2:
     maps are written at the end of a chain alone.  The rows beyond a run that each workload wants
     are computed by two tasks.
 Not used
