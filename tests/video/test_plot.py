@@ -101,8 +101,17 @@ def test_frames_of_one_moment_count_once_and_those_of_another_video_are_refused(
 
     made = Timeline(EMOTIONS)
     made.add(frame(0, 0.5, {}))
+    made.close()
     with pytest.raises(ValueError, match=r"of 0 s, after one of 0\.5 s.*for each video"):
         made.add(frame(0, 0, {}))
+
+
+def test_a_timeline_goes_on_after_a_plot_of_it(two: Timeline) -> None:
+    two.add(frame(4, 2.0, {7: SAD}))
+    two.add(frame(5, 2.5, {}))
+    two.close()
+    assert two.start == 0 and two.people[0].seconds == pytest.approx(2)
+    assert two.people[0].probabilities[20:25, SAD] == pytest.approx(1)
 
 
 def test_the_png_has_the_colours_of_the_drawing(two: Timeline, tmp_path: Path) -> None:
