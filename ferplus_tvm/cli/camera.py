@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ferplus_tvm.cli.face_options import MinScore, Smooth, find_options
 from ferplus_tvm.cli.output import percent, printable
 from ferplus_tvm.cli.reading import Threads
 from ferplus_tvm.runtime.engine import Engine
@@ -17,7 +18,6 @@ from ferplus_tvm.video.camera import Camera
 from ferplus_tvm.video.frame import Frame
 from ferplus_tvm.video.page import LivePage
 from ferplus_tvm.video.video import video
-from ferplus_tvm.vision.find import FindOptions
 
 
 def camera(
@@ -50,14 +50,10 @@ def camera(
         bool, typer.Option("--jsonl", help="Print a line of JSON for each frame.")
     ] = False,
     min_face: Annotated[
-        float, typer.Option(help="Least width and height of a face, in pixels.")
+        float, typer.Option(metavar="N", help="Least width and height of a face in pixels.")
     ] = 24,
-    min_score: Annotated[
-        float, typer.Option(help="How sure the detector must be of a face, 0 to 1.")
-    ] = 0.6,
-    smooth: Annotated[
-        float, typer.Option(min=0, help="Seconds over which probabilities are averaged.")
-    ] = 0.25,
+    min_score: MinScore = 0.6,
+    smooth: Smooth = 0.25,
     threads: Threads = None,
 ) -> None:
     """Find the faces that a camera sees, and tell the emotion of each, until Ctrl-C.
@@ -70,15 +66,12 @@ def camera(
     if http is not None and as_jsonl:
         raise typer.BadParameter("--http and --jsonl exclude each other: give one of them")
     wanted = None if size is None else _size(size)
-    try:
-        FindOptions(min_face=min_face, min_score=min_score)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    find = find_options(min_face, min_score)
     with ExitStack() as stack:
         engine = stack.enter_context(Engine(library, threads=threads))
         page = None if http is None else stack.enter_context(LivePage(http))
         source = stack.enter_context(Camera(device, size=wanted))
-        frames = video(source, engine, smooth=smooth, min_face=min_face, min_score=min_score)
+        frames = video(source, engine, smooth=smooth, **vars(find))
         stack.enter_context(frames)
         assert source.size is not None
         if wanted not in (None, source.size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,6 +16,12 @@ class Views(StrEnum):
 
     single = "single"
     mirror = "mirror"
+
+
+def _seconds(given: float) -> float:
+    if not 0 <= given < math.inf:
+        raise typer.BadParameter(f"{given} is no time: expected seconds of 0 or more")
+    return given
 
 
 MinFace = Annotated[
@@ -36,14 +43,22 @@ MaxSide = Annotated[
 ViewsOption = Annotated[
     Views, typer.Option(help="mirror: each face together with its mirror image.")
 ]
+Smooth = Annotated[
+    float,
+    typer.Option(
+        callback=_seconds,
+        metavar="SECONDS",
+        help="Average each person's emotions so long; 0: not.",
+    ),
+]
 
 
 def find_options(
     min_face: float | None,
     min_score: float,
-    small_faces: bool,
-    any_rotation: bool,
-    max_side: int,
+    small_faces: bool = False,
+    any_rotation: bool = False,
+    max_side: int = 640,
 ) -> FindOptions:
     """Return what is looked for; a value out of its range is a wrong call."""
     try:

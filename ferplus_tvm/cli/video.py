@@ -20,6 +20,7 @@ from ferplus_tvm.cli.face_options import (
     MinFace,
     MinScore,
     SmallFaces,
+    Smooth,
     Views,
     ViewsOption,
     find_options,
@@ -93,10 +94,7 @@ def video(
     end: Annotated[
         float | None, typer.Option(parser=_seconds, metavar="TIME", help="End before this time.")
     ] = None,
-    smooth: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="Average each person's emotions so long; 0: not."),
-    ] = 0.25,
+    smooth: Smooth = 0.25,
     min_face: MinFace = None,
     min_score: MinScore = 0.6,
     small_faces: SmallFaces = False,
@@ -156,8 +154,8 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
     first = next(frames, None)
     if first is None:
         lasts = "" if frames.duration is None else f", which lasts {length(frames.duration)}"
-        raise InputError(f"there is no frame in this part of {wanted.clip}{lasts}: give another")
-    files = VideoFiles(wanted, labels)
+        raise InputError(f"there is no frame in this part of {frames.source}{lasts}: give another")
+    files = VideoFiles(wanted, frames.source, labels)
     status = 0
     try:
         with _progress(frames, wanted) as show:
@@ -180,7 +178,7 @@ def _run(frames: Video, wanted: Wanted, labels: tuple[str, ...]) -> int:
         with interrupts_held():
             files.close()
     if not wanted.csv and not wanted.jsonl:
-        _print_summary(wanted.clip, files.timeline)
+        _print_summary(frames.source, files.timeline)
     return status
 
 
@@ -218,12 +216,12 @@ def _progress(frames: Video, wanted: Wanted) -> Iterator[Callable[[Frame], None]
         yield show
 
 
-def _print_summary(clip: str, timeline: Timeline) -> None:
+def _print_summary(source: str, timeline: Timeline) -> None:
     """Print a line for the video, and one for each person."""
     people = timeline.people
     count = len(people) + timeline.left_out
     found = "no face" if count == 0 else f"{count} {'person' if count == 1 else 'people'}"
-    typer.echo(f"{printable(clip)}: {found} in {length(timeline.end - timeline.start)}")
+    typer.echo(f"{printable(source)}: {found} in {length(timeline.end - timeline.start)}")
     for person in people[:_TOLD]:
         said = mostly(person, timeline.labels)
         typer.echo(f"{person.track:>4}  {length(person.seconds):>11}  {said}")

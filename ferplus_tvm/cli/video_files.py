@@ -74,6 +74,8 @@ class VideoFiles:
     ----------
     wanted
         What is to be written.
+    source
+        What the video is called: an address has lost its password.
     labels
         Those of the model.
 
@@ -83,17 +85,17 @@ class VideoFiles:
         Who was seen when.
     """
 
-    def __init__(self, wanted: Wanted, labels: Sequence[str]) -> None:
+    def __init__(self, wanted: Wanted, source: str, labels: Sequence[str]) -> None:
         self.timeline = Timeline(labels)
-        self._wanted, self._labels = wanted, labels
+        self._wanted, self._source, self._labels = wanted, source, labels
         self._tables: list[CsvTable | ParquetTable] = []
         self._writer: VideoWriter | None = None
         with ExitStack() as stack:
             if wanted.draw is not None:
-                source = wanted.clip if os.path.exists(wanted.clip) else None
-                if source is None:  # what an address has given it may not give again
-                    typer.echo("warning: no sound is written of an address", err=True)
-                self._writer = VideoWriter(wanted.draw, source, start=wanted.start, end=wanted.end)
+                clip = wanted.clip if os.path.isfile(wanted.clip) else None
+                if clip is None:  # what they have given they may not give again
+                    typer.echo("warning: no sound is written of an address or a pipe", err=True)
+                self._writer = VideoWriter(wanted.draw, clip, start=wanted.start, end=wanted.end)
                 stack.callback(self._writer.close)
             if wanted.parquet is not None:
                 table = _parquet(wanted.parquet, labels)
@@ -117,9 +119,9 @@ class VideoFiles:
 
     def write_error(self, sentence: str) -> None:
         """Write what ended the video before its end."""
-        self._write_rows(rows_without_face(self._wanted.clip, self._labels, sentence))
+        self._write_rows(rows_without_face(self._source, self._labels, sentence))
         if self._wanted.jsonl:
-            typer.echo(json.dumps({"source": self._wanted.clip, "error": sentence}))
+            typer.echo(json.dumps({"source": self._source, "error": sentence}))
 
     def finish(self, end: float | None) -> None:
         """Write what follows the last frame, at the end of the video, whose time may be known."""
@@ -132,7 +134,7 @@ class VideoFiles:
         self.timeline.close()
         with self._opened:
             for path in self._wanted.plots:
-                self.timeline.plot(path, f"Emotions in {Path(self._wanted.clip).name}")
+                self.timeline.plot(path, f"Emotions in {Path(self._source).name}")
         for note in [] if self._writer is None else self._writer.notes:
             typer.echo(f"warning: {note}", err=True)
 

@@ -230,7 +230,7 @@ class PhotoMethods(FaceMethods, WholePictures):
             For an option that does not exist, or a value that it does not take.
         """
         given = dict(options)
-        names = (*PhotoOptions.__annotations__, *PreprocessOptions.__annotations__)
+        names = tuple(PhotoOptions.__annotations__)
         unknown = sorted(set(given) - set(names))
         if unknown:
             raise TypeError(f"there is no option {unknown[0]!r}: expected {', '.join(names)}")

@@ -37,8 +37,9 @@ def container_of(path: Path) -> str:
     """
     container = _CONTAINERS.get(path.suffix.lower())
     if container is None:
+        found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise InputError(
-            f"{path} has the suffix {path.suffix or 'of no file'!r}: expected "
+            f"{path} has {found}: expected "
             f"{', '.join(_CONTAINERS)}, which keep the time of each frame"
         )
     return container

@@ -130,6 +130,7 @@ class LivePage:
             lifespan="off",
             limit_concurrency=_VIEWERS,
             log_config=None,
+            log_level="error",  # not a line for each request that is none
             server_header=False,
             timeout_graceful_shutdown=1,
             ws="none",

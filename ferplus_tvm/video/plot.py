@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -31,6 +32,11 @@ _UNSEEN = "#d8d8d8"  # where a person is not seen; neutral is white
 _LINE = "#555555"
 _WIDTH, _ROW = 10.0, 1.05  # inches
 _DPI = 120
+_STYLE: Any = {
+    "text.parse_math": False,  # a file's name may hold dollar signs
+    "svg.fonttype": "none",
+    "svg.hashsalt": "emotions",
+}
 
 
 def expect_plot(path: Path) -> None:
@@ -59,10 +65,16 @@ def plot(timeline: Timeline, title: str, path: str | os.PathLike[str]) -> None:
 
     path = Path(path)
     expect_plot(path)
-    if path.suffix.lower() == ".html":
-        content = render(timeline, title, _svg(timeline)).encode()
-    else:
-        content = _png(timeline, title)
+    import matplotlib
+
+    title = title.encode(errors="replace").decode()  # a file's name may hold what is no text
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # A box stands for a letter that the font lacks.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        if path.suffix.lower() == ".html":
+            content = render(timeline, title, _svg(timeline)).encode()
+        else:
+            content = _png(timeline, title)
     try:
         replace(path, content)
     except OSError as error:
@@ -80,12 +92,9 @@ def _png(timeline: Timeline, title: str) -> bytes:
 
 def _svg(timeline: Timeline) -> str:
     """Return an ``svg`` element, whose text is text."""
-    import matplotlib
-
     stream = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emotions"}):
-        figure = _figure(timeline, None)
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    figure = _figure(timeline, None)
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     drawn = stream.getvalue()
     svg = drawn[drawn.index("<svg") :].strip()
     label = escape("The emotions of each person over time; the tables below have the same figures")

@@ -145,7 +145,7 @@ class GivenFrames:
     Raises
     ------
     InputError
-        If it is a single picture.
+        If it is a single picture, or something else.
     """
 
     live = False
@@ -161,7 +161,13 @@ class GivenFrames:
                 f"the array has the shape {shape}; expected frames (N, H, W, 3): of one picture "
                 "call analyze"
             )
-        self._frames = iter(frames)
+        try:
+            self._frames = iter(frames)
+        except TypeError:
+            raise InputError(
+                f"the source is a {type(frames).__name__}; expected a video's path or address, a "
+                "camera's number or frames: of one picture call analyze"
+            ) from None
         self._options = options
 
     def frames(self, taken: Taken) -> Iterator[RawFrame]:

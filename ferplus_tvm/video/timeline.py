@@ -91,6 +91,7 @@ class Timeline:
         self.left_out = 0
         self._people: dict[int, Person] = {}
         self._shown: tuple[float, tuple[Face, ...]] | None = None
+        self._last: float | None = None
         self._duration = _LONE_FRAME
 
     @property
@@ -99,13 +100,24 @@ class Timeline:
         return sorted(self._people.values(), key=lambda each: (-each.seconds, each.track))
 
     def add(self, frame: Frame) -> None:
-        """Add a frame, which lasts until the next one begins."""
-        if self._shown is None:
+        """Add a frame, which lasts until the next one begins.
+
+        Raises
+        ------
+        ValueError
+            If it is before the last one, as the first frame of another video is.
+        """
+        if self._last is None:
             self.start = frame.time
-        else:
-            self._duration = frame.time - self._shown[0]
+        elif frame.time < self._last:
+            raise ValueError(
+                f"the frame is of {frame.time:g} s, after one of {self._last:g} s; expected "
+                "frames in order: make a timeline for each video"
+            )
+        elif self._shown is not None and frame.time > self._last:
+            self._duration = frame.time - self._last
             self._count()
-        self._shown = frame.time, frame.faces
+        self._shown, self._last = (frame.time, frame.faces), frame.time
 
     def plot(self, path: str | os.PathLike[str], title: str = "Emotions over time") -> None:
         """Close it, and draw the emotions of each person.

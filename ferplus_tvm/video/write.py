@@ -101,9 +101,16 @@ class VideoWriter:
         ------
         InputError
             If the file cannot be written.
+        ValueError
+            If it is before the last one, as the first frame of another video is.
         """
         if self._encoder is None:
             self._begin(frame)
+        elif frame.time < self._time:
+            raise ValueError(
+                f"the frame is of {frame.time:g} s, after one of {self._time:g} s; expected frames "
+                "in order: make a writer for each video"
+            )
         elif frame.index > self._next:
             self._fill(frame.time)
         self._encode(frame.picture, frame.faces, frame.time)

@@ -80,6 +80,11 @@ def _short(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
+def _valid(value: Any) -> Any:
+    """Return text that Parquet takes: a file's name may hold bytes that are none."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 class ParquetTable:
     """Writes rows as a Parquet file, whose columns have the same types whatever they hold.
 
@@ -106,7 +111,7 @@ class ParquetTable:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write rows, many of them as one group."""
-        self._rows += map(dict, rows)
+        self._rows += [{name: _valid(value) for name, value in row.items()} for row in rows]
         if len(self._rows) >= _GROUP:
             self._flush()
 

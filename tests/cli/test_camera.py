@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
-from tests.cli.test_verbs import run
+from ferplus_tvm.cli import app
 from tests.video.cameras import BOX, Cameras
 from tests.vision.support import overlap
 
@@ -58,7 +59,7 @@ def test_lines_of_json_come_until_ctrl_c(cameras: Cameras, detector_library: Pat
         assert overlap(tuple(face["box"]), BOX) > 0.7 and face["track"] == 1
     for before, after in itertools.pairwise(frames):
         assert after["index"] > before["index"] and after["dropped"] >= before["dropped"]
-    assert frames[-1]["dropped"] >= frames[-1]["index"] + 1 - len(frames) > 0
+    assert frames[-1]["dropped"] >= frames[-1]["index"] + 1 - len(frames)
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(cameras: Cameras, detector_library: Path) -> None:
@@ -119,7 +120,8 @@ def test_a_camera_or_port_that_is_taken_is_one_sentence(
         ["--http", "70000"],
         ["--min-score", "2"],
         ["--smooth", "-1"],
+        ["--smooth", "inf"],
     ],
 )
 def test_wrong_calls_end_with_status_2(tmp_path: Path, wrong: list[str]) -> None:
-    assert run("camera", tmp_path / "any.so", *wrong).returncode == 2
+    assert CliRunner().invoke(app, ["camera", str(tmp_path / "any.so"), *wrong]).exit_code == 2

@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
 import ferplus_tvm as fer
+from ferplus_tvm.cli import app
 from tests.cli.test_verbs import assert_one_sentence, run
 from tests.video.clips import read, write_clip
 from tests.vision.support import FACE, HOPPER, overlap
@@ -214,16 +216,46 @@ def test_an_address_is_read_and_that_its_sound_is_missing_is_said(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
         address = f"http://127.0.0.1:{server.server_port}/{clip.name}"
+        given = address.replace("//", "//user:secret@")
         output = tmp_path / "out.mp4"
-        done = run("video", detector_library, address, "--every", "2", "--draw", output)
+        done = run("video", detector_library, given, "--every", "2", "--draw", output)
         server.shutdown()
 
     assert done.returncode == 0
-    assert done.stderr.decode().splitlines() == ["warning: no sound is written of an address"]
-    assert done.stdout.decode().startswith(f"{address}: 1 person in ")
+    assert done.stderr.decode().splitlines() == [
+        "warning: no sound is written of an address or a pipe"
+    ]
+    assert done.stdout.decode().startswith(f"{address}: 1 person in ")  # without the password
     written = read(output)
     assert [float(time) for time in written.times] == TIMES[::2]
     assert written.codecs == ["h264"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="no name for standard input")
+def test_a_pipe_is_drawn_though_it_can_be_read_once(
+    detector_library: Path, clip: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+    done = run("video", detector_library, "/dev/stdin", "--draw", output, stdin=clip.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert [float(time) for time in read(output).times] == TIMES
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files that are no text")
+def test_a_file_may_have_any_name(detector_library: Path, clip: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    odd = tmp_path / os.fsdecode(b"a $\\x$ \xe6\x97\xa5 \xff.mp4")
+    odd.write_bytes(clip.read_bytes())
+    table, png, html = (tmp_path / name for name in ("a.parquet", "a.png", "a.html"))
+    flags = ["--every", "9", "--parquet", table, "--plot", png, "--plot", html]
+
+    done = run("video", detector_library, odd, *flags)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert os.fsencode(odd) in done.stdout
+    assert Image.open(png).format == "PNG"
+    assert r"Emotions in a $\x$ 日 ?.mp4" in html.read_text(encoding="utf-8")
+    assert parquet.read_table(table)["source"][0].as_py().endswith(r"a $\x$ 日 \udcff.mp4")
 
 
 def test_without_pyav_the_extra_is_named(
@@ -244,7 +276,9 @@ def test_without_pyav_the_extra_is_named(
         ["--csv", "--jsonl"],
         ["--every", "2", "--fps", "3"],
         ["--start", "soon"],
+        ["--smooth", "nan"],
     ],
 )
 def test_wrong_calls_end_with_status_2(tmp_path: Path, clip: Path, wrong: list[str]) -> None:
-    assert run("video", tmp_path / "any.so", clip, *wrong).returncode == 2
+    arguments = ["video", str(tmp_path / "any.so"), str(clip), *wrong]
+    assert CliRunner().invoke(app, arguments).exit_code == 2

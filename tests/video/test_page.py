@@ -126,7 +126,9 @@ def test_other_sites_cannot_read_the_picture(page: LivePage, headers: dict[str, 
     asked(page, Host="localhost:8000")  # as through a tunnel
 
 
-def test_nothing_is_stored_by_the_browser_and_wrong_requests_are_refused(page: LivePage) -> None:
+def test_nothing_is_stored_by_the_browser_and_wrong_requests_are_refused(
+    page: LivePage, caplog: pytest.LogCaptureFixture
+) -> None:
     page.show(frame(0), 0, 0)
     for path in ("", "frame"):
         assert httpx.get(page.address + path).headers["cache-control"] == "no-store"
@@ -135,6 +137,10 @@ def test_nothing_is_stored_by_the_browser_and_wrong_requests_are_refused(page: L
     assert httpx.get(page.address + "frame?after=x").status_code == 400
     assert httpx.post(page.address + "frame").status_code == 405
     assert httpx.get(page.address + "secrets").status_code == 404
+    with socket.create_connection(("127.0.0.1", httpx.URL(page.address).port or 0)) as junk:
+        junk.sendall(b"\x16\x03\x01\r\n\r\n")  # as https:// begins
+        assert junk.recv(100).startswith(b"HTTP/1.1 400")
+    assert not [each for each in caplog.records if each.name.startswith("uvicorn")]
 
 
 def test_it_is_open_to_this_machine_alone_and_a_taken_port_is_one_sentence(page: LivePage) -> None:

@@ -91,6 +91,29 @@ def test_times_are_written_as_clocks_show_them() -> None:
     assert [length(each) for each in (4.25, 61, 3723)] == ["4.2 s", "1:01 min", "1:02:03 h"]
 
 
+def test_frames_of_one_moment_count_once_and_those_of_another_video_are_refused() -> None:
+    made = timeline((0, {1: SAD}), (0, {1: HAPPY}), (0.5, {1: HAPPY}), (0.5, {1: HAPPY}))
+    (person,) = made.people
+    assert person.label_seconds[HAPPY] == person.seconds == pytest.approx(1)
+
+    (person,) = timeline((0, {1: SAD}), (0, {1: HAPPY})).people
+    assert person.label_seconds[HAPPY] == person.seconds > 0
+
+    made = Timeline(EMOTIONS)
+    made.add(frame(0, 0.5, {}))
+    made.close()
+    with pytest.raises(ValueError, match=r"of 0 s, after one of 0\.5 s.*for each video"):
+        made.add(frame(0, 0, {}))
+
+
+def test_a_timeline_goes_on_after_a_plot_of_it(two: Timeline) -> None:
+    two.add(frame(4, 2.0, {7: SAD}))
+    two.add(frame(5, 2.5, {}))
+    two.close()
+    assert two.start == 0 and two.people[0].seconds == pytest.approx(2)
+    assert two.people[0].probabilities[20:25, SAD] == pytest.approx(1)
+
+
 def test_the_png_has_the_colours_of_the_drawing(two: Timeline, tmp_path: Path) -> None:
     path = tmp_path / "emotions.png"
     two.plot(path, "Emotions in a.mp4")

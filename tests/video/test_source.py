@@ -125,6 +125,9 @@ def test_an_array_of_frames_is_an_iterable_and_one_picture_is_none() -> None:
     with pytest.raises(InputError) as caught:
         given_frames(GREY)
     assert_sentence(str(caught.value), "(48, 64, 3)", "analyze")
+    with pytest.raises(InputError) as caught:
+        given_frames(Image.fromarray(GREY))
+    assert_sentence(str(caught.value), "a video's path", "analyze")
 
 
 def test_an_array_that_is_written_again_does_not_change_what_was_given() -> None:

@@ -204,6 +204,15 @@ def test_frames_of_no_file_have_their_times(tmp_path: Path) -> None:
     assert after.codecs == ["h264"]
 
 
+def test_frames_of_another_video_are_refused(tmp_path: Path) -> None:
+    first, second, _ = Clip(str(write_clip(tmp_path / "a.mp4"))).frames(Taken(end=0.1))
+    with VideoWriter(tmp_path / "b.mp4") as writer:
+        writer.write(framed(second))
+        with pytest.raises(ValueError, match=r"of 0 s, after one of 0\.04 s.*for each video"):
+            writer.write(framed(first))
+    assert len(read(tmp_path / "b.mp4").times) == 1
+
+
 def test_what_is_done_can_be_played_though_it_was_stopped(tmp_path: Path) -> None:
     path, output = write_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"
     with pytest.raises(KeyboardInterrupt), VideoWriter(output, path) as writer:
@@ -254,7 +263,7 @@ def test_names_that_cannot_be_written_are_refused_at_once(tmp_path: Path) -> Non
         ("a.mp4", "is the video that is read"),
         ("link.mp4", "is the video that is read"),
         ("b.avi", "expected .mp4"),
-        ("b", "expected .mp4"),
+        ("b", "no suffix: expected .mp4"),
         ("none/b.mp4", "cannot be written"),
         ("folder.mp4", "cannot be written"),
     ]:
