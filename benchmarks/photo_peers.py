@@ -68,7 +68,7 @@ def ferplus_tvm(folder: Path, threads: int) -> Way:
 
     return Way(
         lambda path: faces(engine.analyze(path).faces),
-        lambda path: (faces(frame.faces) for frame in fer.video(path, engine)),
+        lambda path: (faces(frame.faces) for frame in fer.video(path, engine, detect_every=1)),
         fer.__version__,
     )
 

@@ -33,11 +33,11 @@ from ferplus_tvm.faces.preprocess import preprocess
 from ferplus_tvm.faces.sources import Source
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
-from ferplus_tvm.video.camera import Camera
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.timeline import Timeline
-from ferplus_tvm.video.video import Video, video
-from ferplus_tvm.video.write import VideoWriter
+from ferplus_tvm.videos.camera import Camera
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.timeline import Timeline
+from ferplus_tvm.videos.video import Video, video
+from ferplus_tvm.videos.write import VideoWriter
 from ferplus_tvm.vision.detections import Detection
 from ferplus_tvm.vision.photo import Face, Photo
 

@@ -31,7 +31,7 @@ from tests.network import make_weights
 from tests.official import official
 
 if TYPE_CHECKING:
-    from tests.video.cameras import Cameras
+    from tests.videos.cameras import Cameras
 
 T = TypeVar("T")
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -202,7 +202,7 @@ def detector_library(shared: Shared, narrow_model: Path) -> Path:
 @pytest.fixture
 def cameras(shared: Shared, tmp_path: Path) -> Cameras:
     """Cameras for programs that run in their environment; none is plugged in yet."""
-    from tests.video.cameras import Cameras, built
+    from tests.videos.cameras import Cameras, built
 
     library = shared.make("cameras", built)
     if isinstance(library, str):

@@ -14,10 +14,10 @@ from ferplus_tvm.cli.face_options import MinScore, Smooth, find_options
 from ferplus_tvm.cli.output import percent, printable
 from ferplus_tvm.cli.reading import Threads
 from ferplus_tvm.runtime.engine import Engine
-from ferplus_tvm.video.camera import Camera
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.page import LivePage
-from ferplus_tvm.video.video import video
+from ferplus_tvm.videos.camera import Camera
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.page import LivePage
+from ferplus_tvm.videos.video import video
 
 
 def camera(

@@ -32,11 +32,11 @@ from ferplus_tvm.errors import InputError
 from ferplus_tvm.host.interrupt import interrupts_held
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.session_cuda import device_of
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.timeline import Timeline, mostly
-from ferplus_tvm.video.video import Video
-from ferplus_tvm.video.video import video as open_video
-from ferplus_tvm.video.words import clock, length
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.timeline import Timeline, mostly
+from ferplus_tvm.videos.video import Video
+from ferplus_tvm.videos.video import video as open_video
+from ferplus_tvm.videos.words import clock, length
 
 _INTERRUPTED = 130  # a shell's exit status for a program that Ctrl-C ended
 _TOLD = 20  # people in the summary

@@ -13,11 +13,11 @@ from pathlib import Path
 import typer
 
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.video.encode import container_of
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.plot import expect_plot
-from ferplus_tvm.video.timeline import Timeline
-from ferplus_tvm.video.write import VideoWriter, expect_other_file
+from ferplus_tvm.videos.encode import container_of
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.plot import expect_plot
+from ferplus_tvm.videos.timeline import Timeline
+from ferplus_tvm.videos.write import VideoWriter, expect_other_file
 from ferplus_tvm.vision.table import CsvTable, ParquetTable, Row, rows_without_face
 
 

@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ferplus_tvm.cli import app
-from tests.video.cameras import BOX, Cameras
+from tests.videos.cameras import BOX, Cameras
 from tests.vision.support import overlap
 
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import ferplus_tvm as fer
 from ferplus_tvm.cli import app
 from tests.cli.test_verbs import assert_one_sentence, run
-from tests.video.clips import read, write_clip
+from tests.videos.clips import read, write_clip
 from tests.vision.support import FACE, HOPPER, overlap
 
 SIZE = (240, 240)

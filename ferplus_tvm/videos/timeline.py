@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ferplus_tvm.video.frame import Frame
+    from ferplus_tvm.videos.frame import Frame
     from ferplus_tvm.vision.photo import Face
 
 Floats = NDArray[np.float64]
@@ -136,7 +136,7 @@ class Timeline:
         MissingExtraError
             If matplotlib is not installed.
         """
-        from ferplus_tvm.video.plot import plot
+        from ferplus_tvm.videos.plot import plot
 
         self.close()
         plot(self, title, path)

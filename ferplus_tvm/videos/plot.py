@@ -15,8 +15,8 @@ import numpy as np
 
 from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.host.files import replace
-from ferplus_tvm.video.timeline import Person, Timeline, mostly
-from ferplus_tvm.video.words import clock, length
+from ferplus_tvm.videos.timeline import Person, Timeline, mostly
+from ferplus_tvm.videos.words import clock, length
 from ferplus_tvm.vision.draw import colour_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def expect_plot(path: Path) -> None:
 
 def plot(timeline: Timeline, title: str, path: str | os.PathLike[str]) -> None:
     """Draw a timeline that is closed; see `Timeline.plot`."""
-    from ferplus_tvm.video.plot_page import render
+    from ferplus_tvm.videos.plot_page import render
 
     path = Path(path)
     expect_plot(path)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferplus_tvm.faces.postprocess import postprocess
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.source import RawFrame
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.source import RawFrame
 from ferplus_tvm.vision.photo import Face
 
 TIMES = tuple(n / 100 for n in (0, 4, 8, 10, 23, 27, 50, 51, 90, 130, 131, 150))

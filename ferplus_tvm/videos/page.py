@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ferplus_tvm.errors import InputError, MissingExtraError
-from ferplus_tvm.video.frame import Frame
+from ferplus_tvm.videos.frame import Frame
 from ferplus_tvm.vision.draw import colour_of
 
 if TYPE_CHECKING:

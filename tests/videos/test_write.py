@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from ferplus_tvm.errors import InputError, MissingExtraError
-from ferplus_tvm.video import encode
-from ferplus_tvm.video.clip import Clip
-from ferplus_tvm.video.source import Taken
-from ferplus_tvm.video.write import VideoWriter
+from ferplus_tvm.videos import encode
+from ferplus_tvm.videos.clip import Clip
+from ferplus_tvm.videos.source import Taken
+from ferplus_tvm.videos.write import VideoWriter
 from ferplus_tvm.vision.draw import drawn
-from tests.video import encoding
-from tests.video.clips import (
+from tests.videos import encoding
+from tests.videos.clips import (
     BLUE,
     CLICK,
     RED,

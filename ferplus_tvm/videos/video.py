@@ -11,12 +11,12 @@ from typing import Any, Self, Unpack
 from ferplus_tvm.faces.sources import Source, is_encoded
 from ferplus_tvm.runtime.engine import Engine
 from ferplus_tvm.runtime.photos import PhotoOptions
-from ferplus_tvm.video.ahead import Ahead
-from ferplus_tvm.video.camera import Camera
-from ferplus_tvm.video.clip import Clip
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.source import FrameSource, GivenFrames, RawFrame, Taken
-from ferplus_tvm.video.steps import found, scored
+from ferplus_tvm.videos.ahead import Ahead
+from ferplus_tvm.videos.camera import Camera
+from ferplus_tvm.videos.clip import Clip
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.source import FrameSource, GivenFrames, RawFrame, Taken
+from ferplus_tvm.videos.steps import found, scored
 from ferplus_tvm.vision.analyze import PhotoSteps
 
 _DETECT_EVERY = 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ferplus_tvm.faces.labels import EMOTIONS
 from ferplus_tvm.faces.postprocess import Prediction, postprocess
-from ferplus_tvm.video.smooth import Smoother
+from ferplus_tvm.videos.smooth import Smoother
 
 SCORES = st.lists(st.floats(-30, 30), min_size=8, max_size=8)
 

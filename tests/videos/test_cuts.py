@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ferplus_tvm.video.cuts import Cuts
+from ferplus_tvm.videos.cuts import Cuts
 from tests.vision.support import HOPPER
 
 

@@ -10,11 +10,11 @@ from fractions import Fraction
 from typing import Any, Self
 
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.video.clock import Clock
-from ferplus_tvm.video.devices import Device, cannot_open, find_device, stopped
-from ferplus_tvm.video.opening import import_av, picture_stream
-from ferplus_tvm.video.source import RawFrame, Taken
-from ferplus_tvm.video.upright import upright
+from ferplus_tvm.videos.clock import Clock
+from ferplus_tvm.videos.devices import Device, cannot_open, find_device, stopped
+from ferplus_tvm.videos.opening import import_av, picture_stream
+from ferplus_tvm.videos.source import RawFrame, Taken
+from ferplus_tvm.videos.upright import upright
 from ferplus_tvm.vision.crop import Picture
 
 _PATIENCE = 10.0  # seconds without a picture until a camera is given up

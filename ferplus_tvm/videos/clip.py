@@ -12,17 +12,17 @@ from typing import Any
 
 from ferplus_tvm.errors import InputError, VideoDamagedError, one_line
 from ferplus_tvm.faces.sources import name_of
-from ferplus_tvm.video.clock import ANEW, Clock
-from ferplus_tvm.video.cuts import Cuts
-from ferplus_tvm.video.opening import (
+from ferplus_tvm.videos.clock import ANEW, Clock
+from ferplus_tvm.videos.cuts import Cuts
+from ferplus_tvm.videos.opening import (
     import_av,
     open_container,
     picture_stream,
     stated_duration,
     without_password,
 )
-from ferplus_tvm.video.source import RawFrame, Taken
-from ferplus_tvm.video.upright import deinterlaced, upright
+from ferplus_tvm.videos.source import RawFrame, Taken
+from ferplus_tvm.videos.upright import deinterlaced, upright
 
 _THREADS = 4
 """Decoding threads at most: each keeps a frame, and loses it where a file breaks off."""

@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
-from ferplus_tvm.video.timeline import Person, Timeline
-from ferplus_tvm.video.words import clock, length
+from ferplus_tvm.videos.timeline import Person, Timeline
+from ferplus_tvm.videos.words import clock, length
 from ferplus_tvm.vision.draw import colour_of
 
 _INTERVALS = 20  # rows of the table over time

@@ -21,8 +21,8 @@ from PIL import Image
 
 import ferplus_tvm as fer
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.video.devices import Device, cannot_open
-from tests.video.cameras import BOX, PHOTO, Cameras
+from ferplus_tvm.videos.devices import Device, cannot_open
+from tests.videos.cameras import BOX, PHOTO, Cameras
 from tests.vision.support import overlap
 
 RunPython = Callable[..., str]
@@ -118,7 +118,7 @@ for device in ("pictures", 1):
                 print("unplugged")
     except fer.errors.InputError as error:
         print(error)
-    sys.modules["ferplus_tvm.video.camera"]._PATIENCE = 0.3
+    sys.modules["ferplus_tvm.videos.camera"]._PATIENCE = 0.3
 """
     file = Path(cameras.environment["FAKE_CAMERAS"]) / "video0"
     unplugged, gone, silent = run_python(code, file, **cameras.environment).splitlines()

@@ -11,8 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ferplus_tvm.video.clip import Clip
-from ferplus_tvm.video.source import RawFrame, Taken
+from ferplus_tvm.videos.clip import Clip
+from ferplus_tvm.videos.source import RawFrame, Taken
 
 Pictures = Sequence[NDArray[np.uint8]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ferplus_tvm.video.ahead import Ahead
+from ferplus_tvm.videos.ahead import Ahead
 
 NAME = "ahead of the test"
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from ferplus_tvm.errors import InputError, MissingExtraError, VideoDamagedError
-from ferplus_tvm.video.clip import Clip
-from ferplus_tvm.video.cuts import Cuts
-from ferplus_tvm.video.opening import without_password
-from ferplus_tvm.video.source import RawFrame, Taken
+from ferplus_tvm.videos.clip import Clip
+from ferplus_tvm.videos.cuts import Cuts
+from ferplus_tvm.videos.opening import without_password
+from ferplus_tvm.videos.source import RawFrame, Taken
 from tests.artifacts import assert_sentence
-from tests.video.encoding import corners, difference, moving, read, write
+from tests.videos.encoding import corners, difference, moving, read, write
 
 PICTURES = moving(60)
 

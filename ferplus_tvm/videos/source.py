@@ -12,7 +12,7 @@ import numpy as np
 
 from ferplus_tvm.errors import InputError
 from ferplus_tvm.faces.options import CheckedOptions
-from ferplus_tvm.video.cuts import Cuts
+from ferplus_tvm.videos.cuts import Cuts
 from ferplus_tvm.vision.crop import Picture
 from ferplus_tvm.vision.read import read_picture
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ferplus_tvm.video.track import Tracker, looks_of
+from ferplus_tvm.videos.track import Tracker, looks_of
 from ferplus_tvm.vision.crop import Box
 from tests.vision.support import overlap
 

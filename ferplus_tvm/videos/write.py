@@ -17,12 +17,12 @@ import numpy as np
 from ferplus_tvm.errors import InputError, one_line
 from ferplus_tvm.faces.sources import name_of
 from ferplus_tvm.host.files import permit_as_new
-from ferplus_tvm.video.clip import Clip
-from ferplus_tvm.video.encode import Encoder, container_of
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.opening import import_av, open_container
-from ferplus_tvm.video.sound import Sound
-from ferplus_tvm.video.source import RawFrame, Taken
+from ferplus_tvm.videos.clip import Clip
+from ferplus_tvm.videos.encode import Encoder, container_of
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.opening import import_av, open_container
+from ferplus_tvm.videos.sound import Sound
+from ferplus_tvm.videos.source import RawFrame, Taken
 from ferplus_tvm.vision.crop import Picture
 from ferplus_tvm.vision.draw import drawn
 from ferplus_tvm.vision.photo import Face

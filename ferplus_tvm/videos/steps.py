@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.smooth import Smoother
-from ferplus_tvm.video.source import RawFrame
-from ferplus_tvm.video.track import LOST, Tracker, looks_of
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.smooth import Smoother
+from ferplus_tvm.videos.source import RawFrame
+from ferplus_tvm.videos.track import LOST, Tracker, looks_of
 from ferplus_tvm.vision.analyze import Floats, PhotoSteps, crops_of
 from ferplus_tvm.vision.crop import roll_of
 from ferplus_tvm.vision.detections import Detection

@@ -20,11 +20,11 @@ from PIL import Image
 
 import ferplus_tvm as fer
 from ferplus_tvm.errors import EngineClosedError, InputError, NoDetectorError, VideoDamagedError
-from ferplus_tvm.video.source import RawFrame, Taken
-from ferplus_tvm.video.steps import found
+from ferplus_tvm.videos.source import RawFrame, Taken
+from ferplus_tvm.videos.steps import found
 from ferplus_tvm.vision.detections import Detection
 from tests.artifacts import assert_sentence
-from tests.video.encoding import write
+from tests.videos.encoding import write
 from tests.vision.support import FACE, HOPPER, yunet
 
 BOX = (20.0, 10.0, 24.0, 24.0)
@@ -298,7 +298,7 @@ def test_a_frame_is_plain_data(narrow: fer.Engine, tmp_path: Path) -> None:
 
 
 def test_the_function_keeps_its_name_though_there_is_a_package_of_it() -> None:
-    import ferplus_tvm.video.clip  # noqa: F401
+    import ferplus_tvm.videos.clip  # noqa: F401
 
     assert callable(fer.video)
 
@@ -382,7 +382,7 @@ def test_of_a_damaged_clip_every_frame_that_can_be_read_is_answered(
 
 
 def test_a_live_source_is_read_when_its_frame_is_wanted(narrow: fer.Engine) -> None:
-    from ferplus_tvm.video.video import Video
+    from ferplus_tvm.videos.video import Video
 
     given: list[int] = []
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferplus_tvm.errors import InputError, one_line
-from ferplus_tvm.video.opening import import_av, without_password
+from ferplus_tvm.videos.opening import import_av, without_password
 
 # FFmpeg's name of the system's cameras.
 _FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}

@@ -13,10 +13,10 @@ from PIL import Image
 
 from ferplus_tvm.errors import InputError, MissingExtraError
 from ferplus_tvm.faces.labels import EMOTIONS
-from ferplus_tvm.video.frame import Frame
-from ferplus_tvm.video.timeline import BINS, Timeline
-from ferplus_tvm.video.words import clock, length
-from tests.video.clips import face_of
+from ferplus_tvm.videos.frame import Frame
+from ferplus_tvm.videos.timeline import BINS, Timeline
+from ferplus_tvm.videos.words import clock, length
+from tests.videos.clips import face_of
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 HAPPY, SAD = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")

@@ -25,9 +25,9 @@ from PIL import Image
 
 import ferplus_tvm as fer
 from ferplus_tvm.errors import InputError, MissingExtraError
-from ferplus_tvm.video.page import LivePage
-from tests.video import browser
-from tests.video.cameras import BOX, PHOTO
+from ferplus_tvm.videos.page import LivePage
+from tests.videos import browser
+from tests.videos.cameras import BOX, PHOTO
 
 
 def prediction(label: str, share: float) -> fer.Prediction:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ferplus_tvm.errors import InputError
-from ferplus_tvm.video.source import GivenFrames, RawFrame, Taken
+from ferplus_tvm.videos.source import GivenFrames, RawFrame, Taken
 from ferplus_tvm.vision.read import checked_options
 from tests.artifacts import assert_sentence
 
