@@ -78,17 +78,21 @@ def decode(
     places, cells = _grids(height, width, tuple(strides))
     if values.shape != (len(cells), VALUES):
         raise ValueError(f"values are {values.shape}: expected {(len(cells), VALUES)}")
-    probabilities = np.clip(values[:, :2], 0, 1)
+    # Nearly all places are passed over by a product alone, with room for its rounding.
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.flatnonzero(values[:, 0] * values[:, 1] >= 0.999 * min_score**2)
+    probabilities = np.clip(values[found, :2], 0, 1)
     scores = np.sqrt(probabilities[:, 0] * probabilities[:, 1])
-    found = np.flatnonzero(scores >= min_score)
-    found = found[np.argsort(-scores[found], kind="stable")][:MOST]
+    sure = np.flatnonzero(scores >= min_score)
+    sure = sure[np.argsort(-scores[sure], kind="stable")][:MOST]
+    found, scores = found[sure], scores[sure]
     offsets, place, cell = values[found, 2:], places[found], cells[found, None]
     with np.errstate(over="ignore"):  # of a size that is infinite, no face is made below
         size = np.exp(offsets[:, 2:4]) * cell / scale
     boxes = np.hstack([(place + offsets[:, :2]) * cell / scale - size / 2, size])
     points = (place[:, None] + offsets[:, 4:].reshape(-1, 5, 2)) * cell[:, None] / scale
     finite = np.isfinite(boxes).all(1) & np.isfinite(points).all((1, 2))
-    boxes, points, scores = boxes[finite], points[finite], scores[found][finite]
+    boxes, points, scores = boxes[finite], points[finite], scores[finite]
     return [
         Detection(
             tuple(boxes[at].tolist()),

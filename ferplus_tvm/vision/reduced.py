@@ -58,7 +58,9 @@ class Scaled:
         return placed(face, 1 / self.part, left / self.part, top / self.part)
 
 
-def read_at_least(item: Any, name: str, options: CheckedOptions, side: float) -> Scaled:
+def read_at_least(
+    item: Any, name: str, options: CheckedOptions, side: float, least_part: int = 2
+) -> Scaled:
     """Read one photo, a large JPEG at the smallest part of its size that is enough.
 
     Parameters
@@ -67,20 +69,22 @@ def read_at_least(item: Any, name: str, options: CheckedOptions, side: float) ->
         Those of `read_picture`.
     side
         How many pixels of the longer side are enough.
+    least_part
+        The part, 2 for a half, from which decoding less is worth it.
 
     Raises
     ------
     InputError
         As `read_picture`.
     """
-    scaled = _reduced(item, side)
+    scaled = _reduced(item, side, least_part)
     if scaled is None:
         picture = read_picture(item, name, options)
         scaled = Scaled(picture, picture.shape[1], picture.shape[0])
     return scaled
 
 
-def _reduced(item: Any, side: float) -> Scaled | None:
+def _reduced(item: Any, side: float, least_part: int) -> Scaled | None:
     """Decode a path or bytes of a JPEG that is large enough; None for any other photo.
 
     What cannot be decoded, or looks like none, is left to `read_picture`, which says why.
@@ -95,7 +99,8 @@ def _reduced(item: Any, side: float) -> Scaled | None:
     try:
         with Image.open(io.BytesIO(item) if encoded else item, formats=_FORMATS) as image:
             stored = image.size
-            part = next((each for each in _PARTS if max(stored) >= each * side), None)
+            fits = (each for each in _PARTS if max(stored) >= each * side and each >= least_part)
+            part = next(fits, None)
             limit = Image.MAX_IMAGE_PIXELS
             if part is None or (limit is not None and stored[0] * stored[1] > limit):
                 return None
@@ -103,7 +108,8 @@ def _reduced(item: Any, side: float) -> Scaled | None:
             at_left, at_top = ends_first(image)
             image.draft(None, (max(stored[0] // part, 1), max(stored[1] // part, 1)))
             part = round(max(stored) / max(image.size))  # a narrow photo may be left larger
-            picture = np.asarray(upright(image).convert("RGB"))
+            turned = upright(image)
+            picture = np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
         beyond = (
             picture.shape[1] * part - width if at_left else 0,
             picture.shape[0] * part - height if at_top else 0,
