@@ -112,11 +112,15 @@ def picture_stream(container: Any, said: str) -> Any:
 def stated_duration(container: Any, stream: Any) -> float | None:
     """Return how many seconds the video lasts by what the file says of it alone."""
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        stated = stream.duration * stream.time_base
+        if container.format.name == "avi" and stream.average_rate:
+            # FFmpeg shortens it to what the bytes that are there may hold; the count stays.
+            stated = max(stated, stream.frames / stream.average_rate)
+        return float(stated)
     # Matroska's, such as 00:01:02.345000000
-    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    if stated:
-        hours, minutes, seconds = map(float, stated.groups())
+    told = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+    if told:
+        hours, minutes, seconds = map(float, told.groups())
         return (hours * 60 + minutes) * 60 + seconds
     if container.duration and len(container.streams) == 1:
         return float(container.duration / 1e6)

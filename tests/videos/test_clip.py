@@ -286,6 +286,13 @@ def test_of_a_clip_that_breaks_off_what_can_be_read_is_given_and_then_its_end_to
     assert (str(again), again.time) == (str(caught.value), caught.value.time)
 
 
+def test_an_avi_that_breaks_off_anywhere_is_told(folder: Path) -> None:
+    path = write(folder / "avi.avi", PICTURES, codec="mjpeg", pix_fmt="yuvj420p")
+    for part in np.linspace(0.3, 0.75, 40):
+        with pytest.raises(VideoDamagedError):
+            list(Clip(cut(path, part)).frames(Taken()))
+
+
 def test_damage_behind_the_end_that_is_asked_for_is_none_of_it(plain: Path) -> None:
     assert len(read(cut(plain, 0.6), end=0.8)) == 20
 
