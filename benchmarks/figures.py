@@ -212,7 +212,8 @@ def detector_on() -> str:
 
 def _machine(found: Report) -> str:
     machine = found["environment"]
-    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {machine['system']}."
+    system, _, _ = machine["system"].partition(" ")  # without the kernel's release
+    return f"{machine['cpu']}, {machine['cpus_allowed']} CPUs, {system}."
 
 
 def installed() -> str:
